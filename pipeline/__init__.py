@@ -1,0 +1,1 @@
+"""Noise Conditional Score Networks as a distributed, tracked, cached pipeline."""

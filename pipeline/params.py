@@ -1,0 +1,257 @@
+"""params.yaml as one frozen, strict object. No number has a default here: all stand in the file."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.errors import UserError
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: frozen, strictly typed, without unknown keys."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    def kwargs(self) -> dict[str, Any]:
+        """The section as the keyword arguments of the call it configures."""
+        return self.model_dump()
+
+
+class Data(Section):
+    name: str
+    source: str | None
+    image_size: Count
+    held_out: Count | None
+    seed: Seed
+
+
+class Reference(Section):
+    width: Count
+    epochs: Count
+    batch_size: Count
+    lr: Positive
+    seed: Seed
+    min_accuracy: Annotated[float, Field(ge=0, le=1)]
+
+
+class FixedNoise(Section):
+    """A geometric ladder given by its ends and length."""
+
+    rule: Literal["fixed"]
+    sigma_max: Positive
+    sigma_min: Positive
+    num_levels: Annotated[int, Field(ge=2)]
+
+    @model_validator(mode="after")
+    def descending(self) -> Self:
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(f"sigma_min ({self.sigma_min}) must be below sigma_max ({self.sigma_max})")
+        return self
+
+
+class AnalyticNoise(Section):
+    """Techniques 1 and 2 of NCSNv2, computed on the data set."""
+
+    rule: Literal["analytic"]
+    sigma_min: Positive
+    overlap: Annotated[float, Field(gt=0, lt=1)]
+
+
+class TunedNoise(Section):
+    """The winner of `tune_noise`."""
+
+    rule: Literal["tuned"]
+
+
+Noise = Annotated[FixedNoise | AnalyticNoise | TunedNoise, Field(discriminator="rule")]
+
+
+class FixedSampler(Section):
+    rule: Literal["fixed"]
+    step_lr: Positive
+    steps_per_level: Count
+
+
+class AnalyticSampler(Section):
+    """Technique 4 of NCSNv2: the step from the ladder and the steps per level."""
+
+    rule: Literal["analytic"]
+    steps_per_level: Count
+
+
+class TunedSampler(Section):
+    """The winner of `tune_sampler`."""
+
+    rule: Literal["tuned"]
+
+
+Sampler = Annotated[FixedSampler | AnalyticSampler | TunedSampler, Field(discriminator="rule")]
+
+
+class Network(Section):
+    kind: Literal["ncsn", "ncsnv2"]
+    width: Count
+
+
+class Recipe(Section):
+    network: Network
+    lr: Positive
+    betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)]
+    adam_eps: Positive
+    ema_rate: Fraction
+    dequantise: bool
+    flip: bool
+
+
+Bounds = Annotated[list[Positive], Field(min_length=2, max_length=2)]
+Rungs = Annotated[list[Count], Field(min_length=1)]
+
+
+class Search(Section):
+    variant: str
+    num_trials: Count
+    rungs: Rungs
+    reduction_factor: Annotated[int, Field(ge=2)]
+    max_nfe: Count
+    max_concurrent: Count
+    seed: Seed
+
+    @model_validator(mode="after")
+    def ascending(self) -> Self:
+        if sorted(set(self.rungs)) != self.rungs:
+            raise ValueError(f"rungs ({self.rungs}) must be strictly ascending")
+        for key, value in self.kwargs().items():
+            if key in ("sigma_max", "sigma_min", "num_levels", "step_lr", "steps_per_level") and value[0] > value[1]:
+                raise ValueError(f"{key} ({value}) must be [lower, upper]")
+        return self
+
+
+class TuneNoise(Search):
+    num_samples: Count
+    sigma_max: Bounds
+    sigma_min: Bounds
+    num_levels: Bounds
+
+
+class TuneSampler(Search):
+    step_lr: Bounds
+    steps_per_level: Annotated[list[Count], Field(min_length=2, max_length=2)]
+
+
+class Train(Section):
+    steps: Count
+    batch_size: Count
+    microshards: Count
+    determinism: Literal["elastic", "fast"]
+    checkpoint_every: Count
+    log_every: Count
+    seed: Seed
+
+    @model_validator(mode="after")
+    def divisible(self) -> Self:
+        if self.batch_size % self.microshards:
+            raise ValueError(f"batch_size ({self.batch_size}) must be divisible by microshards ({self.microshards})")
+        return self
+
+
+class Generate(Section):
+    num_samples: Count
+    shard_size: Count
+    seed: Seed
+
+
+class Evaluate(Section):
+    nearest_k: Count
+    kid_subsets: Count
+    kid_subset_size: Count
+    splits: Count
+    seed: Seed
+
+
+class Report(Section):
+    grid: Annotated[list[Count], Field(min_length=2, max_length=2)]
+
+
+class Toy(Section):
+    num_samples: Count
+    steps: Count
+    seed: Seed
+
+
+class Compute(Section):
+    workers: Count
+    cpus_per_worker: Count
+    use_gpu: bool | Literal["auto"]
+    max_failures: Annotated[int, Field(ge=-1)]
+    storage: str
+    job_address: str | None
+    job_storage: str | None
+
+
+class Tracking(Section):
+    enabled: bool
+    experiment: str
+
+
+class Params(Section):
+    preset: str
+    variants: Annotated[list[str], Field(min_length=1)]
+    data: Data
+    reference: Reference
+    noise: dict[str, Noise]
+    tune_noise: TuneNoise
+    train: Train
+    recipes: dict[str, Recipe]
+    sampler: dict[str, Sampler]
+    tune_sampler: TuneSampler
+    generate: Generate
+    evaluate: Evaluate
+    report: Report
+    toy: Toy
+    compute: Compute
+    tracking: Tracking
+
+    @model_validator(mode="after")
+    def consistent(self) -> Self:
+        for variant in {*self.variants, self.tune_noise.variant, self.tune_sampler.variant}:
+            for name in ("recipes", "noise", "sampler"):
+                if variant not in getattr(self, name):
+                    raise ValueError(f"variant {variant!r} has no entry in `{name}`: add {name}.{variant}")
+        if self.train.microshards % self.compute.workers:
+            raise ValueError(
+                f"train.microshards ({self.train.microshards}) must be divisible by "
+                f"compute.workers ({self.compute.workers})"
+            )
+        return self
+
+
+def parse(raw: Any, where: str) -> Params:
+    """Validate the content of a params file.
+
+    Raises:
+        UserError: every mistake at once, a line each, with its key.
+    """
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc'])) or '(file)'}: {e['msg']}" for e in error.errors()]
+        raise UserError(f"{where} has {len(lines)} mistake(s); mend them and run again:\n" + "\n".join(lines)) from error
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and validate a params file (YAML 1.2, as DVC reads it: 1e-4 is a number)."""
+    try:
+        raw = YAML(typ="safe").load(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing: run from the repository's root, or `git checkout {path}`.") from error
+    except YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    return parse(raw, str(path))
