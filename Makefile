@@ -1,0 +1,48 @@
+# The whole interface of the repository. `make help` lists it.
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# No tool of this pipeline reports home.
+export DVC_NO_ANALYTICS := 1
+export RAY_USAGE_STATS_ENABLED := 0
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+
+.PHONY: help repro test ui lint lock clean
+.DEFAULT_GOAL := help
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 14
+
+repro: $(VENV)/installed ## set up, run the pipeline, print the table
+	@dvc repro
+	@cat reports/table.md
+	@echo
+	@echo "Everything on one page: reports/README.md   Runs: make ui   Metrics: $(VENV)/bin/dvc metrics show"
+
+test: $(VENV)/installed ## set up, run the tests
+	@python -m pytest
+
+ui: $(VENV)/installed ## open the MLflow UI on http://127.0.0.1:5000
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1 --port 5000 --workers 1 \
+	  --backend-store-uri "sqlite:///$(CURDIR)/mlflow.db" --default-artifact-root "$(CURDIR)/mlartifacts"
+
+lint: $(VENV)/installed ## check style and types
+	@ruff check . && ruff format --check . && mypy
+
+# torch is the one package outside the hashed lock: its CPU and CUDA builds differ in bytes but share a
+# version, and its own metadata pins the CUDA packages exactly. docs/install.md has the reasons.
+$(VENV)/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:3]; sys.exit(v < (3, 11) and f"error: Python {v} is too old: install Python 3.11 or newer, or name one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	@touch $@
+
+lock: ## write requirements.lock anew from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  --no-header --quiet --no-emit-package torch --no-emit-package triton \
+	  $$(sed -nE 's/^# without: //p' pyproject.toml | tr ' ' '\n' | sed 's/^/--no-emit-package /') -o requirements.lock
+
+clean: ## remove all results and runs, keep the environment
+	rm -rf artifacts .runs mlflow.db mlartifacts .dvc/cache .dvc/tmp
