@@ -2,12 +2,16 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import UserError
 
@@ -45,6 +49,25 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is missing: run `dvc repro` to make it.") from error
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}): delete it and run `dvc repro`.") from error
+
+
+def write_yaml(path: Path, value: Any) -> None:
+    """Write a value as block YAML 1.2, in the order of its keys."""
+    stream = io.StringIO()
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.dump(value, stream)
+    write_text(path, stream.getvalue())
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML 1.2 file; raises UserError naming the file where it is missing or no YAML."""
+    try:
+        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing: run `dvc repro` to make it.") from error
+    except (YAMLError, ValueError) as error:
+        raise UserError(f"{path} is not valid YAML ({error}): delete it and run `dvc repro`.") from error
 
 
 @contextlib.contextmanager

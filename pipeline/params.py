@@ -1,5 +1,6 @@
 """params.yaml as one frozen, strict object. No number has a default here: all stand in the file."""
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -129,21 +130,45 @@ class Search(Section):
         if sorted(set(self.rungs)) != self.rungs:
             raise ValueError(f"rungs ({self.rungs}) must be strictly ascending")
         for key, value in self.kwargs().items():
-            if key in ("sigma_max", "sigma_min", "num_levels", "step_lr", "steps_per_level") and value[0] > value[1]:
+            if key != "rungs" and isinstance(value, list) and value[0] > value[1]:
                 raise ValueError(f"{key} ({value}) must be [lower, upper]")
         return self
 
 
+class Analytic(Section):
+    """Where techniques 1 and 2 of NCSNv2 leave a choice."""
+
+    sigma_min: Positive
+    overlap: Annotated[float, Field(gt=0, lt=1)]
+
+
 class TuneNoise(Search):
-    num_samples: Count
+    analytic: Analytic
+    batch_size: Count
+    num_samples: Annotated[int, Field(ge=2)]
     sigma_max: Bounds
     sigma_min: Bounds
     num_levels: Bounds
 
 
 class TuneSampler(Search):
+    max_nfe: Annotated[int, Field(ge=3)]
     step_lr: Bounds
     steps_per_level: Annotated[list[Count], Field(min_length=2, max_length=2)]
+    sigma_max: Bounds
+    sigma_min: Bounds
+    num_levels: Bounds
+
+    @model_validator(mode="after")
+    def within(self) -> Self:
+        if self.rungs[0] < 2:
+            raise ValueError(f"rungs ({self.rungs}) must begin with at least 2 samples: FID needs a covariance")
+        if self.sigma_max[1] > 1 or self.sigma_min[0] < 1:
+            raise ValueError(
+                f"sigma_max ({self.sigma_max}) must stay at most 1 and sigma_min ({self.sigma_min}) at least 1: "
+                "beyond, the network was not trained"
+            )
+        return self
 
 
 class Train(Section):
@@ -158,7 +183,9 @@ class Train(Section):
     @model_validator(mode="after")
     def divisible(self) -> Self:
         if self.batch_size % self.microshards:
-            raise ValueError(f"batch_size ({self.batch_size}) must be divisible by microshards ({self.microshards})")
+            raise ValueError(
+                f"batch_size ({self.batch_size}) must be divisible by microshards ({self.microshards})"
+            )
         return self
 
 
@@ -221,15 +248,25 @@ class Params(Section):
 
     @model_validator(mode="after")
     def consistent(self) -> Self:
-        for variant in {*self.variants, self.tune_noise.variant, self.tune_sampler.variant}:
-            for name in ("recipes", "noise", "sampler"):
-                if variant not in getattr(self, name):
-                    raise ValueError(f"variant {variant!r} has no entry in `{name}`: add {name}.{variant}")
+        wrong = [
+            f"variant {variant!r} has no entry in `{name}`: add {name}.{variant}"
+            for variant in sorted({*self.variants, self.tune_noise.variant, self.tune_sampler.variant})
+            for name in ("recipes", "noise", "sampler")
+            if variant not in getattr(self, name)
+        ]
+        seeds = {"tune_noise": self.tune_noise.seed, "tune_sampler": self.tune_sampler.seed}
+        wrong += [
+            f"{name}.seed ({seed}) is generate.seed: selection and report must not share samples"
+            for name, seed in seeds.items()
+            if seed == self.generate.seed
+        ]
         if self.train.microshards % self.compute.workers:
-            raise ValueError(
+            wrong.append(
                 f"train.microshards ({self.train.microshards}) must be divisible by "
                 f"compute.workers ({self.compute.workers})"
             )
+        if wrong:
+            raise ValueError("\n  ".join(wrong))
         return self
 
 
@@ -237,13 +274,34 @@ def parse(raw: Any, where: str) -> Params:
     """Validate the content of a params file.
 
     Raises:
-        UserError: every mistake at once, a line each, with its key.
+        UserError: every mistake at once, a line each, with its key and value.
     """
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or '(file)'}: {e['msg']}" for e in error.errors()]
-        raise UserError(f"{where} has {len(lines)} mistake(s); mend them and run again:\n" + "\n".join(lines)) from error
+        lines = [_mistake(dict(e)) for e in error.errors()]
+        raise UserError(f"{where}: mend these and run again:\n" + "\n".join(lines)) from error
+
+
+def _mistake(error: dict[str, Any]) -> str:
+    """One line for one mistake: where, what, and what stands there."""
+    place = list(map(str, error["loc"]))
+    if place[0:1] in (["noise"], ["sampler"]):
+        del place[2:3]  # the rule, by which pydantic tells the kinds apart: no key of the file
+    what = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "missing":
+        what = "is missing"
+    elif error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(place[-1], _keys(Section), 1)
+        what = f"unknown key{f'; did you mean {near[0]}?' if near else ''}"
+    elif isinstance(error["input"], str | int | float | None):
+        what += f", found {error['input']!r}"
+    return f"  {'.'.join(place)}: {what}" if place else f"  {what}"
+
+
+def _keys(section: type[Section]) -> set[str]:
+    """All keys that any section knows."""
+    return set(section.model_fields).union(*map(_keys, section.__subclasses__()))
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
@@ -251,7 +309,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
     try:
         raw = YAML(typ="safe").load(path)
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: run from the repository's root, or `git checkout {path}`.") from error
-    except YAMLError as error:
+        raise UserError(f"{path} is missing: run from the repository's root or `git checkout` it.") from error
+    except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
     return parse(raw, str(path))

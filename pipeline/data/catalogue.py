@@ -1,0 +1,133 @@
+"""Every data set of the papers in one table: source, licence, checksums, sizes."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from pipeline.data.readers import arrays, celeba, cifar, digits, folder, idx
+from pipeline.data.source import RawFile, Source
+
+FASHION = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion"
+MNIST = (
+    "https://storage.googleapis.com/cvdf-datasets/mnist",
+    "https://ossci-datasets.s3.amazonaws.com/mnist",
+)
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+IDX_FILES = {  # name -> bytes after gunzip: a 16- or 8-byte header and a byte per pixel or label
+    "train-images-idx3-ubyte.gz": 16 + 60_000 * 28 * 28,
+    "train-labels-idx1-ubyte.gz": 8 + 60_000,
+    "t10k-images-idx3-ubyte.gz": 16 + 10_000 * 28 * 28,
+    "t10k-labels-idx1-ubyte.gz": 8 + 10_000,
+}
+
+
+def _idx_files(bases: tuple[str, ...], *digests: str) -> tuple[RawFile, ...]:
+    return tuple(
+        RawFile(name, digest, size=size, urls=tuple(f"{base}/{name}" for base in bases))
+        for (name, size), digest in zip(IDX_FILES.items(), digests, strict=True)
+    )
+
+
+def _scikit_learn() -> Path:
+    """The data folder of scikit-learn, found without importing it (which takes over a second)."""
+    spec = find_spec("sklearn")
+    return Path(spec.origin).parent / "datasets" / "data" if spec and spec.origin else Path("scikit-learn")
+
+
+CATALOGUE: dict[str, Source] = {
+    "digits": Source(
+        title="Optical recognition of handwritten digits (UCI), test part: 1,797 scans of 8x8",
+        licence="CC-BY-4.0",
+        homepage="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
+        read=digits.read,
+        image_sizes=(8,),
+        files=(
+            RawFile(
+                "digits.csv.gz",
+                "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8",
+                size=264_712,
+            ),
+        ),
+        packaged=_scikit_learn,
+    ),
+    "fashion_mnist": Source(
+        title="Fashion-MNIST: 70,000 grey images of clothing, 28x28",
+        licence="MIT",
+        homepage="https://github.com/zalandoresearch/fashion-mnist",
+        read=idx.read,
+        image_sizes=(28,),
+        files=_idx_files(
+            (FASHION,),
+            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        ),
+        packaged=lambda: DEBIAN,
+        hint="on Debian: apt install dataset-fashion-mnist",
+    ),
+    "mnist": Source(
+        title="MNIST: 70,000 handwritten digits, 28x28",
+        licence="CC-BY-SA-3.0",
+        homepage="https://yann.lecun.org/exdb/mnist/",
+        read=idx.read,
+        image_sizes=(28,),
+        files=_idx_files(
+            MNIST,
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        ),
+    ),
+    "cifar10": Source(
+        title="CIFAR-10: 60,000 colour photographs in 10 classes, 32x32",
+        licence="none stated by its authors",
+        homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
+        read=cifar.read,
+        image_sizes=(32,),
+        files=(
+            RawFile(
+                "cifar-10-binary.tar.gz",
+                "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+                of="file",
+                size=170_052_171,
+                urls=("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
+            ),
+        ),
+    ),
+    "celeba": Source(
+        title="CelebA, aligned: 202,599 faces, the train and test parts",
+        licence="non-commercial research only, see the homepage",
+        hint="its download pages ask for a person",
+        homepage="http://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
+        read=celeba.read,
+        image_sizes=(32, 64),
+        files=(
+            RawFile(
+                "img_align_celeba.zip",
+                "00d2c5bc6d35e252742224ab0c1e8fcb",
+                algorithm="md5",
+                of="file",
+                unpacked="img_align_celeba",
+            ),
+            RawFile(
+                "list_eval_partition.txt", "d32c9cbf5e040fd4025c592c306e6668", algorithm="md5", of="file"
+            ),
+            RawFile("list_attr_celeba.txt", "75e246fa4810816ffd6ee81facbd244c", algorithm="md5", of="file"),
+        ),
+    ),
+    "folder": Source(
+        title="a folder of images",
+        licence="the user's",
+        homepage="",
+        read=folder.read,
+        image_sizes=None,
+    ),
+    "npz": Source(
+        title="an .npz file with `images` and, if it has them, `labels`; or an .npy file of images",
+        licence="the user's",
+        homepage="",
+        read=arrays.read,
+        image_sizes=None,
+    ),
+}

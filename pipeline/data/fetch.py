@@ -1,0 +1,154 @@
+"""The files of a source: found on this machine or downloaded, and verified before anyone reads them."""
+
+import hashlib
+import http.client
+import logging
+import os
+import ssl
+import urllib.error
+import urllib.request
+import zlib
+from pathlib import Path
+
+from pipeline.data.source import RawFile, Source, open_content
+from pipeline.errors import UserError
+
+CHUNK = 1 << 20
+TIMEOUT = 30
+"""Seconds without an answer before a server counts as unreachable."""
+LARGEST = 4 << 30
+"""Bytes after which a download of unknown size is given up."""
+CELEBA_PARTS = ("Img", "Eval", "Anno")
+"""Folders of CelebA's own layout, in which its files may lie."""
+BROKEN = (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError)
+
+log = logging.getLogger(__name__)
+
+
+def locate(name: str, source: Source, given: str | None) -> list[Path]:
+    """The verified files of a source in the catalogue's order, or the one path of a source that has none.
+
+    Args:
+        given: `data.source`: a folder that holds the files, or the file itself where there is one.
+            None: the package's folder, or else the cache, into which what is missing is downloaded.
+
+    Raises:
+        UserError: naming the missing, unreachable or corrupt file, where to put it and where it comes from.
+    """
+    if not source.files:
+        return [_users_path(name, given)]
+    found = _in_folder(name, source, Path(given)) if given else _anywhere(name, source)
+    for file, path in zip(source.files, found, strict=True):
+        if path.is_file():
+            verify(file, path)
+    return found
+
+
+def cache_folder(name: str) -> Path:
+    """Where downloads are kept: outside the repository, so that a fresh clone finds them again."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "ncsn-pipeline" / name
+
+
+def verify(file: RawFile, path: Path) -> None:
+    """Compare size and checksum with the catalogue's; raises UserError naming the file."""
+    digest, size = hashlib.new(file.algorithm, usedforsecurity=False), 0
+    try:
+        with open_content(path) if file.of == "content" else path.open("rb") as stream:
+            while (data := stream.read(CHUNK)) and size <= (file.size or LARGEST):
+                digest.update(data)
+                size += len(data)
+    except (EOFError, zlib.error, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}): {_mend(file)}") from error
+    if file.size not in (None, size):
+        less = "fewer" if size < (file.size or 0) else "more"
+        raise UserError(f"{path} has {less} than the {file.size} bytes of {file.name}: {_mend(file)}")
+    if digest.hexdigest() != file.digest:
+        raise UserError(
+            f"{path} is not the published {file.name}: its {file.algorithm} is {digest.hexdigest()}, "
+            f"not {file.digest}. {_mend(file)}"
+        )
+
+
+def _mend(file: RawFile) -> str:
+    origin = f", downloaded again from {file.urls[0]}" if file.urls else ""
+    return f"delete it or put the right file there{origin}."
+
+
+def _users_path(name: str, given: str | None) -> Path:
+    if given is None:
+        raise UserError(f"data.source: null, but data.name: {name} needs the path of your images there.")
+    path = Path(given)
+    if not path.exists():
+        raise UserError(f"data.source: {given} does not exist: give the path of your images.")
+    return path
+
+
+def _find(file: RawFile, folder: Path) -> Path | None:
+    names = [file.name, file.name.removesuffix(".gz") if file.of == "content" else file.name]
+    for place in (folder, *(folder / part for part in CELEBA_PARTS)):
+        for path in (place / name for name in names):
+            if path.is_file():
+                return path
+        if file.unpacked and (place / file.unpacked).is_dir():
+            return place / file.unpacked
+    return None
+
+
+def _in_folder(name: str, source: Source, given: Path) -> list[Path]:
+    if not given.exists():
+        raise UserError(f"data.source: {given} does not exist. {_needs(name, source, source.files, given)}")
+    if given.is_file() and len(source.files) == 1:
+        return [given]
+    found = {file: _find(file, given) for file in source.files}
+    missing = tuple(file for file, path in found.items() if path is None)
+    if missing:
+        raise UserError(f"data.source: {given} lacks files. {_needs(name, source, missing, given)}")
+    return [path for path in found.values() if path]
+
+
+def _anywhere(name: str, source: Source) -> list[Path]:
+    cache = cache_folder(name)
+    for folder in (source.packaged(), cache) if source.packaged else (cache,):
+        found = [_find(file, folder) for file in source.files]
+        if all(found):
+            return [path for path in found if path]
+    return [_find(file, cache) or _download(name, source, file, cache) for file in source.files]
+
+
+def _needs(name: str, source: Source, missing: tuple[RawFile, ...], folder: Path) -> str:
+    lines = [f"  {file.name}  from {' or '.join(file.urls) or source.homepage}" for file in missing]
+    return (
+        f"{name} needs, in {folder} or in a folder that data.source in params.yaml names:\n"
+        + "\n".join(lines)
+        + f"\nsee {source.homepage}{'; ' * bool(source.hint)}{source.hint}"
+    )
+
+
+def _download(name: str, source: Source, file: RawFile, folder: Path) -> Path:
+    reasons = []
+    for url in file.urls:
+        try:
+            return _from(url, file, folder)
+        except (*BROKEN, UserError) as error:
+            reasons.append(f"{url}: {error}")
+    missing = tuple(f for f in source.files if _find(f, folder) is None)
+    why = f"could not be downloaded ({'; '.join(reasons)})" if reasons else "has to be fetched by hand"
+    raise UserError(f"{file.name} is missing and {why}. {_needs(name, source, missing, folder)}")
+
+
+def _from(url: str, file: RawFile, folder: Path) -> Path:
+    """Download to a temporary name, verify, rename."""
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f".{file.name}.{os.getpid()}.part"
+    log.info("downloading %s", url)
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, part.open("wb") as target:
+            while data := answer.read(CHUNK):
+                target.write(data)
+                if target.tell() > (file.size or LARGEST) + CHUNK:
+                    raise UserError(f"more than {file.size or LARGEST} bytes came")
+        verify(file, part)
+        return part.replace(folder / file.name)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,75 @@
+"""The nouns of the catalogue: a source, the files it is published as, and its images on their way in."""
+
+import gzip
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, cast
+
+import numpy as np
+
+Block = tuple[np.ndarray, np.ndarray]
+"""Images uint8 (n, C, H, W) and their labels int64 (n,)."""
+
+BLOCK = 1024
+"""Images held in memory at once while a data set is prepared."""
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What a reader hands on: images in the order of the source, a block at a time."""
+
+    count: int
+    channels: int
+    blocks: Iterable[Block]
+    """`count` images in all; may be walked through once."""
+    own_test: int = 0
+    """How many of the last images are the data set's own test split; 0: it has none."""
+    transformations: tuple[str, ...] = ()
+
+
+Reader = Callable[[list[Path], int], Raw]
+"""(the files in the catalogue's order, or the user's one path; image_size) -> Raw. Raises UserError."""
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """One file as its authors publish it."""
+
+    name: str
+    digest: str
+    """Hexadecimal, of what `of` says."""
+    algorithm: Literal["sha256", "md5"] = "sha256"
+    of: Literal["content", "file"] = "content"
+    """content: after gunzip, so that a recompressed mirror verifies and an unpacked copy too."""
+    size: int | None = None
+    """Bytes of what is hashed; None: not known for sure."""
+    urls: tuple[str, ...] = ()
+    """Where it can be downloaded; none: only by hand, from the homepage."""
+    unpacked: str | None = None
+    """A folder that may stand in for an archive; its images have no published checksum."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One row of the catalogue."""
+
+    title: str
+    licence: str
+    homepage: str
+    read: Reader
+    image_sizes: tuple[int, ...] | None
+    """Sizes it can be prepared at; None: any that its images allow."""
+    files: tuple[RawFile, ...] = ()
+    """None for a source that is whatever path the user names."""
+    packaged: Callable[[], Path] | None = None
+    """The folder where a package of this machine puts the files, if it is installed."""
+    hint: str = ""
+    """A further way to get the files, told where they are missing."""
+
+
+def open_content(path: Path) -> BinaryIO:
+    """Open a file for reading its content: gunzipped if it is gzip, as it is if not."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return cast(BinaryIO, gzip.open(path, "rb")) if packed else path.open("rb")

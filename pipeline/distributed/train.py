@@ -1,0 +1,127 @@
+"""Training on Ray Train: it starts workers and starts them again; what a run is stands in its folder."""
+
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import ray.train
+import torch.distributed as dist
+from ray.train.torch import TorchTrainer, get_device
+
+from pipeline.distributed.cluster import UseGpu, connect, is_remote, worker_environment
+from pipeline.errors import UserError
+from pipeline.files import write_text
+from pipeline.training.progress import Follower, OnEvent, following
+from pipeline.training.run import run
+from pipeline.training.state import finished
+from pipeline.training.task import Task
+
+REFUSAL = "refusal.txt"
+
+
+def fit(
+    task: Task,
+    images: np.ndarray,
+    run_folder: Path,
+    *,
+    workers: int,
+    cpus_per_worker: int,
+    use_gpu: UseGpu,
+    max_failures: int,
+    on_event: OnEvent,
+) -> Path:
+    """Train a task to its end on Ray, from the newest verified checkpoint in its folder.
+
+    Ray's own records decide nothing: each call is a new run of Ray's, so neither a finished nor a damaged
+    one of the past can be taken for this task. A task that is finished on disk starts no Ray at all.
+
+    Args:
+        images: (N, C, H, W) uint8; workers share it through Ray's object store.
+        run_folder: the task's own; on a cluster one that every node sees.
+        max_failures: how often killed workers are replaced; -1: always.
+        on_event: called in this process, from a thread, with each row of the history once, earlier ones of a
+            resumed run included.
+
+    Returns:
+        The checkpoint folder of the last step.
+
+    Raises:
+        UserError: the loss diverged, a checkpoint cannot be written, or Ray cannot hold the workers.
+        ray.train.TrainingFailedError: workers died more than `max_failures` times.
+    """
+    run_folder = run_folder.resolve()
+    run_folder.mkdir(parents=True, exist_ok=True)
+    if done := finished(run_folder, task):
+        Follower(run_folder, on_event).drain()
+        return done
+    (run_folder / REFUSAL).unlink(missing_ok=True)
+    with (
+        connect(workers=workers, cpus_per_worker=cpus_per_worker, use_gpu=use_gpu) as gpu,
+        following(run_folder, on_event),
+    ):
+        scaling = ray.train.ScalingConfig(
+            num_workers=workers,
+            use_gpu=gpu,
+            resources_per_worker={"CPU": cpus_per_worker, **({"GPU": 1} if gpu else {})},
+        )
+        _fit(task, images, run_folder, scaling, max_failures, worker_environment(cpus_per_worker))
+    if (run_folder / REFUSAL).exists():
+        raise UserError((run_folder / REFUSAL).read_text())
+    done = finished(run_folder, task)
+    if done is None:
+        raise UserError(
+            f"{run_folder} holds no finished training: set compute.storage to a folder all nodes see."
+        )
+    return done
+
+
+def _fit(
+    task: Task,
+    images: np.ndarray,
+    run_folder: Path,
+    scaling: ray.train.ScalingConfig,
+    max_failures: int,
+    environment: dict[str, Any],
+) -> None:
+    records = run_folder / ".ray"
+    trainer = _Trainer(
+        _work,
+        train_loop_config={"task": task, "images": [ray.put(images)], "run_folder": run_folder},
+        scaling_config=scaling,
+        run_config=ray.train.RunConfig(
+            name=f"{task.fingerprint()[:16]}-{uuid.uuid4().hex[:8]}",
+            storage_path=str(records),
+            failure_config=ray.train.FailureConfig(max_failures=max_failures),
+            worker_runtime_env=environment,
+        ),
+    )
+    try:
+        trainer.fit()
+    finally:
+        shutil.rmtree(records, ignore_errors=True)
+
+
+class _Trainer(TorchTrainer):
+    """TorchTrainer without helpers that serve nothing here, each a process that imports torch and pandas.
+
+    DatasetsCallback hands out Ray Data, which is not used; PlacementGroupCleanerCallback frees workers of a
+    controller that died, which a Ray that ends with this process does by itself.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        idle = {"DatasetsCallback"} if is_remote() else {"DatasetsCallback", "PlacementGroupCleanerCallback"}
+        return [c for c in super()._create_default_callbacks() if type(c).__name__ not in idle]
+
+
+def _work(config: dict[str, Any]) -> None:
+    """A worker's life. A mistake of the user's ends it in good order, since trying again would repeat it."""
+    images = ray.get(config["images"][0])
+    try:
+        run(config["task"], images, config["run_folder"], device=get_device())
+    except UserError as error:
+        if dist.get_rank() == 0:
+            write_text(config["run_folder"] / REFUSAL, str(error))
+    dist.barrier()  # gloo may hang in the process group's end if workers come to it at different times

@@ -1,0 +1,86 @@
+"""What a search tried: records of trials, the best of them, and where they are written down."""
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+Settings = dict[str, float]
+
+FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of one trial."""
+
+    trial: int
+    """From 1, in the order of proposal."""
+    settings: Settings
+    rungs: tuple[dict[str, float], ...] = ()
+    """The metrics at each rung reached."""
+    status: str = STOPPED
+    reason: str = ""
+    seconds: float = 0.0
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics at the last rung reached; empty if there was none."""
+        return self.rungs[-1] if self.rungs else {}
+
+
+def best(records: Sequence[Record], metric: str) -> Record:
+    """Return the record with the smallest `metric` among those that reached the highest rung.
+
+    Metrics of different rungs are never compared: they cost, and are worth, different amounts.
+    """
+    judged = [record for record in records if record.status != FAILED]
+    top = max(len(record.rungs) for record in judged)
+    return min((r for r in judged if len(r.rungs) == top), key=lambda r: (r.metrics[metric], r.trial))
+
+
+def write_trials(folder: Path, records: Sequence[Record]) -> None:
+    """Write trials.csv, a row for each trial with its last metrics, and rungs.csv, one for each rung it reached.
+
+    No times, which would make another file of the same search. A setting that the trial used otherwise than proposed, and reports among its metrics, is shown as used.
+    """
+    trials = [_row(r, r.metrics) | {"status": r.status, "reason": r.reason} for r in records]
+    rungs = [_row(r, metrics) for r in records for metrics in r.rungs]
+    for name, rows in (("trials.csv", trials), ("rungs.csv", rungs)):
+        _write_csv(folder / name, rows)
+
+
+def _row(record: Record, metrics: Mapping[str, float]) -> dict[str, Any]:
+    return {"trial": record.trial, **record.settings, **metrics}
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    columns = max(rows, key=len, default={})
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(columns), restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+class _Child(Protocol):
+    def log_metrics(self, values: Mapping[str, Any], step: int = 0) -> None: ...
+    def set_tags(self, tags: Mapping[str, str]) -> None: ...
+    def end(self, status: str = "FINISHED") -> None: ...
+
+
+class _Parent(Protocol):
+    def child(self, name: str, params: Mapping[str, Any] | None = None) -> _Child: ...
+
+
+def tell(run: _Parent) -> Callable[[Record], None]:
+    """An `on_trial` that records each trial as a child of a tracked run, with its metrics at every rung."""
+
+    def on_trial(record: Record) -> None:
+        child = run.child(f"trial {record.trial}", record.settings)
+        for rung, metrics in enumerate(record.rungs):
+            child.log_metrics(metrics, rung)
+        child.set_tags({"trial.status": record.status, "trial.reason": record.reason})
+        child.end("FAILED" if record.status == FAILED else "FINISHED")
+
+    return on_trial

@@ -1,0 +1,195 @@
+"""The search for a training noise ladder: short trainings, judged by the samples they give.
+
+It starts from the analytic ladder (techniques 1 and 2 of NCSNv2, arXiv 2006.09011, sections 3.1 and 3.2) and
+from the ladders that other variants are given, such as published ones.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.distributed.search import Budget, Range, search
+from pipeline.distributed.shards import Ladder, Sampler, draw, single_threaded
+from pipeline.distributed.trials import Record, Settings, best
+from pipeline.errors import UserError
+from pipeline.metrics.features import Classifier
+from pipeline.metrics.fid import Moments, distance, moments
+from pipeline.ncsn import noise
+from pipeline.ncsn.networks import make_network
+from pipeline.training.loop import train
+from pipeline.training.task import Task
+
+Rules = Mapping[str, Mapping[str, Any]]
+"""params.yaml's section `noise`: by variant, the rule and its numbers."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all trials have in common."""
+
+    recipe: Mapping[str, Any]
+    """The variant's entry in `recipes`."""
+    full_steps: int
+    """Optimiser steps of the full training, for the moving average."""
+    images: np.ndarray
+    """The train split, uint8 (N, C, H, W)."""
+    classifier: Classifier
+    reference: Moments
+    """Moments of the train split's features."""
+    rungs: Sequence[int]
+    """Optimiser steps at which a trial is judged."""
+    batch_size: int
+    num_samples: int
+    max_nfe: int
+    seed: int
+    device: str = "cpu"
+
+    def task(self, ladder: Ladder) -> Task:
+        """The short training on a ladder.
+
+        Its moving average spans the same fraction of the training as the full one's: at the full rate, a
+        short training's average would still be full of its first weights.
+        """
+        rate = max(0.0, 1 - (1 - self.recipe["ema_rate"]) * self.full_steps / self.rungs[-1])
+        steps = self.rungs[-1]
+        return Task.build(
+            {**self.recipe, "ema_rate": min(rate, self.recipe["ema_rate"])},
+            {
+                "steps": steps,
+                "batch_size": self.batch_size,
+                "microshards": 1,
+                "determinism": "elastic",
+                "checkpoint_every": steps,
+                "log_every": steps,
+                "seed": self.seed,
+            },
+            sigmas=ladder.sigmas(),
+            image_shape=self.images.shape[1:],
+            data_sha256="",  # names no run: a trial is not resumed
+        )
+
+    def sampler(self, ladder: Ladder) -> Sampler:
+        """Annealed Langevin dynamics on the trial's ladder within the budget, its step by technique 4."""
+        return Sampler.analytic(ladder, max(1, (self.max_nfe - 1) // ladder.num_levels))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the search found; every ladder with its last metrics."""
+
+    records: list[Record]
+    winner: Ladder
+    compared: dict[str, dict[str, Any]]
+    """`tuned`, `analytic` and the other starting points: their ladder, steps, nfe, fid and trial."""
+
+
+def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, float]]:
+    """Train on a ladder and, at each rung, measure FID on denoised samples of the averaged weights.
+
+    Yields:
+        fid, steps, loss and nfe, once for each rung.
+    """
+    single_threaded()
+    ladder = Ladder.read(settings)
+    task, sampler = setup.task(ladder), setup.sampler(ladder)
+    network = make_network(**task.network).to(setup.device).eval().requires_grad_(False)
+    for event in train(task, setup.images, device=setup.device):
+        if event.step in setup.rungs:
+            event.state.ema.copy_to(network)
+            images, nfe = _samples(network, sampler, setup)
+            fid = distance(moments(setup.classifier.features(images)), setup.reference)
+            yield {"fid": fid, "steps": event.step, "loss": event.loss, "nfe": nfe}
+
+
+def _samples(network: torch.nn.Module, sampler: Sampler, setup: Setup) -> tuple[np.ndarray, int]:
+    drawn = draw(
+        network,
+        sampler,
+        seed=setup.seed,
+        indices=range(setup.num_samples),
+        shape=setup.images.shape[1:],
+        device=setup.device,
+    )
+    return drawn.denoised, drawn.nfe["denoised"]
+
+
+def analytic(images: np.ndarray, *, sigma_min: float, overlap: float) -> Ladder:
+    """Techniques 1 and 2: the largest distance of two images, and levels that overlap by `overlap`.
+
+    Args:
+        images: uint8 (N, C, H, W); value v stands for v / 255.
+    """
+    sigma_max = noise.max_pairwise_distance(torch.from_numpy(np.array(images))) / 255
+    levels = noise.num_levels(sigma_max, sigma_min, int(np.prod(images.shape[1:])), overlap)
+    return Ladder(sigma_max, sigma_min, levels)
+
+
+def settled(rules: Rules, images: np.ndarray) -> dict[str, Ladder]:
+    """The ladders of the variants whose rule needs no search: fixed as given, analytic as computed."""
+    made = {
+        "fixed": lambda rule: Ladder.read(rule),
+        "analytic": lambda rule: analytic(images, sigma_min=rule["sigma_min"], overlap=rule["overlap"]),
+    }
+    return {variant: made[rule["rule"]](rule) for variant, rule in rules.items() if rule["rule"] in made}
+
+
+def tune(
+    setup: Setup,
+    start: Ladder,
+    others: Mapping[str, Ladder],
+    *,
+    bounds: Mapping[str, Sequence[float]],
+    budget: Budget,
+    resources: Mapping[str, float],
+    on_trial: Callable[[Record], None] | None = None,
+) -> Found:
+    """Search for the ladder of the smallest FID, on the Ray that is connected.
+
+    Args:
+        start: the analytic ladder, the first trial.
+        others: more starting points by name; those equal to an earlier one are left out.
+        bounds: of sigma_max, sigma_min and num_levels, as multiples of the analytic ladder's; widened where a
+            starting point lies outside.
+
+    Raises:
+        UserError: every trial failed, or bounds that let sigma_min reach sigma_max.
+    """
+    points = {name: ladder for name, ladder in {"analytic": start, **others}.items()}
+    unique = list(dict.fromkeys(points.values()))
+    records = search(
+        trial,
+        space(start, unique, bounds),
+        metric="fid",
+        budget=budget,
+        points=[asdict(ladder) for ladder in unique],
+        shared={"setup": setup},
+        resources=resources,
+        on_trial=on_trial,
+    )
+    winner = best(records, "fid")
+    compared = {"tuned": winner} | {name: records[unique.index(ladder)] for name, ladder in points.items()}
+    return Found(records, Ladder.read(winner.settings), {name: _line(record) for name, record in compared.items()})
+
+
+def space(start: Ladder, points: Sequence[Ladder], bounds: Mapping[str, Sequence[float]]) -> dict[str, Range]:
+    """The search space in the units of the ladder, holding every starting point."""
+    ranges = {}
+    for name, (low, high) in bounds.items():
+        centre, given = getattr(start, name), [getattr(point, name) for point in points]
+        ends = [low * centre, high * centre]
+        if name == "num_levels":
+            ends = [max(2, round(ends[0])), max(2, round(ends[1]))]
+        ranges[name] = Range(min(ends[0], *given), max(ends[1], *given))
+    if ranges["sigma_min"].upper >= ranges["sigma_max"].lower:
+        raise UserError(
+            f"tune_noise lets sigma_min reach {ranges['sigma_min'].upper:.3g} and sigma_max fall to "
+            f"{ranges['sigma_max'].lower:.3g}: lower tune_noise.sigma_min's upper bound."
+        )
+    return ranges
+
+
+def _line(record: Record) -> dict[str, Any]:
+    return {**record.settings, **record.metrics, "trial": record.trial, "status": record.status}

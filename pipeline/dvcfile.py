@@ -1,0 +1,97 @@
+"""What dvc.yaml and dvc.lock say of one stage, read without importing dvc."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pipeline.errors import UserError
+
+PLACEHOLDER = re.compile(r"\$\{([^}]+)\}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One stage of dvc.yaml with its placeholders filled in."""
+
+    deps: tuple[str, ...]
+    """Files and folders it reads."""
+    outs: tuple[str, ...]
+    """Files and folders it writes: outs, metrics and plots."""
+    params: tuple[str, ...]
+    """Dotted keys of params.yaml it reads."""
+
+    def code(self) -> tuple[str, ...]:
+        """The dependencies that are source code."""
+        return tuple(dep for dep in self.deps if dep.split("/")[0] in ("pipeline", "stages"))
+
+    def inputs(self) -> tuple[str, ...]:
+        """The dependencies that are data: everything but code."""
+        return tuple(dep for dep in self.deps if dep not in self.code())
+
+
+def entry(root: Path, stage: str, variant: str | None = None) -> Entry:
+    """The entry of a stage in root/dvc.yaml, `${item...}` filled with `variant`, the rest from params.yaml.
+
+    Raises:
+        UserError: there is no such stage, or a placeholder names no key of params.yaml.
+    """
+    stages = _read(root / "dvc.yaml").get("stages", {})
+    if stage not in stages:
+        raise UserError(f"stage {stage!r} is not in {root / 'dvc.yaml'}: it has {', '.join(stages)}.")
+    params = _read(root / "params.yaml")
+
+    def names(*keys: str) -> tuple[str, ...]:
+        found = [item for key in keys for item in stages[stage].get(key, [])]
+        return tuple(_fill(name, variant, params) for name in _names(found))
+
+    return Entry(names("deps"), names("outs", "metrics", "plots"), names("params"))
+
+
+def value(params: dict[str, Any], key: str) -> Any:
+    """The value at a dotted key; KeyError where there is none."""
+    here: Any = params
+    for piece in key.split("."):
+        here = here[piece]
+    return here
+
+
+def hashes(root: Path, paths: Iterable[str]) -> dict[str, str]:
+    """DVC's hash of each path as dvc.lock records it, of the nearest tracked folder above for a part of one.
+
+    Paths that no finished stage wrote are left out.
+    """
+    lock = root / "dvc.lock"
+    stages = _read(lock).get("stages", {}) if lock.exists() else {}
+    known = {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
+    tracked = {path: next((p for p in _upwards(path) if p in known), None) for path in paths}
+    return {path: known[out] for path, out in tracked.items() if out}
+
+
+def _upwards(path: str) -> list[str]:
+    return [path, *(str(parent) for parent in Path(path).parents)]
+
+
+def _names(items: Iterable[Any]) -> list[str]:
+    """DVC writes an item as `name` or as `name: {settings}`."""
+    return [next(iter(item)) if isinstance(item, dict) else item for item in items]
+
+
+def _fill(text: str, variant: str | None, params: dict[str, Any]) -> str:
+    def replacement(match: re.Match[str]) -> str:
+        key = match[1].strip()
+        if key == "item" or key.startswith("item."):
+            return str(variant)
+        try:
+            return str(value(params, key))
+        except (KeyError, TypeError) as error:
+            raise UserError(f"dvc.yaml names ${{{key}}}, which params.yaml lacks: add it.") from error
+
+    return PLACEHOLDER.sub(replacement, text)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(YAML(typ="safe").load(path) or {})

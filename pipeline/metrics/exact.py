@@ -1,0 +1,25 @@
+"""The same bits each time, whatever the caller did to torch before."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+
+@contextlib.contextmanager
+def exact(seed: int) -> Iterator[None]:
+    """Run a block on one thread, by deterministic algorithms, with torch's CPU generator at `seed`.
+
+    One thread, since the order in which threads add up decides the last bits. The caller's number
+    of threads, determinism flag and generator are back as they were when the block ends.
+    """
+    threads, flag = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            torch.set_num_threads(1)
+            torch.use_deterministic_algorithms(True)
+            torch.default_generator.manual_seed(seed)
+            yield
+        finally:
+            torch.use_deterministic_algorithms(flag)
+            torch.set_num_threads(threads)

@@ -1,0 +1,169 @@
+"""The feature space: a classifier trained on the train split, saved with its hash."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from pipeline.errors import UserError
+from pipeline.files import read_json, sha256, write_json
+from pipeline.metrics.exact import exact
+from pipeline.metrics.network import NUM_FEATURES, FeatureNetwork, shift
+
+Images = NDArray[np.uint8]
+WEIGHTS, CONFIG = "classifier.safetensors", "config.json"
+_CHUNK = 500  # images in one forward pass; fixed, since it is part of what fixes the bits
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """A trained network with what names it in a table."""
+
+    network: FeatureNetwork
+    shape: dict[str, int]
+    """The keyword arguments of FeatureNetwork."""
+    held_out_accuracy: float | None = None
+
+    def features(self, images: Images) -> NDArray[np.float32]:
+        """Images uint8 (N, C, H, W) -> (N, 64); raises UserError where they do not fit the network."""
+        return self._chunks(images, "features")
+
+    def probabilities(self, images: Images) -> NDArray[np.float32]:
+        """Images uint8 (N, C, H, W) -> class probabilities (N, K), each row of sum 1."""
+        logits = torch.from_numpy(self._chunks(images, "forward"))
+        return logits.softmax(dim=1).numpy()
+
+    def accuracy(self, images: Images, labels: NDArray[np.int64]) -> float:
+        """The fraction of images uint8 (N, C, H, W) whose most probable class is their label (N,)."""
+        return float((self.probabilities(images).argmax(axis=1) == labels).mean())
+
+    @property
+    def name(self) -> str:
+        """What a table prints as the evaluator: kind, layer, accuracy and hash."""
+        accuracy = "unmeasured" if self.held_out_accuracy is None else f"{self.held_out_accuracy:.4f}"
+        digest = hashlib.sha256(self.weights()).hexdigest()[:8]
+        layer = f"penultimate layer ({NUM_FEATURES})"
+        return f"CNN width {self.shape['width']}, {layer}, held-out accuracy {accuracy}, sha256 {digest}"
+
+    def weights(self) -> bytes:
+        """The network as the bytes of a safetensors file: equal networks, equal bytes."""
+        return safetensors.torch.save(self.network.state_dict())
+
+    def _chunks(self, images: Images, method: str) -> NDArray[np.float32]:
+        expected = (self.shape["channels"], self.shape["image_size"], self.shape["image_size"])
+        if images.dtype != np.uint8 or images.shape[1:] != expected or not len(images):
+            raise UserError(
+                f"images of {images.dtype} {images.shape} do not fit the reference classifier, which takes "
+                f"uint8 (N, {', '.join(map(str, expected))}), N at least 1: "
+                "repeat the `reference` stage on this data set."
+            )
+        call = getattr(self.network, method)
+        starts = range(0, len(images), _CHUNK)
+        with exact(0), torch.inference_mode():
+            parts = [call(torch.from_numpy(np.array(images[k : k + _CHUNK]))) for k in starts]
+            return torch.cat(parts).numpy()
+
+
+def train_classifier(
+    images: Images,
+    labels: NDArray[np.int64],
+    *,
+    width: int,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    seed: int,
+) -> Classifier:
+    """Train on images uint8 (N, C, H, H) and labels (N,); a function of its arguments, bit for bit.
+
+    AdamW under a one-cycle schedule with peak `lr`; each image moved by at most a pixel, each time
+    anew. Whole batches only: the rest of an epoch is left out, another rest in each epoch.
+
+    Raises:
+        UserError: labels of fewer than two classes, or fewer images than a batch.
+    """
+    _check(images, labels, batch_size)
+    shape = {
+        "channels": images.shape[1],
+        "image_size": images.shape[2],
+        "num_classes": int(labels.max()) + 1,
+        "width": width,
+    }
+    with exact(seed):
+        network = FeatureNetwork(**shape)
+        batches = epochs * (len(images) // batch_size)
+        optimiser = torch.optim.AdamW(network.parameters(), lr=lr)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=batches)
+        for index in _batches(len(images), batch_size, epochs):
+            x, label = torch.from_numpy(images[index]), torch.from_numpy(labels[index])
+            loss = F.cross_entropy(network(shift(x, torch.randint(3, (batch_size, 2)))), label)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+    classifier = Classifier(network.eval().requires_grad_(False), shape)
+    _standardise(classifier, images)
+    return classifier
+
+
+def _batches(num_examples: int, batch_size: int, epochs: int) -> list[NDArray[np.int64]]:
+    whole = num_examples - num_examples % batch_size
+    epoch = [torch.randperm(num_examples)[:whole].reshape(-1, batch_size) for _ in range(epochs)]
+    return list(torch.cat(epoch).numpy())
+
+
+def _check(images: Images, labels: NDArray[np.int64], batch_size: int) -> None:
+    if len(np.unique(labels)) < 2:
+        raise UserError(
+            "the labels name fewer than two classes, so no reference classifier can be trained: "
+            "set data.name to a data set with labels."
+        )
+    if batch_size > len(images):
+        raise UserError(
+            f"reference.batch_size ({batch_size}) is above the {len(images)} training images: lower it."
+        )
+
+
+def _standardise(classifier: Classifier, images: Images) -> None:
+    features = torch.from_numpy(classifier.features(images)).double()
+    classifier.network.centre.copy_(features.mean(dim=0))
+    classifier.network.scale.copy_(features.var(dim=0, correction=0).mean().sqrt().clamp_min(1e-6))
+
+
+def save(classifier: Classifier, folder: Path) -> None:
+    """Write classifier.safetensors, then config.json with the hash of each tensor file in the folder."""
+    (folder / WEIGHTS).write_bytes(classifier.weights())
+    config = {"shape": classifier.shape, "held_out_accuracy": classifier.held_out_accuracy}
+    hashes = {path.name: sha256(path) for path in sorted(folder.glob("*.safetensors"))}
+    write_json(folder / CONFIG, {**config, "sha256": hashes})
+
+
+def verified(folder: Path, name: str) -> Path:
+    """The path of a tensor file whose hash is the one in config.json; raises UserError where it is not."""
+    path = folder / name
+    mend = f"delete {folder} and run `dvc repro`."
+    if not path.is_file():
+        raise UserError(f"{path} is missing: {mend}")
+    if sha256(path) != read_json(folder / CONFIG).get("sha256", {}).get(name):
+        raise UserError(f"{path} does not have the sha256 that {folder / CONFIG} gives: {mend}")
+    return path
+
+
+def load(folder: Path) -> Classifier:
+    """Read what `save` wrote; raises UserError where a file is missing, damaged or of another version."""
+    path = verified(folder, WEIGHTS)
+    config: dict[str, Any] = read_json(folder / CONFIG)
+    try:
+        network = FeatureNetwork(**config["shape"])
+        network.load_state_dict(safetensors.torch.load_file(path))
+        return Classifier(network.eval().requires_grad_(False), config["shape"], config["held_out_accuracy"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise UserError(
+            f"{folder / CONFIG} does not describe {path} ({error}): delete {folder} and run `dvc repro`."
+        ) from error

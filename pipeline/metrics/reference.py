@@ -1,0 +1,84 @@
+"""The feature space of a data set, made once: classifier, statistics and the floor."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+
+from pipeline.errors import UserError
+from pipeline.files import whole_folder
+from pipeline.metrics import features
+from pipeline.metrics.features import Classifier, Images, train_classifier
+from pipeline.metrics.fid import Moments, distance, moments
+
+STATISTICS = "statistics.safetensors"
+Split = tuple[Images, NDArray[np.int64]]
+"""Images uint8 (N, C, H, W) and their labels (N,)."""
+
+
+class Training(TypedDict):
+    """The keyword arguments of `train_classifier`."""
+
+    width: int
+    epochs: int
+    batch_size: int
+    lr: float
+    seed: int
+
+
+def build(
+    folder: Path, train: Split, held_out: Split, *, min_accuracy: float, **training: Unpack[Training]
+) -> dict[str, Any]:
+    """Train the classifier and write it, with the moments of both splits' features, to `folder`.
+
+    Returns:
+        train_accuracy, held_out_accuracy; floor_fid, which is held-out against train; n, n_reference,
+        evaluator.
+
+    Raises:
+        UserError: held-out accuracy below `min_accuracy`; nothing is written then.
+    """
+    classifier = _qualified(train_classifier(*train, **training), held_out, min_accuracy)
+    statistics = {
+        "train": moments(classifier.features(train[0])),
+        "held_out": moments(classifier.features(held_out[0])),
+    }
+    with whole_folder(folder) as part:
+        _save_moments(part, statistics)
+        features.save(classifier, part)
+    return {
+        "train_accuracy": classifier.accuracy(*train),
+        "held_out_accuracy": classifier.held_out_accuracy,
+        "floor_fid": distance(statistics["held_out"], statistics["train"]),
+        "n": len(held_out[0]),
+        "n_reference": len(train[0]),
+        "evaluator": classifier.name,
+    }
+
+
+def _qualified(classifier: Classifier, held_out: Split, min_accuracy: float) -> Classifier:
+    accuracy = classifier.accuracy(*held_out)
+    if accuracy < min_accuracy:
+        raise UserError(
+            f"the reference classifier is right on {accuracy:.4f} of the held-out images, below "
+            f"reference.min_accuracy ({min_accuracy}): raise reference.epochs or reference.width, "
+            "or lower the bound."
+        )
+    return dataclasses.replace(classifier, held_out_accuracy=accuracy)
+
+
+def _save_moments(folder: Path, statistics: dict[str, Moments]) -> None:
+    tensors: dict[str, torch.Tensor] = {}
+    for split, m in statistics.items():
+        tensors |= {f"{split}.mean": m.mean, f"{split}.root": m.root, f"{split}.n": torch.tensor(m.n)}
+    safetensors.torch.save_file(tensors, folder / STATISTICS)
+
+
+def load_moments(folder: Path, split: str) -> Moments:
+    """The moments of the features of "train" or "held_out"; raises UserError where the file is damaged."""
+    tensors = safetensors.torch.load_file(features.verified(folder, STATISTICS))
+    return Moments(tensors[f"{split}.mean"], tensors[f"{split}.root"], int(tensors[f"{split}.n"]))

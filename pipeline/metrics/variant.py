@@ -1,0 +1,56 @@
+"""The numbers of one variant: its samples, raw and denoised, beside the floor."""
+
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import numpy as np
+
+from pipeline.errors import UserError
+from pipeline.files import read_json, sha256
+from pipeline.metrics.evaluate import evaluate
+from pipeline.metrics.features import Classifier, Images
+
+
+class Settings(TypedDict):
+    """The keyword arguments of `evaluate`."""
+
+    nearest_k: int
+    kid_subsets: int
+    kid_subset_size: int
+    splits: int
+    seed: int
+
+
+def evaluate_variant(
+    folder: Path, train: Images, held_out: Images, classifier: Classifier, **settings: Unpack[Settings]
+) -> dict[str, Any]:
+    """Evaluate samples/<variant>/{raw,denoised}.npy against `train`, and `held_out` as the floor.
+
+    Args:
+        folder: what `generate` wrote: raw.npy, denoised.npy (uint8 (N, C, H, W)) and manifest.json with
+            nfe, seconds and the sha256 of each file.
+        train, held_out: uint8 (N, C, H, W).
+
+    Returns:
+        raw, denoised, floor: the dicts of `evaluate`; nfe {raw, denoised}, seconds, num_samples.
+
+    Raises:
+        UserError: a missing or damaged file, or what `evaluate` raises.
+    """
+    manifest = read_json(folder / "manifest.json")
+    rows = {kind: read_samples(folder, kind, manifest) for kind in ("raw", "denoised")}
+    rows["floor"] = held_out
+    metrics = {name: evaluate(images, train, classifier, **settings) for name, images in rows.items()}
+    return {**metrics, **{key: manifest[key] for key in ("nfe", "seconds", "num_samples")}}
+
+
+def read_samples(folder: Path, kind: str, manifest: dict[str, Any]) -> Images:
+    """Read `kind`.npy, uint8 (N, C, H, W); raises UserError where it is missing or not what was written."""
+    path = folder / f"{kind}.npy"
+    mend = f"delete {folder} and run `dvc repro`."
+    if not path.is_file():
+        raise UserError(f"{path} is missing: {mend}")
+    if sha256(path) != manifest["sha256"].get(path.name):
+        raise UserError(f"{path} does not have the sha256 that its manifest.json gives: {mend}")
+    images: Images = np.load(path)
+    return images

@@ -1,0 +1,155 @@
+"""A model card in the Hugging Face format: YAML front matter with the results, then the text.
+
+References:
+    Mitchell et al., Model Cards for Model Reporting, FAT* 2019; the fields of the front matter are those of
+    the Hugging Face Hub's model card specification (`model-index` is its block of results).
+"""
+
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pipeline.reporting import tables, verdict
+from pipeline.reporting.rows import Row, Table
+
+LICENCE = "apache-2.0"
+TASK = "unconditional-image-generation"
+TAGS = ["score-based-model", "ncsn", "annealed-langevin-dynamics", "diffusion", "pytorch"]
+METRICS = {
+    "fid": "FID",
+    "kid": "KID",
+    "inception_score": "inception score",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+}
+
+ABOUT = """\
+Networks that estimate the score, the gradient of the log density, of images under Gaussian noise of many
+levels, and draw new images from it by annealed Langevin dynamics. The recipes are those of Song & Ermon
+(arXiv 1907.05600 and 2006.09011), scaled to the data set."""
+LIMITS = """\
+- For research and teaching. The samples can resemble training images; no privacy is promised.
+- FID, KID and the inception score depend on the evaluator and on N: numbers here compare with each other
+  and not with papers that used another evaluator, another N or another reference set.
+- One training seed and one sampling seed."""
+CITATIONS = """\
+- Y. Song, S. Ermon. Generative Modeling by Estimating Gradients of the Data Distribution. NeurIPS 2019,
+  arXiv 1907.05600.
+- Y. Song, S. Ermon. Improved Techniques for Training Score-Based Generative Models. NeurIPS 2020,
+  arXiv 2006.09011."""
+
+
+def card(table: Table, manifest: Mapping[str, Any], samplers: Mapping[str, Mapping[str, Any]]) -> str:
+    """The card of all networks of a run, the best one first.
+
+    Args:
+        manifest: of the data set: name, title, licence, homepage, shape (N, C, H, W).
+        samplers: variant -> settings of annealed Langevin dynamics that made its samples.
+    """
+    out = io.StringIO()
+    writer = YAML()
+    writer.width = 10_000
+    writer.dump(front_matter(table, manifest), out)
+    return f"---\n{out.getvalue()}---\n\n{_text(table, manifest, samplers)}\n"
+
+
+def front_matter(table: Table, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The machine-readable head of the card."""
+    return {
+        "license": LICENCE,
+        "library_name": "pytorch",
+        "pipeline_tag": TASK,
+        "tags": list(TAGS),
+        "datasets": [table.data],
+        "metrics": list(METRICS),
+        "model-index": [_entry(row, manifest) for row in _measured(table)],
+    }
+
+
+def _measured(table: Table) -> list[Row]:
+    """The variants' measured rows, the best one first, the others in the table's order."""
+    top = verdict.best(table)
+    rows = [row for row in table.rows if row.measured and not row.is_floor]
+    return sorted(rows, key=lambda row: row != top)
+
+
+def _entry(row: Row, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    data = {"type": manifest["name"], "name": manifest.get("title", manifest["name"]), "split": "train"}
+    values = [
+        {"type": key, "name": f"{name} (N={row.n:,})", "value": getattr(row, key), "verified": False}
+        for key, name in METRICS.items()
+        if getattr(row, key) is not None
+    ]
+    source = {"name": f"{row.evaluator}; against {row.reference_set}"}
+    result = {"task": {"type": TASK}, "dataset": data, "metrics": values, "source": source}
+    return {"name": row.label, "results": [result]}
+
+
+def _text(table: Table, manifest: Mapping[str, Any], samplers: Mapping[str, Mapping[str, Any]]) -> str:
+    parts = [
+        f"# Noise conditional score networks on {table.data}",
+        ABOUT,
+        *_best(table, manifest, samplers),
+        "## Evaluation",
+        tables.results(table),
+        tables.verdict_lines(table),
+        "## Training data",
+        "\n".join(_data_lines(table, manifest)),
+        "## Limits",
+        LIMITS,
+        "## Where it comes from",
+        tables.provenance(table),
+        "## Cite",
+        CITATIONS,
+    ]
+    return "\n\n".join(parts)
+
+
+def _best(
+    table: Table, manifest: Mapping[str, Any], samplers: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    row = verdict.best(table)
+    if row is None:
+        yield "No variant has been evaluated: `dvc repro evaluate`."
+        return
+    yield f"Nearest to the data is **{row.label}**: FID {row.fid:.3f} on {row.n:,} samples."
+    yield "## Use"
+    yield f"The weights are in `artifacts/models/{row.system}` (safetensors and JSON, with checksums)."
+    yield f"```python\n{usage(row, manifest, samplers[row.system])}```"
+
+
+def usage(row: Row, manifest: Mapping[str, Any], sampler: Mapping[str, Any]) -> str:
+    """A program that draws sixteen samples as the row's were drawn."""
+    channels, height, width = manifest["shape"][1:]
+    return f"""\
+from pathlib import Path
+
+from pipeline.ncsn.noise import geometric_sigmas
+from pipeline.samplers.images import to_uint8
+from pipeline.samplers.langevin import annealed_langevin
+from pipeline.samplers.seeds import SampleNoise
+from pipeline.training.state import load_network
+
+score = load_network(Path("artifacts/models/{row.system}"))
+sigmas = geometric_sigmas({sampler["sigma_max"]!r}, {sampler["sigma_min"]!r}, {sampler["num_levels"]!r})
+noise = SampleNoise(seed=0, indices=range(16), shape=({channels}, {height}, {width}))
+x = annealed_langevin(
+    score, sigmas, noise,
+    step_lr={sampler["step_lr"]!r}, steps_per_level={sampler["steps_per_level"]!r}, denoise={row.denoised},
+)
+images = to_uint8(x)  # (16, {channels}, {height}, {width}), uint8
+"""
+
+
+def _data_lines(table: Table, manifest: Mapping[str, Any]) -> list[str]:
+    shape = " x ".join(f"{size:,}" for size in manifest["shape"])
+    return [
+        f"- {manifest.get('title', table.data)} ({manifest.get('homepage') or 'no homepage'})",
+        f"- licence of the data: {manifest.get('licence', 'unknown')}",
+        f"- images, channels, height, width: {shape}; sha256 of the images `{table.data_sha256}`",
+        "- pixels in [0, 1]; noise levels are in that unit",
+    ]

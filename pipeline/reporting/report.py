@@ -1,0 +1,58 @@
+"""The report of a run: one call from the stages' files to the folder reports/."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.files import read_json, whole_folder, write_json, write_text
+from pipeline.reporting import figures, model_card, page, provenance, rows, tables
+from pipeline.reporting.pictures import Images
+from pipeline.reporting.rows import Table
+
+
+def write(
+    out: Path,
+    artifacts: Path,
+    variants: Sequence[str],
+    *,
+    manifest: Mapping[str, Any],
+    real: Images,
+    grid: Sequence[int],
+    runs: Mapping[str, str | None] | None = None,
+) -> Table:
+    """Write README.md, table.md, .csv and .json, model_card.md and figures/ to `out`, whole or not at all.
+
+    The same files, commit and run ids give the same bytes: nothing here carries a date.
+
+    Args:
+        artifacts: the stages' outputs.
+        variants: the rows, in order.
+        manifest: of the data set.
+        real: its training images, uint8 (n, C, H, W).
+        grid: rows and columns of the sample grids.
+        runs: variant -> MLflow run id.
+
+    Raises:
+        UserError: a file of an evaluated variant is missing or damaged.
+    """
+    table = rows.build(artifacts, variants, manifest, provenance.commit(), runs)
+    samplers = _samplers(artifacts, variants)
+    reference, toy = (_metrics(artifacts, name) for name in ("reference", "toy"))
+    with whole_folder(out) as folder:
+        shown = figures.draw(folder / page.FIGURES, artifacts, table, real, grid)
+        write_text(folder / "README.md", page.readme(table, shown, samplers, reference, toy))
+        write_text(folder / "model_card.md", model_card.card(table, manifest, samplers))
+        write_text(folder / "table.md", tables.markdown(table))
+        write_text(folder / "table.csv", tables.to_csv(table))
+        write_json(folder / "table.json", tables.to_json(table))
+    return table
+
+
+def _samplers(artifacts: Path, variants: Sequence[str]) -> dict[str, dict[str, Any]]:
+    paths = {variant: artifacts / f"samples/{variant}/manifest.json" for variant in variants}
+    return {variant: read_json(path)["sampler"] for variant, path in paths.items() if path.exists()}
+
+
+def _metrics(artifacts: Path, name: str) -> dict[str, Any]:
+    path = artifacts / f"metrics/{name}.json"
+    return dict(read_json(path)) if path.exists() else {}

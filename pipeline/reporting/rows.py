@@ -1,0 +1,186 @@
+"""The rows of the table: what a run left in its files, one frozen object per variant x denoising."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+from pipeline.files import read_json
+from pipeline.reporting.papers import Published, counterpart, published
+from pipeline.reporting.provenance import Commit
+
+FLOOR = "held-out data (the floor)"
+MEASURES = (
+    "fid",
+    "kid",
+    "kid_std",
+    "inception_score",
+    "inception_score_std",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "n",
+    "n_reference",
+    "evaluator",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: a variant with or without the last denoising step, or the floor. None is "not measured"."""
+
+    system: str
+    denoised: bool | None
+    """None for the floor, which no sampler made."""
+    command: str
+    """What makes the row's numbers."""
+    published_fid: str | None = None
+    published_inception_score: str | None = None
+    fid: float | None = None
+    kid: float | None = None
+    kid_std: float | None = None
+    inception_score: float | None = None
+    inception_score_std: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    density: float | None = None
+    coverage: float | None = None
+    n: int | None = None
+    """Samples behind the row's numbers."""
+    n_reference: int | None = None
+    """Training images they are compared with."""
+    nfe: int | None = None
+    """Network evaluations per sample, counted by wrapping the network."""
+    seconds_per_1000: float | None = None
+    """Wall-clock seconds per 1,000 samples."""
+    evaluator: str | None = None
+    reference_set: str | None = None
+    commit: str | None = None
+    dirty: bool = False
+    data_sha256: str | None = None
+    run_id: str | None = None
+    """The MLflow run; None where tracking was off."""
+
+    @property
+    def measured(self) -> bool:
+        """Whether the evaluation behind the row has run."""
+        return self.fid is not None
+
+    @property
+    def is_floor(self) -> bool:
+        """Whether this is the row of real images against real images."""
+        return self.denoised is None
+
+    @property
+    def label(self) -> str:
+        """The row's name where its denoising is not a column of its own."""
+        how = "with" if self.denoised else "no"
+        return self.system if self.is_floor else f"{self.system}, {how} denoising"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A data set's rows beside what the papers printed for it."""
+
+    data: str
+    data_sha256: str
+    published: tuple[Published, ...]
+    rows: tuple[Row, ...]
+    """The variants in order, without denoising before with it; the floors at the end."""
+
+    def row(self, system: str, denoised: bool | None) -> Row | None:
+        """The row of a system, or None."""
+        return next((row for row in self.rows if (row.system, row.denoised) == (system, denoised)), None)
+
+    def floors(self) -> tuple[Row, ...]:
+        """The floor rows: one for each number of held-out images that an evaluation used."""
+        return tuple(row for row in self.rows if row.is_floor)
+
+    def to_json(self) -> dict[str, Any]:
+        """The table as plain data; `from_json` gives the same table back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Table":
+        """The inverse of `to_json`."""
+        papers = tuple(Published(**row) for row in value["published"])
+        rows = tuple(Row(**row) for row in value["rows"])
+        return cls(value["data"], value["data_sha256"], papers, rows)
+
+
+def build(
+    artifacts: Path,
+    variants: Sequence[str],
+    manifest: Mapping[str, Any],
+    commit: Commit,
+    runs: Mapping[str, str | None] | None = None,
+) -> Table:
+    """Read a run's files into a table.
+
+    Args:
+        artifacts: the folder of the stages' outputs.
+        variants: names, in the table's order; one that was not evaluated gets rows without numbers.
+        manifest: of the data set, with its name, shape (N, C, H, W) and the sha256 of its images.
+        commit: what was checked out.
+        runs: variant -> MLflow run id.
+
+    Raises:
+        UserError: a file that an evaluated variant must have is missing or lacks a key.
+    """
+    name, digest = manifest["name"], manifest["sha256"]["images"]
+    papers = published(name, manifest["shape"][-1])
+    shared = {"commit": commit.sha, "dirty": commit.dirty, "data_sha256": digest}
+    rows: list[Row] = []
+    for variant in variants:
+        own = shared | {"run_id": (runs or {}).get(variant)}
+        rows += [_join(row, papers, own) for row in _variant_rows(artifacts, variant, name)]
+    floors = dict.fromkeys(_floor_row(artifacts, variant, name) for variant in variants)
+    return Table(name, digest, papers, (*rows, *(_join(row, (), shared) for row in floors if row)))
+
+
+def _join(row: Row, papers: tuple[Published, ...], extra: Mapping[str, Any]) -> Row:
+    paper = counterpart(papers, row.system, bool(row.denoised)) if not row.is_floor else None
+    quoted: dict[str, Any] = {}
+    if paper:
+        quoted = {"published_fid": paper.fid, "published_inception_score": paper.inception_score}
+    return dataclasses.replace(row, **quoted, **extra)
+
+
+def _variant_rows(artifacts: Path, variant: str, data: str) -> Iterator[Row]:
+    command = f"dvc repro evaluate@{variant}"
+    path = artifacts / f"metrics/{variant}.json"
+    for denoised, key in ((False, "raw"), (True, "denoised")):
+        if not path.exists():
+            yield Row(variant, denoised, command)
+            continue
+        cost = _cost(artifacts / f"samples/{variant}/manifest.json", key)
+        yield Row(variant, denoised, command, **_measures(path, key, data), **cost)
+
+
+def _floor_row(artifacts: Path, variant: str, data: str) -> Row | None:
+    path = artifacts / f"metrics/{variant}.json"
+    if not path.exists():
+        return None
+    return Row(FLOOR, None, "dvc repro evaluate", **_measures(path, "floor", data))
+
+
+def _measures(path: Path, key: str, data: str) -> dict[str, Any]:
+    block = _get(read_json(path), key, path)
+    found = {name: _get(block, name, path) for name in MEASURES}
+    return found | {"reference_set": f"{data}, train split ({found['n_reference']:,} images)"}
+
+
+def _cost(path: Path, key: str) -> dict[str, Any]:
+    manifest = read_json(path)
+    seconds, count = _get(manifest, "seconds", path), _get(manifest, "num_samples", path)
+    return {"nfe": _get(_get(manifest, "nfe", path), key, path), "seconds_per_1000": 1000 * seconds / count}
+
+
+def _get(value: Mapping[str, Any], key: str, path: Path) -> Any:
+    try:
+        return value[key]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} has no key {key!r}: delete it and run `dvc repro`.") from error

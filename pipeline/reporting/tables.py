@@ -1,0 +1,103 @@
+"""The table as Markdown, CSV and JSON: three views of the same rows.
+
+Two rules of the field are kept here. FIDs of different sample counts never share a column, since the
+same model scores 25 to 30 points higher on 1,000 samples than on 50,000. And a number that was not
+measured is never left blank: the cell says what would measure it.
+"""
+
+import csv
+import io
+from typing import Any
+
+from pipeline.reporting import columns, verdict
+from pipeline.reporting.papers import TERMS, Published
+from pipeline.reporting.rows import Row, Table
+
+NONE_PUBLISHED = "no published number for this data set"
+
+
+def markdown(table: Table) -> str:
+    """The results, the verdict under them, and the provenance of each row."""
+    parts = [results(table), verdict_lines(table), "**Where each row comes from**", provenance(table)]
+    return "\n\n".join(parts) + "\n"
+
+
+def results(table: Table) -> str:
+    """The papers' rows, ours, and the floor, as one Markdown table with its notes."""
+    entries: list[columns.Entry] = [*table.published, *table.rows]
+    return columns.render(columns.result_columns(table), entries) + "\n\n" + "\n".join(_notes(table))
+
+
+def verdict_lines(table: Table) -> str:
+    """The computed verdict as a Markdown list."""
+    lines = "\n".join(f"- {text}" for text in verdict.sentences(table))
+    return f"**Verdict**, computed from the rows above:\n\n{lines}"
+
+
+def provenance(table: Table) -> str:
+    """Where each row comes from, with what all rows share said once."""
+    shared = [
+        f"- {title}: {columns.common(table, name)}"
+        for title, name in (("Evaluator of every row", "evaluator"), ("Reference set", "reference_set"))
+        if columns.common(table, name) is not None
+    ]
+    listed = columns.render(columns.provenance_columns(table), table.rows)
+    return "\n\n".join(["\n".join(shared), listed] if shared else [listed])
+
+
+def to_csv(table: Table) -> str:
+    """Every field of every row at full precision; one FID column for each sample count."""
+    counts = columns.sample_counts(table)
+    fields = [name for name in Row.__dataclass_fields__ if name != "fid"]
+    fids = [f"fid_n{n}" for n in counts]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, ["kind", "source", *fields, *fids], restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_csv_published(paper) for paper in table.published)
+    for row in table.rows:
+        values = {name: _plain(getattr(row, name)) for name in fields}
+        kind = "floor" if row.is_floor else "ours"
+        fid = {f"fid_n{row.n}": _plain(row.fid)} if row.measured else {}
+        writer.writerow({"kind": kind, "source": "this run", **values, **fid})
+    return out.getvalue()
+
+
+def to_json(table: Table) -> dict[str, Any]:
+    """The table as data, with the verdict beside it; `Table.from_json` reads it back."""
+    floor = [
+        {"system": v.row.system, "denoised": v.row.denoised, "ratio": v.ratio, "within": v.within}
+        for v in verdict.against_floor(table)
+    ]
+    tuned = [{"denoised": v.row.denoised, "holds": v.holds} for v in verdict.against_baseline(table)]
+    judged = {"margin": verdict.MARGIN, "against_floor": floor, "tuned_against_ncsnv2": tuned}
+    return table.to_json() | {"verdict": judged | {"sentences": verdict.sentences(table)}}
+
+
+def _notes(table: Table) -> list[str]:
+    seeds = (
+        "One training seed and one sampling seed: KID's ± is the spread over subsets, IS's the spread over "
+        "splits, and neither is the spread between runs."
+    )
+    if not table.published:
+        return [f"Paper's FID: {NONE_PUBLISHED} ({table.data}). {seeds}"]
+    noted = [f"{row.model}: {row.note}" for row in table.published if row.note]
+    terms = "; ".join([TERMS[table.published], *noted]) if table.published in TERMS else "; ".join(noted)
+    return [f"Papers' cells are quoted as printed, by the papers' own evaluators; {terms}. {seeds}"]
+
+
+def _plain(value: Any) -> Any:
+    return "" if value is None else value
+
+
+def _csv_published(paper: Published) -> dict[str, Any]:
+    values = {
+        "kind": "published",
+        "source": paper.source,
+        "system": paper.model,
+        "denoised": paper.denoised,
+        "published_fid": paper.fid,
+        "published_inception_score": paper.inception_score,
+        "n": paper.n,
+        "nfe": paper.nfe,
+    }
+    return {name: _plain(value) for name, value in values.items()}

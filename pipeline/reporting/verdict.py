@@ -1,0 +1,130 @@
+"""What the table says, computed from its rows and never written by hand."""
+
+from dataclasses import dataclass
+
+from pipeline.reporting.rows import Row, Table
+
+MARGIN = 2.0
+"""A variant is close to the data when its FID is at most this many times the floor's."""
+CHALLENGER, BASELINE = "tuned", "ncsnv2"
+
+
+@dataclass(frozen=True)
+class AgainstFloor:
+    """A row's FID as a multiple of the floor's, the FID of held-out images at the same N."""
+
+    row: Row
+    floor: Row | None
+    """The floor measured with as many images and the same evaluator; None where there is none."""
+
+    @property
+    def ratio(self) -> float | None:
+        """FID / floor's FID; None where either is missing or the floor is not positive."""
+        if self.row.fid is None or self.floor is None or not self.floor.fid or self.floor.fid < 0:
+            return None
+        return self.row.fid / self.floor.fid
+
+    @property
+    def within(self) -> bool | None:
+        """Whether the ratio is at most MARGIN; None where there is nothing to compare."""
+        return None if self.ratio is None else self.ratio <= MARGIN
+
+
+@dataclass(frozen=True)
+class AgainstBaseline:
+    """The tuned variant against the one it was tuned from, both with or both without denoising."""
+
+    row: Row
+    baseline: Row
+
+    @property
+    def comparable(self) -> bool:
+        """Both measured, at one N, by one evaluator, with their evaluations counted."""
+        ours, other = self.row, self.baseline
+        counted = ours.nfe is not None and other.nfe is not None
+        return ours.measured and other.measured and counted and _same_yardstick(ours, other)
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the tuned variant has no higher FID at no more evaluations; None if not comparable."""
+        if not self.comparable:
+            return None
+        assert self.row.fid is not None and self.baseline.fid is not None
+        assert self.row.nfe is not None and self.baseline.nfe is not None
+        return self.row.fid <= self.baseline.fid and self.row.nfe <= self.baseline.nfe
+
+
+def against_floor(table: Table) -> tuple[AgainstFloor, ...]:
+    """Every row of a variant against the floor of its own N and evaluator."""
+    return tuple(AgainstFloor(row, _floor(table, row)) for row in table.rows if not row.is_floor)
+
+
+def against_baseline(table: Table) -> tuple[AgainstBaseline, ...]:
+    """`tuned` against `ncsnv2`, without and with denoising, where the table has both."""
+    pairs = ((table.row(CHALLENGER, d), table.row(BASELINE, d)) for d in (False, True))
+    return tuple(AgainstBaseline(row, base) for row, base in pairs if row and base)
+
+
+def best(table: Table) -> Row | None:
+    """The row of a variant nearest to its floor; of lowest FID where no floor was measured."""
+    measured = [v for v in against_floor(table) if v.row.fid is not None]
+    return min(measured, key=_distance).row if measured else None
+
+
+def _distance(verdict: AgainstFloor) -> tuple[bool, float]:
+    value = verdict.row.fid if verdict.ratio is None else verdict.ratio
+    assert value is not None
+    return verdict.ratio is None, value
+
+
+def sentences(table: Table) -> list[str]:
+    """The verdict in words: one sentence for the floor, one for each comparison, one for what is missing."""
+    found = [_floor_sentence(table, True), _floor_sentence(table, False)]
+    found += [_baseline_sentence(pair) for pair in against_baseline(table)]
+    missing = [v.row for v in against_floor(table) if v.within is None]
+    found += [_missing_sentence(row) for row in missing]
+    return [text for text in found if text]
+
+
+def _same_yardstick(one: Row, other: Row) -> bool:
+    return (one.n, one.n_reference, one.evaluator) == (other.n, other.n_reference, other.evaluator)
+
+
+def _floor(table: Table, row: Row) -> Row | None:
+    return next((floor for floor in table.floors() if _same_yardstick(row, floor)), None)
+
+
+def _floor_sentence(table: Table, within: bool) -> str:
+    named = [
+        f"`{v.row.system}` {'with' if v.row.denoised else 'without'} denoising ({v.ratio:.2f} ×)"
+        for v in against_floor(table)
+        if v.within is within
+    ]
+    head = f"Within {MARGIN:g} × the floor's FID" if within else f"Above {MARGIN:g} × the floor's FID"
+    return f"{head}: {', '.join(named) if named else 'none'}."
+
+
+def _baseline_sentence(pair: AgainstBaseline) -> str:
+    how = "with" if pair.row.denoised else "without"
+    head = f"`{CHALLENGER}` at least as good as `{BASELINE}` for no more work, {how} denoising:"
+    if not pair.comparable:
+        return f"{head} unknown, for want of two evaluations on the same terms."
+    quality = _compare(pair.row.fid, pair.baseline.fid, "lower", "equal", "higher")
+    cost = _compare(pair.row.nfe, pair.baseline.nfe, "fewer", "as many", "more")
+    return (
+        f"{head} {'yes' if pair.holds else 'no'}. FID is {quality} ({pair.row.fid:.3f} against "
+        f"{pair.baseline.fid:.3f}) with {cost} network evaluations ({pair.row.nfe:,} against "
+        f"{pair.baseline.nfe:,})."
+    )
+
+
+def _compare(one: float | None, other: float | None, less: str, same: str, more: str) -> str:
+    assert one is not None and other is not None
+    return less if one < other else (same if one == other else more)
+
+
+def _missing_sentence(row: Row) -> str:
+    how = "with" if row.denoised else "without"
+    if not row.measured:
+        return f"`{row.system}` {how} denoising was not run: `{row.command}`."
+    return f"`{row.system}` {how} denoising has no floor at N={row.n:,} by the same evaluator."

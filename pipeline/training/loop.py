@@ -1,0 +1,179 @@
+"""The training loop: an iterator of events, which knows neither Ray nor MLflow.
+
+Y. Song, S. Ermon, arXiv 1907.05600 (equations 5 and 6) and arXiv 2006.09011 (techniques 3 and 5).
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from pipeline.errors import UserError
+from pipeline.ncsn.losses import denoising_score_matching
+from pipeline.training.draws import Draw, microshards
+from pipeline.training.history import Row
+from pipeline.training.reduce import Group, place, sum_in_order
+from pipeline.training.state import State, fresh
+from pipeline.training.task import Task
+
+Backward = Callable[[list[Draw]], Tensor]
+"""From a worker's draws to the loss of the global batch, (); it fills the gradients on the way."""
+
+
+class DivergedError(UserError):
+    """The loss is no longer a number; the weights are those before the step."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One optimiser step done. `state` is the live one: copy or save it before asking for the next event.
+
+    `row` is the history's new row, on the steps that have one; `seconds` and `images_per_second` (over all
+    workers) are counted from the row before.
+    """
+
+    step: int
+    images: int
+    loss: float
+    seconds: float
+    images_per_second: float
+    row: Row | None
+    state: State
+
+
+def train(
+    task: Task,
+    images: np.ndarray,
+    *,
+    state: State | None = None,
+    group: Group = None,
+    device: torch.device | str = "cpu",
+) -> Iterator[Event]:
+    """Train to the task's last step, alone or as one worker of a torch.distributed group.
+
+    Args:
+        images: (N, C, H, W) uint8, the same on every worker; N at least the batch size.
+        state: where to go on; by default step 0. It must lie on `device`, and be the same on every worker.
+        group: the process group; None is the default group where one is initialised.
+
+    Yields:
+        An event for each step; its loss is the mean over the global batch, on every worker the same.
+
+    Raises:
+        DivergedError: the loss is NaN or infinite.
+        UserError: the workers do not divide the microshards, or the images do not fill a batch.
+    """
+    device = torch.device(device)
+    state = fresh(task, device) if state is None else state
+    shards = own_shards(task, group)
+    clock = _Clock(state)
+    with arithmetic(task, device):
+        backward = (_elastic if task.determinism == "elastic" else _fast)(state, group)
+        while state.step < task.steps:
+            loss = float(backward(microshards(task, images, state.step, shards, device)))
+            _advance(state, loss)
+            row = state.record(loss)
+            yield Event(state.step, state.images, loss, *clock.read(row), row, state)
+
+
+def own_shards(task: Task, group: Group) -> range:
+    """The microshards of this worker: a block, so that rank order is microshard order."""
+    rank, workers = place(group)
+    each, rest = divmod(task.microshards, workers)
+    if rest:
+        raise UserError(
+            f"train.microshards ({task.microshards}) is not divisible by compute.workers ({workers}): "
+            "change one of them in params.yaml."
+        )
+    return range(rank * each, (rank + 1) * each)
+
+
+@contextlib.contextmanager
+def arithmetic(task: Task, device: torch.device) -> Iterator[None]:
+    """In elastic mode, kernels whose bits follow from the input: one CPU thread, deterministic on CUDA."""
+    if task.determinism != "elastic":
+        yield
+        return
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(1)
+    if device.type == "cuda":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(strict)
+
+
+def _advance(state: State, loss: float) -> None:
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"the loss is {loss} at step {state.step + 1}: lower the recipe's lr ({state.task.lr})."
+        )
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    state.ema.update(state.network)
+
+
+def _elastic(state: State, group: Group) -> Backward:
+    """One gradient for each microshard, summed in the microshards' order: the same bits on any workers."""
+    parameters = [p for p in state.network.parameters() if p.requires_grad]
+    sizes = [p.numel() for p in parameters]
+
+    def flat_gradient(draw: Draw) -> Tensor:
+        loss = _loss(state.network, draw).sum() / state.task.batch_size
+        gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+        return torch.cat([*(g.flatten() for g in gradients), loss.detach().view(1)])
+
+    def backward(draws: list[Draw]) -> Tensor:
+        total = sum_in_order([flat_gradient(draw) for draw in draws], group)
+        for parameter, gradient in zip(parameters, torch.split(total[:-1], sizes), strict=True):
+            parameter.grad = gradient.view_as(parameter)
+        return total[-1]
+
+    return backward
+
+
+def _fast(state: State, group: Group) -> Backward:
+    """Plain DistributedDataParallel over the same examples and noise: equal but for rounding."""
+    _, workers = place(group)
+    network = state.network
+    if workers > 1:
+        network = DistributedDataParallel(network, process_group=group, broadcast_buffers=False)
+
+    def backward(draws: list[Draw]) -> Tensor:
+        whole = Draw(*(torch.cat([getattr(d, key) for d in draws]) for key in ("x", "sigma", "noise")))
+        loss = _loss(network, whole).mean()
+        torch.autograd.backward(loss)
+        total = loss.detach() / workers
+        if workers > 1:
+            dist.all_reduce(total, group=group)
+        return total
+
+    return backward
+
+
+def _loss(network: torch.nn.Module, draw: Draw) -> Tensor:
+    return denoising_score_matching(network, draw.x, draw.sigma, draw.noise)
+
+
+class _Clock:
+    """Time and training speed since the last row of the history."""
+
+    def __init__(self, state: State) -> None:
+        self.state, self.images, self.start = state, state.images, time.perf_counter()
+
+    def read(self, row: Row | None) -> tuple[float, float]:
+        """(seconds, images a second); a row starts the count anew."""
+        now = time.perf_counter()
+        seconds, images = now - self.start, self.state.images - self.images
+        if row is not None:
+            self.images, self.start = self.state.images, now
+        return seconds, images / seconds

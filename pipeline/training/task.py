@@ -1,0 +1,121 @@
+"""What is to be trained, as frozen plain data whose hash names the run."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from pipeline.errors import UserError
+
+# Whatever is computed during training lives in these files; a change of any makes another task.
+CODE = ("ncsn", "data/order.py", "training")
+# These change how often a result is kept, not the result.
+OBSERVING = ("checkpoint_every",)
+
+
+@functools.cache
+def code_version() -> str:
+    """SHA-256 over the sources that training runs and the version of torch."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256(torch.__version__.split("+")[0].encode())
+    for place in CODE:
+        path = package / place
+        for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(str(source.relative_to(package)).encode() + source.read_bytes())
+    return digest.hexdigest()
+
+
+def data_digest(images: np.ndarray) -> str:
+    """SHA-256 of the training images themselves, (N, C, H, W) uint8, in their order."""
+    return hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One training, complete: two tasks with one fingerprint end in the same weights.
+
+    `network` holds the keyword arguments of `make_network`, the ladder `sigmas` (L,) among them.
+    `microshards` is the number of fixed parts a batch is cut into, whatever the number of workers.
+
+    Raises:
+        UserError: batch_size is not divisible by microshards, or the network has no ladder.
+    """
+
+    network: Mapping[str, Any]
+    lr: float
+    betas: tuple[float, float]
+    adam_eps: float
+    ema_rate: float
+    dequantise: bool
+    flip: bool
+    steps: int
+    batch_size: int
+    microshards: int
+    determinism: str
+    checkpoint_every: int
+    log_every: int
+    seed: int
+    data_sha256: str
+    code: str = field(default_factory=code_version)
+
+    def __post_init__(self) -> None:
+        if self.batch_size % self.microshards:
+            raise UserError(
+                f"train.batch_size ({self.batch_size}) is not divisible by train.microshards "
+                f"({self.microshards}): change one of them in params.yaml."
+            )
+        if not self.network.get("sigmas"):
+            raise UserError("the task's network has no `sigmas`: give it the noise ladder to be trained on.")
+
+    @classmethod
+    def build(
+        cls,
+        recipe: Mapping[str, Any],
+        train: Mapping[str, Any],
+        *,
+        sigmas: torch.Tensor,
+        image_shape: tuple[int, int, int],
+        data_sha256: str,
+    ) -> Self:
+        """A task from params.yaml's sections `recipes.VARIANT` and `train`, the ladder (L,) and the data.
+
+        Args:
+            recipe: network {kind, width}, lr, betas, adam_eps, ema_rate, dequantise, flip.
+            train: steps, batch_size, microshards, determinism, checkpoint_every, log_every, seed.
+            sigmas: (L,), strictly descending, in units of pixels in [0, 1].
+            image_shape: (C, H, W) of one image.
+            data_sha256: `data_digest` of the training images.
+        """
+        channels, height, _ = image_shape
+        network = {
+            **recipe["network"],
+            "channels": channels,
+            "image_size": height,
+            "sigmas": tuple(sigmas.tolist()),
+        }
+        rest = {key: value for key, value in recipe.items() if key not in ("network", "betas")}
+        first, second = recipe["betas"]
+        return cls(network=network, betas=(first, second), data_sha256=data_sha256, **rest, **train)
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+        """The inverse of `plain`, through JSON or not."""
+        network = {**plain["network"], "sigmas": tuple(plain["network"]["sigmas"])}
+        return cls(**{**plain, "network": network, "betas": tuple(plain["betas"])})
+
+    def plain(self) -> dict[str, Any]:
+        """The task as values that JSON holds exactly."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
+        return plain
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all that can change the result, as 64 hexadecimal digits."""
+        plain = {key: value for key, value in self.plain().items() if key not in OBSERVING}
+        return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

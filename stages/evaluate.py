@@ -1,0 +1,27 @@
+"""Stage `evaluate VARIANT`: every number of the table for one variant, and the floor beside them."""
+
+from pathlib import Path
+
+from pipeline import door
+from pipeline.data import open_dataset
+from pipeline.files import write_json
+from pipeline.metrics import features
+from pipeline.metrics.variant import evaluate_variant
+from pipeline.params import Params
+
+
+def main(params: Params, variant: str) -> None:
+    """artifacts/{data,reference,samples/<variant>} -> artifacts/metrics/<variant>.json."""
+    data = open_dataset(Path("artifacts/data"))
+    metrics = evaluate_variant(
+        Path("artifacts/samples") / variant,
+        data.split("train"),
+        data.split("held_out"),
+        features.load(Path("artifacts/reference")),
+        **params.evaluate.kwargs(),
+    )
+    write_json(Path("artifacts/metrics") / f"{variant}.json", metrics)
+
+
+if __name__ == "__main__":
+    door.run(main)

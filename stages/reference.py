@@ -1,0 +1,22 @@
+"""Stage `reference`: the classifier whose penultimate layer is the feature space, and the floor's FID."""
+
+from pathlib import Path
+
+from pipeline import door
+from pipeline.data import open_dataset
+from pipeline.files import write_json
+from pipeline.metrics.reference import build
+from pipeline.params import Params
+
+
+def main(params: Params) -> None:
+    """artifacts/data -> artifacts/reference, artifacts/metrics/reference.json."""
+    data = open_dataset(Path("artifacts/data"))
+    train = (data.split("train"), data.split_labels("train"))
+    held_out = (data.split("held_out"), data.split_labels("held_out"))
+    metrics = build(Path("artifacts/reference"), train, held_out, **params.reference.kwargs())
+    write_json(Path("artifacts/metrics/reference.json"), metrics)
+
+
+if __name__ == "__main__":
+    door.run(main)

@@ -1,0 +1,61 @@
+"""Stage `train VARIANT`: a network trained on Ray Train, with its loss curve and what it took."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import door, tracking
+from pipeline.data import open_dataset
+from pipeline.distributed.train import fit
+from pipeline.files import read_yaml, whole_folder, write_json
+from pipeline.ncsn.noise import geometric_sigmas
+from pipeline.params import Params
+from pipeline.training import history, state
+from pipeline.training.progress import Progress, speed, telling
+from pipeline.training.task import Task, data_digest
+
+OUT = Path("artifacts")
+
+
+def main(params: Params, variant: str) -> None:
+    """artifacts/{data,noise/V.yaml} -> artifacts/{models/V,curves/V.csv,metrics/train_V.json}."""
+    images = open_dataset(OUT / "data").split("train")
+    task = _task(params, variant, images)
+    run_folder = Path(params.compute.storage) / task.fingerprint()
+    tell = telling(f"train {variant}")
+    with tracking.stage("train", variant, params) as run:
+
+        def on_event(progress: Progress) -> None:
+            tell(progress)
+            run.log_metrics(progress.metrics(), progress.step)
+
+        compute = params.compute.kwargs()
+        sizes = {key: compute[key] for key in ("workers", "cpus_per_worker", "use_gpu", "max_failures")}
+        checkpoint = fit(task, images, run_folder, on_event=on_event, **sizes)
+        _publish(checkpoint, variant, {**speed(run_folder), "workers": params.compute.workers})
+        run.log_network(OUT / "models" / variant, variant, images.shape[1:])
+
+
+def _task(params: Params, variant: str, images: np.ndarray) -> Task:
+    ladder = read_yaml(OUT / "noise" / f"{variant}.yaml")
+    return Task.build(
+        params.recipes[variant].kwargs(),
+        params.train.kwargs(),
+        sigmas=geometric_sigmas(ladder["sigma_max"], ladder["sigma_min"], ladder["num_levels"]),
+        image_shape=images.shape[1:],
+        data_sha256=data_digest(images),
+    )
+
+
+def _publish(checkpoint: Path, variant: str, taken: dict[str, float]) -> None:
+    rows = history.read(checkpoint / state.HISTORY)
+    with whole_folder(OUT / "models" / variant) as folder:
+        shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
+    history.write(OUT / "curves" / f"{variant}.csv", rows)
+    metrics = {"loss": rows[-1].loss, "images": rows[-1].images, **taken}
+    write_json(OUT / "metrics" / f"train_{variant}.json", metrics)
+
+
+if __name__ == "__main__":
+    door.run(main, submits=True)

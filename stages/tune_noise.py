@@ -1,0 +1,67 @@
+"""Stage `tune_noise`: every variant's ladder of noise levels, the tuned one by a search over short trainings."""
+
+from pathlib import Path
+
+from pipeline import door, tracking
+from pipeline.data import open_dataset
+from pipeline.distributed import cluster, tune_noise
+from pipeline.distributed.search import Budget, resources
+from pipeline.distributed.shards import Ladder
+from pipeline.distributed.trials import tell, write_trials
+from pipeline.files import whole_folder, write_yaml
+from pipeline.metrics import features, reference
+from pipeline.params import Params
+from pipeline.reporting import lines, style
+
+DATA, REFERENCE, OUT = Path("artifacts/data"), Path("artifacts/reference"), Path("artifacts/noise")
+
+
+def main(params: Params) -> None:
+    """artifacts/{data,reference} -> artifacts/noise/{<variant>,best,analytic}.yaml, trials.csv, .png, rungs.csv."""
+    rules = {variant: rule.kwargs() for variant, rule in params.noise.items()}
+    images = open_dataset(DATA).split("train")
+    start = tune_noise.analytic(images, **params.tune_noise.analytic.kwargs())
+    ladders = tune_noise.settled(rules, images)
+    with tracking.stage("tune_noise", None, params) as run, whole_folder(OUT) as folder:
+        if ladders.keys() != rules.keys():
+            found = _search(params, images, start, ladders, run)
+            write_yaml(folder / "best.yaml", found.compared)
+            write_trials(folder, found.records)
+            trials = lines.read_trials(folder / "trials.csv", lines.NOISE_RANGE)
+            style.save(lines.trials(trials, lines.NOISE_RANGE), folder, "trials", vector=False)
+            ladders = {variant: ladders.get(variant, found.winner) for variant in rules}
+        write_yaml(folder / "analytic.yaml", start.plain())
+        for variant, ladder in ladders.items():
+            write_yaml(folder / f"{variant}.yaml", {**ladder.plain(), "rule": rules[variant]["rule"]})
+            run.log_params({"noise": {variant: ladder.plain()}})
+        run.log_artifact(folder)
+
+
+def _search(
+    params: Params, images: tune_noise.Images, start: Ladder, others: dict[str, Ladder], run: tracking.Run
+) -> tune_noise.Found:
+    tune, compute = params.tune_noise, params.compute
+    with cluster.connect(
+        workers=compute.workers, cpus_per_worker=compute.cpus_per_worker, use_gpu=compute.use_gpu
+    ) as gpu:
+        setup = tune_noise.Setup(
+            recipe=params.recipes[tune.variant].kwargs(),
+            full_steps=params.train.steps,
+            images=images,
+            classifier=features.load(REFERENCE),
+            reference=reference.load_moments(REFERENCE, "train"),
+            device="cuda" if gpu else "cpu",
+            **{key: getattr(tune, key) for key in ("rungs", "batch_size", "num_samples", "max_nfe", "seed")},
+        )
+        bounds = {key: getattr(tune, key) for key in ("sigma_max", "sigma_min", "num_levels")}
+        budget = Budget(tune.num_trials, len(tune.rungs), tune.reduction_factor, tune.max_concurrent, tune.seed)
+        found = tune_noise.tune(
+            setup, start, others, bounds=bounds, budget=budget,
+            resources=resources(tune.max_concurrent, gpu), on_trial=tell(run),
+        )  # fmt: skip
+    run.log_metrics(found.compared)
+    return found
+
+
+if __name__ == "__main__":
+    door.run(main, submits=True)

@@ -1,0 +1,68 @@
+"""Stage `tune_sampler`: every variant's sampler, the tuned one by a search on the trained network."""
+
+from pathlib import Path
+
+from pipeline import door, tracking
+from pipeline.data import open_dataset
+from pipeline.distributed import cluster, tune_sampler
+from pipeline.distributed.search import Budget, resources
+from pipeline.distributed.shards import Ladder
+from pipeline.distributed.trials import tell, write_trials
+from pipeline.files import read_yaml, whole_folder, write_yaml
+from pipeline.metrics import features, reference
+from pipeline.params import Params
+from pipeline.reporting import lines, style
+from pipeline.training.state import load_network
+
+ARTIFACTS, OUT = Path("artifacts"), Path("artifacts/sampler")
+BOUNDS = ("step_lr", "steps_per_level", "sigma_max", "sigma_min", "num_levels")
+
+
+def main(params: Params) -> None:
+    """artifacts/{data,reference,noise,models} -> artifacts/sampler/{<variant>,best}.yaml, trials.csv, .png."""
+    rules = {variant: rule.kwargs() for variant, rule in params.sampler.items()}
+    ladders = {variant: Ladder.read(read_yaml(ARTIFACTS / f"noise/{variant}.yaml")) for variant in rules}
+    with tracking.stage("tune_sampler", None, params) as run, whole_folder(OUT) as folder:
+        tuned = {}
+        if any(rule["rule"] == "tuned" for rule in rules.values()):
+            found = _search(params, ladders[params.tune_sampler.variant], run)
+            write_yaml(folder / "best.yaml", found.compared)
+            write_trials(folder, found.records)
+            trials = lines.read_trials(folder / "trials.csv", lines.STEP_SIZE)
+            style.save(lines.trials(trials, lines.STEP_SIZE), folder, "trials", vector=False)
+            tuned = {params.tune_sampler.variant: found.winner}
+        for variant, sampler in tune_sampler.settled(rules, ladders, tuned).items():
+            write_yaml(folder / f"{variant}.yaml", {**sampler.plain(), "rule": rules[variant]["rule"]})
+            run.log_params({"sampler": {variant: sampler.plain()}})
+        run.log_artifact(folder)
+
+
+def _search(params: Params, trained: Ladder, run: tracking.Run) -> tune_sampler.Found:
+    tune, compute = params.tune_sampler, params.compute
+    with cluster.connect(
+        workers=compute.workers, cpus_per_worker=compute.cpus_per_worker, use_gpu=compute.use_gpu
+    ) as gpu:
+        setup = tune_sampler.Setup(
+            network=load_network(ARTIFACTS / "models" / tune.variant),
+            trained=trained,
+            shape=open_dataset(ARTIFACTS / "data").split("train").shape[1:],
+            classifier=features.load(ARTIFACTS / "reference"),
+            reference=reference.load_moments(ARTIFACTS / "reference", "train"),
+            rungs=tune.rungs,
+            max_nfe=tune.max_nfe,
+            seed=tune.seed,
+            device="cuda" if gpu else "cpu",
+        )
+        found = tune_sampler.tune(
+            setup,
+            bounds={key: getattr(tune, key) for key in BOUNDS},
+            budget=Budget(tune.num_trials, len(tune.rungs), tune.reduction_factor, tune.max_concurrent, tune.seed),
+            resources=resources(tune.max_concurrent, gpu),
+            on_trial=tell(run),
+        )
+    run.log_metrics(found.compared)
+    return found
+
+
+if __name__ == "__main__":
+    door.run(main, submits=True)

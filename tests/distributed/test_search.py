@@ -1,0 +1,122 @@
+"""Laws of the search: it finds, it repeats itself, it survives failing trials, it leaves nothing behind."""
+
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.distributed.search import Budget, Range, search
+from pipeline.distributed.trials import FAILED, FINISHED, STOPPED, Record, Settings, best
+from pipeline.errors import UserError
+
+SPACE = {"x": Range(0.1, 10.0), "n": Range(1, 20)}
+FIRST = {"x": 5.0, "n": 20}
+BUDGET = Budget(num_trials=25, rungs=3, reduction_factor=2, max_concurrent=1, seed=3)
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
+def bowl(settings: Settings, offset: float = 0.0) -> Iterator[dict[str, float]]:
+    """A bowl with its minimum 0 at x = 1, n = 5, seen better at each rung."""
+    value = math.log(settings["x"]) ** 2 + math.log(settings["n"] / 5) ** 2 + offset
+    for rung in range(3):
+        yield {"loss": value + 1 / (rung + 1), "rung": float(rung)}
+
+
+def fragile(settings: Settings) -> Iterator[dict[str, float]]:
+    if settings["n"] < 3:
+        raise ArithmeticError("n is too small")
+    yield {"loss": math.nan if settings["x"] > 2 else settings["x"]}
+    if settings["n"] > 15:
+        os.kill(os.getpid(), signal.SIGKILL)
+    yield {"loss": settings["x"]}
+
+
+def modules(settings: Settings, images: np.ndarray) -> Iterator[dict[str, float]]:
+    yield {"loss": 0.0, "mlflow": float("mlflow" in sys.modules), "pid": float(os.getpid()), "sum": images.sum()}
+
+
+def slow(settings: Settings, parity: int) -> Iterator[dict[str, float]]:
+    """The bowl, seen late by the trials of one parity of n."""
+    for metrics in bowl(settings):
+        time.sleep(0.08 if settings["n"] % 2 == parity else 0.0)
+        yield {**metrics, "pid": float(os.getpid())}
+
+
+def decisions(records: list[Record]) -> list[tuple[object, ...]]:
+    return [(r.trial, r.settings, [rung["loss"] for rung in r.rungs], r.status) for r in records]
+
+
+def without_time(records: list[Record]) -> list[tuple[object, ...]]:
+    return [(r.trial, r.settings, r.rungs, r.status, r.reason) for r in records]
+
+
+def test_two_trials_at_a_time_repeat_themselves_whichever_is_faster() -> None:
+    budget = replace(BUDGET, num_trials=16, max_concurrent=2)
+    runs = [
+        search(slow, SPACE, metric="loss", budget=budget, points=[FIRST], shared={"parity": parity})
+        for parity in (0, 1)
+    ]
+    assert decisions(runs[0]) == decisions(runs[1])
+    assert {record.status for record in runs[0]} == {FINISHED, STOPPED}
+    pids = {record.metrics["pid"] for record in runs[0]}
+    assert len(pids) == 2, "the trials ran in two processes, else the law above is empty"
+
+
+def test_finds_the_minimum_and_repeats_itself_bit_for_bit() -> None:
+    runs = [search(bowl, SPACE, metric="loss", budget=BUDGET, points=[FIRST]) for _ in range(2)]
+    records = runs[0]
+    assert without_time(records) == without_time(runs[1])
+    assert records[0].settings == FIRST and records[0].status == FINISHED
+    assert [record.trial for record in records] == list(range(1, 26))
+    winner = best(records, "loss")
+    assert winner.status == FINISHED
+    assert winner.metrics["loss"] - 1 / 3 < 0.05 * (records[0].metrics["loss"] - 1 / 3)
+    stopped = [record for record in records if record.status == STOPPED]
+    assert stopped and all(1 <= len(record.rungs) < 3 for record in stopped)
+
+
+def test_a_failing_trial_is_recorded_and_the_search_goes_on() -> None:
+    points = [{"x": 1.0, "n": 1}, {"x": 5.0, "n": 5}, {"x": 1.5, "n": 18}, {"x": 1.0, "n": 5}]
+    seen: list[Record] = []
+    records = search(
+        fragile, SPACE, metric="loss", budget=Budget(4, 2, 2, 1, seed=0), points=points, on_trial=seen.append
+    )
+    assert [record.status for record in records] == [FAILED, FAILED, FAILED, FINISHED]
+    assert records[0].reason == "ArithmeticError: n is too small"
+    assert "loss is nan at rung 1" in records[1].reason
+    assert records[2].reason and len(records[2].rungs) == 1, "a killed process keeps the rungs it reported"
+    assert best(records, "loss") is records[3]
+    assert without_time(seen) == without_time(records), "the caller hears of every trial, in its own process"
+
+
+def test_all_trials_failing_is_the_users_to_mend() -> None:
+    with pytest.raises(UserError, match="n is too small"):
+        search(fragile, SPACE, metric="loss", budget=Budget(1, 2, 2, 1, seed=0), points=[{"x": 1.0, "n": 1}])
+
+
+def test_trials_share_one_process_without_mlflow_and_leave_no_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    images = np.ones((100, 8, 8), np.uint8)
+    budget = Budget(num_trials=3, rungs=1, reduction_factor=2, max_concurrent=1, seed=0)
+    records = search(modules, SPACE, metric="loss", budget=budget, shared={"images": images})
+    assert {record.metrics["mlflow"] for record in records} == {0.0}
+    assert {record.metrics["sum"] for record in records} == {6400.0}
+    processes = {record.metrics["pid"] for record in records}
+    assert len(processes) == 1 and os.getpid() not in processes
+    assert not list(tmp_path.iterdir())
+
+
+def test_metrics_of_different_rungs_are_never_compared() -> None:
+    early = Record(1, {}, ({"loss": 0.1},), STOPPED)
+    late = Record(2, {}, ({"loss": 0.3}, {"loss": 0.2}), FINISHED)
+    assert best([early, late], "loss") is late

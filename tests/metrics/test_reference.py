@@ -1,0 +1,67 @@
+"""The reference folder: whole, verified, or not there at all."""
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.metrics import features
+from pipeline.metrics.fid import frechet_distance
+from pipeline.metrics.reference import STATISTICS, build, load_moments
+
+SETTINGS = {"width": 4, "epochs": 4, "batch_size": 64, "lr": 1e-2, "seed": 0}
+
+
+@pytest.fixture(scope="module")
+def made(digits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "reference"
+    splits = ((digits.train, digits.train_labels), (digits.held_out, digits.held_out_labels))
+    return folder, build(folder, *splits, min_accuracy=0.5, **SETTINGS)
+
+
+def test_what_is_written_is_what_is_told(made, digits):
+    folder, metrics = made
+    classifier = features.load(folder)
+    assert classifier.held_out_accuracy == metrics["held_out_accuracy"]
+    assert metrics["held_out_accuracy"] == classifier.accuracy(digits.held_out, digits.held_out_labels)
+    assert metrics["train_accuracy"] == classifier.accuracy(digits.train, digits.train_labels)
+    train, held_out = classifier.features(digits.train), classifier.features(digits.held_out)
+    assert metrics["floor_fid"] == frechet_distance(held_out, train)
+    assert (metrics["n"], metrics["n_reference"]) == (720, 1077)
+    assert metrics["evaluator"] == classifier.name
+
+
+def test_moments_are_those_of_the_features(made, digits):
+    folder, _ = made
+    found, x = load_moments(folder, "held_out"), features.load(folder).features(digits.held_out)
+    assert found.n == 720
+    assert found.mean.numpy() == pytest.approx(x.astype(float).mean(axis=0), abs=1e-9)
+    centred = x.astype(float) - x.astype(float).mean(axis=0)
+    assert (found.root.T @ found.root).numpy() == pytest.approx(centred.T @ centred / 719, abs=1e-9)
+
+
+def test_damaged_moments_are_refused(digits, tmp_path):
+    splits = ((digits.train, digits.train_labels), (digits.held_out, digits.held_out_labels))
+    build(tmp_path / "reference", *splits, min_accuracy=0.0, **{**SETTINGS, "epochs": 1})
+    path = tmp_path / "reference" / STATISTICS
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"statistics\.safetensors does not have the sha256"):
+        load_moments(tmp_path / "reference", "train")
+
+
+def test_accuracy_below_the_bound_leaves_nothing_behind(digits, tmp_path):
+    splits = ((digits.train, digits.train_labels), (digits.held_out, digits.held_out_labels))
+    with pytest.raises(UserError, match=r"reference\.min_accuracy \(1\.0\)"):
+        build(tmp_path / "reference", *splits, min_accuracy=1.0, **{**SETTINGS, "epochs": 1})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_nothing_behind(digits, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(features, "write_json", full)
+    splits = ((digits.train, digits.train_labels), (digits.held_out, digits.held_out_labels))
+    with pytest.raises(OSError, match="No space"):
+        build(tmp_path / "reference", *splits, min_accuracy=0.0, **{**SETTINGS, "epochs": 1})
+    assert list(tmp_path.iterdir()) == []

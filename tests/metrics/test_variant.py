@@ -1,0 +1,50 @@
+"""The numbers of one variant, from the folder that `generate` wrote."""
+
+import numpy as np
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.files import sha256, write_json
+from pipeline.metrics.evaluate import evaluate
+from pipeline.metrics.variant import evaluate_variant
+
+SETTINGS = {"nearest_k": 5, "kid_subsets": 5, "kid_subset_size": 100, "splits": 10, "seed": 0}
+
+
+@pytest.fixture
+def folder(digits, tmp_path):
+    np.save(tmp_path / "raw.npy", 255 - digits.held_out)
+    np.save(tmp_path / "denoised.npy", digits.held_out)
+    manifest = {
+        "seed": 3000,
+        "num_samples": 720,
+        "nfe": {"raw": 50, "denoised": 51},
+        "seconds": 1.5,
+        "sha256": {path.name: sha256(path) for path in tmp_path.glob("*.npy")},
+    }
+    write_json(tmp_path / "manifest.json", manifest)
+    return tmp_path
+
+
+def test_rows(folder, digits, classifier):
+    found = evaluate_variant(folder, digits.train, digits.held_out, classifier, **SETTINGS)
+    assert found["denoised"] == found["floor"]
+    assert found["floor"] == evaluate(digits.held_out, digits.train, classifier, **SETTINGS)
+    assert found["raw"] == evaluate(255 - digits.held_out, digits.train, classifier, **SETTINGS)
+    assert (found["nfe"], found["seconds"], found["num_samples"]) == ({"raw": 50, "denoised": 51}, 1.5, 720)
+
+
+@pytest.mark.parametrize("name", ["raw.npy", "denoised.npy", "manifest.json"])
+def test_missing_file(folder, digits, classifier, name):
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=name):
+        evaluate_variant(folder, digits.train, digits.held_out, classifier, **SETTINGS)
+
+
+@pytest.mark.parametrize("name", ["raw.npy", "denoised.npy"])
+def test_damaged_file(folder, digits, classifier, name):
+    content = bytearray((folder / name).read_bytes())
+    content[-1] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name} does not have the sha256"):
+        evaluate_variant(folder, digits.train, digits.held_out, classifier, **SETTINGS)

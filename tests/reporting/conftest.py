@@ -1,0 +1,125 @@
+"""A run's files, small and made up, as the stages leave them."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.reporting import rows
+from pipeline.reporting.provenance import Commit
+from pipeline.reporting.rows import Row, Table
+
+VARIANTS = ("ncsn", "ncsnv2", "tuned")
+COMMIT = Commit("0123456789abcdef0123456789abcdef01234567", dirty=True)
+FIDS = {"ncsn": (22.413, 18.9077), "ncsnv2": (4.9261, 2.6131), "tuned": (3.1072, 1.7342)}
+NFES = {"ncsn": 1000, "ncsnv2": 85, "tuned": 80}
+FLOOR = 1.4713
+
+
+def manifest(name: str = "digits", size: int = 8) -> dict[str, Any]:
+    shape = [60, 1, size, size]
+    text = {"title": f"{name}: made up", "licence": "CC0", "homepage": "https://example.org"}
+    return {"name": name, "shape": shape, "sha256": {"images": "3f1c" * 16, "labels": "00" * 32}, **text}
+
+
+def measures(fid: float, n: int = 720) -> dict[str, Any]:
+    return {
+        "fid": fid, "kid": fid / 250 - 0.001, "kid_std": 0.00081, "inception_score": 9.1 - fid / 40,
+        "inception_score_std": 0.134, "precision": 0.9111 - fid / 90, "recall": 0.8522 - fid / 70,
+        "density": 0.9931 - fid / 60, "coverage": 0.9312 - fid / 80, "n": n, "n_reference": 1077,
+        "evaluator": "CNN, 64 features, accuracy 0.987",
+    }  # fmt: skip
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+def write_csv(path: Path, header: str, rows: list[list[Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header.split(","), *rows])
+
+
+def write_variant(root: Path, variant: str, n: int = 720) -> None:
+    raw, denoised = FIDS[variant]
+    measured = {"raw": measures(raw, n), "denoised": measures(denoised, n), "floor": measures(FLOOR, n)}
+    write_json(root / f"metrics/{variant}.json", measured)
+
+
+def write_samples(root: Path, variant: str, rng: np.random.Generator) -> None:
+    folder = root / f"samples/{variant}"
+    sampler = {"sigma_max": 5.0, "sigma_min": 0.01, "num_levels": 17, "step_lr": 2e-5, "steps_per_level": 5}
+    nfe = {"raw": NFES[variant], "denoised": NFES[variant] + 1}
+    write_json(
+        folder / "manifest.json",
+        {"num_samples": 720, "seconds": 66.1, "nfe": nfe, "sampler": sampler, "seed": 0},
+    )
+    for name, shape in (("raw", (60,)), ("denoised", (60,)), ("intermediate", (17, 6))):
+        np.save(folder / f"{name}.npy", rng.integers(0, 256, (*shape, 1, 8, 8), dtype=np.uint8))
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Path:
+    """A whole run of three variants."""
+    root, rng = tmp_path / "artifacts", np.random.default_rng(0)
+    for variant in VARIANTS:
+        write_variant(root, variant)
+        write_samples(root, variant, rng)
+        losses = [[step, 128 * step, 10 + 40 / step + rng.normal()] for step in range(20, 1001, 20)]
+        write_csv(root / f"curves/{variant}.csv", "step,images,loss", losses)
+    ratios = [1.0, *np.geomspace(0.2, 5, 17)]
+    tried = [
+        [t + 1, 2e-5 * r, r, 1 + t % 9, (720, 180, 360)[t % 3], 3 + np.log(r) ** 2]
+        for t, r in enumerate(ratios)
+    ]
+    tried.append([19, 1e-4, 5.0, 3, "", ""])  # a trial that failed
+    write_csv(root / "sampler/trials.csv", "trial,step_lr,step_lr_ratio,steps_per_level,samples,fid", tried)
+    write_csv(
+        root / "noise/trials.csv",
+        "trial,sigma_max,sigma_min,num_levels,samples,fid,status",
+        [[t + 1, 5.2 / (t + 1), 0.01 * (1 + t / 4), 17 - t, 360, 5 + 3 * t, "finished"] for t in range(8)],
+    )
+    write_json(root / "metrics/reference.json", {"held_out_accuracy": 0.9871})
+    return root
+
+
+@pytest.fixture
+def run_again() -> Callable[..., None]:
+    """Write a variant's metrics anew, on `n` samples."""
+    return write_variant
+
+
+@pytest.fixture
+def about() -> Callable[..., dict[str, Any]]:
+    """The manifest of a data set."""
+    return manifest
+
+
+@pytest.fixture
+def build(artifacts: Path) -> Callable[..., Table]:
+    """The table of the made-up run."""
+
+    def built(name: str = "digits", size: int = 8, variants: tuple[str, ...] = VARIANTS) -> Table:
+        return rows.build(artifacts, variants, manifest(name, size), COMMIT, {"tuned": "a1b2c3"})
+
+    return built
+
+
+@pytest.fixture
+def make_row() -> Callable[..., Row]:
+    def make(system: str, denoised: bool | None, fid: float | None, **changes: Any) -> Row:
+        common = {"n": 720, "n_reference": 1077, "evaluator": "E", "nfe": 100} if fid is not None else {}
+        return Row(system, denoised, f"dvc repro evaluate@{system}", fid=fid, **(common | changes))
+
+    return make
+
+
+@pytest.fixture
+def make_table() -> Callable[..., Table]:
+    return lambda *rows: Table("digits", "3f1c" * 16, (), rows)

@@ -1,0 +1,178 @@
+"""Laws of the table: its three formats agree, nothing is mixed and nothing is left blank."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.files import write_json
+from pipeline.reporting import rows, tables
+from pipeline.reporting.provenance import Commit
+from pipeline.reporting.rows import Table
+
+COLUMNS = {
+    "KID": ("kid", "kid_std"),
+    "IS": ("inception_score", "inception_score_std"),
+    "Precision": ("precision",),
+    "Recall": ("recall",),
+    "Density": ("density",),
+    "Coverage": ("coverage",),
+    "N": ("n",),
+    "NFE": ("nfe",),
+    "s / 1,000 samples": ("seconds_per_1000",),
+}
+Build = Callable[..., Table]
+
+
+def parsed(markdown: str) -> list[dict[str, str]]:
+    """The first table of a Markdown text as its rows, title -> cell."""
+    lines = [line for line in markdown.split("\n\n")[0].splitlines() if line.startswith("|")]
+    split = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    return [dict(zip(split[0], line, strict=True)) for line in split[2:]]
+
+
+def equal_as_printed(printed: str, value: float | None) -> bool:
+    """Whether a printed number is the value rounded to the digits that are printed."""
+    if value is None:
+        return printed == "–"
+    digits = printed.replace(",", "").strip("*")
+    places = len(digits.partition(".")[2])
+    return digits == f"{value:.{places}f}"
+
+
+def in_json(table: Table) -> dict[str, Any]:
+    return dict(json.loads(json.dumps(tables.to_json(table), allow_nan=False)))
+
+
+@pytest.mark.parametrize(("name", "size"), [("digits", 8), ("cifar10", 32), ("celeba", 64)])
+def test_json_gives_the_table_back(build: Build, name: str, size: int) -> None:
+    table = build(name, size)
+    assert Table.from_json(in_json(table)) == table
+
+
+@pytest.mark.parametrize(("name", "size"), [("digits", 8), ("cifar10", 32)])
+def test_every_number_in_markdown_is_the_json_number_as_printed(build: Build, name: str, size: int) -> None:
+    table = build(name, size)
+    values, lines = in_json(table), parsed(tables.results(table))
+    ours = lines[len(values["published"]) :]
+    assert len(ours) == len(values["rows"]) == 7
+    for line, row in zip(ours, values["rows"], strict=True):
+        assert line["System"].strip("`") == row["system"]
+        assert equal_as_printed(line["FID (N=720)"], row["fid"])
+        for title, fields in COLUMNS.items():
+            for printed, field in zip(line[title].split(" ± "), fields, strict=True):
+                assert equal_as_printed(printed, row[field]), (title, line)
+
+
+def test_csv_has_the_json_values_at_full_precision(build: Build) -> None:
+    table = build("cifar10", 32)
+    lines = list(csv.DictReader(io.StringIO(tables.to_csv(table))))
+    ours = [line for line in lines if line["kind"] != "published"]
+    for line, row in zip(ours, in_json(table)["rows"], strict=True):
+        assert float(line["fid_n720"]) == row["fid"]
+        assert all(line[key] == ("" if row[key] is None else str(row[key])) for key in row if key != "fid")
+    assert [line["published_fid"] for line in lines if line["system"] == "NCSN"] == ["25.32"]
+
+
+def test_paper_rows_stand_verbatim_above_ours(build: Build) -> None:
+    table = build("cifar10", 32)
+    lines = parsed(tables.results(table))
+    for line, paper in zip(lines, table.published, strict=False):
+        assert line["System"] == f"{paper.model} ({paper.source})"
+        assert (line["Paper's FID"], line["Paper's IS"]) == (paper.fid or "–", paper.inception_score or "–")
+    ours = {(line["System"], line["Denoising"]): line for line in lines[len(table.published) :]}
+    assert ours["`ncsnv2`", "yes"]["Paper's FID"] == "10.87"
+    assert ours["`ncsn`", "no"]["Paper's IS"] == "8.87 ± .12"
+    assert ours["`tuned`", "yes"]["Paper's FID"] == "–"
+
+
+def test_a_data_set_without_published_numbers_says_so(build: Build) -> None:
+    text = tables.results(build("digits", 8))
+    assert tables.NONE_PUBLISHED in text
+    assert {line["Paper's FID"] for line in parsed(text)} == {"none", "–"}
+
+
+def test_a_variant_without_evaluation_is_not_run_and_names_the_command(build: Build) -> None:
+    table = build(variants=("ncsn", "absent"))
+    line = next(line for line in parsed(tables.results(table)) if line["System"] == "`absent`")
+    assert line["FID (N=720)"] == "not run: `dvc repro evaluate@absent`"
+    assert all(line[title] == "–" for title in COLUMNS)
+    assert "`absent` with denoising was not run" in tables.verdict_lines(table)
+
+
+def test_a_table_of_nothing_still_says_what_to_run(build: Build) -> None:
+    lines = parsed(tables.results(build(variants=("absent",))))
+    assert [line["FID"] for line in lines] == ["not run: `dvc repro evaluate@absent`"] * 2
+
+
+def test_fids_of_different_sample_counts_never_share_a_column(
+    build: Build, artifacts: Path, run_again: Callable[..., None]
+) -> None:
+    run_again(artifacts, "ncsn", n=1000)
+    table = build()
+    lines = parsed(tables.results(table))
+    for line, row in zip(lines, table.rows, strict=True):
+        used = {title for title in line if title.startswith("FID (") and line[title] != "–"}
+        assert used == {f"FID (N={row.n:,})"}
+    header = tables.to_csv(table).splitlines()[0].split(",")
+    assert [name for name in header if "fid" in name] == ["published_fid", "fid_n720", "fid_n1000"]
+
+
+def test_each_floor_is_a_row_once(build: Build, artifacts: Path, run_again: Callable[..., None]) -> None:
+    assert [row.n for row in build().floors()] == [720]
+    run_again(artifacts, "ncsn", n=1000)
+    assert [row.n for row in build().floors()] == [1000, 720]
+
+
+def test_rows_carry_their_provenance(build: Build) -> None:
+    table = build()
+    for row in table.rows:
+        assert (row.commit, row.dirty, row.data_sha256) == (
+            "0123456789abcdef0123456789abcdef01234567",
+            True,
+            "3f1c" * 16,
+        )
+    assert {row.run_id for row in table.rows if row.system == "tuned"} == {"a1b2c3"}
+    text = tables.provenance(table)
+    assert "0123456789+dirty" in text and "3f1c3f1c3f1c |" in text and "a1b2c3" in text
+    assert text.count("CNN, 64 features") == 1, "an evaluator that all rows share is named once"
+
+
+def test_an_evaluator_of_its_own_is_named_in_the_row(build: Build, artifacts: Path) -> None:
+    path = artifacts / "metrics/ncsn.json"
+    path.write_text(path.read_text().replace("CNN, 64 features", "another"))
+    text = tables.provenance(build())
+    assert "| Evaluator |" in text and text.count("another") == 3
+
+
+@pytest.mark.parametrize("missing", ["fid", "kid_std", "evaluator", "n_reference"])
+def test_a_metric_that_is_missing_is_named(build: Build, artifacts: Path, missing: str) -> None:
+    path = artifacts / "metrics/tuned.json"
+    value = json.loads(path.read_text())
+    del value["denoised"][missing]
+    write_json(path, value)
+    with pytest.raises(UserError, match=f"tuned.json.*'{missing}'"):
+        build()
+
+
+def test_metrics_without_samples_are_an_error(build: Build, artifacts: Path) -> None:
+    (artifacts / "samples/tuned/manifest.json").unlink()
+    with pytest.raises(UserError, match=r"samples/tuned/manifest\.json"):
+        build()
+
+
+def test_cost_is_as_counted(build: Build) -> None:
+    row = build().row("ncsn", True)
+    assert row is not None and row.nfe == 1001
+    assert row.seconds_per_1000 == pytest.approx(66.1 / 720 * 1000, rel=1e-12)
+
+
+def test_without_git_the_table_says_so(artifacts: Path, about: Callable[..., dict[str, Any]]) -> None:
+    table = rows.build(artifacts, ("tuned",), about(), Commit(None))
+    assert "no git checkout" in tables.provenance(table)

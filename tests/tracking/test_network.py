@@ -1,0 +1,94 @@
+"""A logged network comes back from the registry as what it was, wherever it is loaded."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mlflow.models import get_model_info
+
+from pipeline import tracking
+from pipeline.training import state
+from pipeline.training.task import Task
+
+from .conftest import Place
+
+LOAD = """
+import sys
+import mlflow, numpy as np
+model = mlflow.pyfunc.load_model(sys.argv[1])
+arrays = np.load('arrays.npz')
+for size in (1, 5):
+    np.save(f'score{size}.npy', model.predict({'x': arrays['x'][:size], 'sigma': arrays['sigma'][:size]}))
+for wrong in ({'x': arrays['x']}, {'x': arrays['x'][:, :, :4], 'sigma': arrays['sigma']}):
+    try:
+        model.predict(wrong)
+    except mlflow.exceptions.MlflowException:
+        continue
+    sys.exit('the signature let a wrong input through')
+"""
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A checkpoint after one step of Adam, whose averaged weights are no longer the network's."""
+    task = Task(
+        network={"kind": "ncsnv2", "channels": 1, "image_size": 8, "width": 8, "sigmas": (1.0, 0.1, 0.01)},
+        lr=1e-3, betas=(0.9, 0.999), adam_eps=1e-8, ema_rate=0.9, dequantise=False, flip=False,
+        steps=1, batch_size=4, microshards=4, determinism="elastic", checkpoint_every=1, log_every=1,
+        seed=0, data_sha256="0" * 64,
+    )  # fmt: skip
+    made = state.fresh(task)
+    made.network(torch.rand(4, 1, 8, 8), torch.full((4,), 0.1)).square().sum().backward()
+    made.optimizer.step()
+    made.record(1.0)
+    state.save(tmp_path / "checkpoint", made)
+    return tmp_path / "checkpoint"
+
+
+def test_a_registered_network_gives_the_checkpoint_s_scores_at_any_batch_size(
+    place: Place, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with tracking.stage("train", "tuned", place.params) as run:
+        run.log_network(checkpoint, "ncsn-digits-tuned", (1, 8, 8))
+    (version,) = place.client.search_model_versions("name = 'ncsn-digits-tuned'")
+    assert (version.run_id, int(version.version)) == (run.id, 1)
+    (output,) = place.client.get_run(str(run.id)).outputs.model_outputs
+    assert version.source == f"models:/{output.model_id}"
+
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    generator = np.random.default_rng(0)
+    x, sigma = generator.random((5, 1, 8, 8), np.float32), np.float32([1.0, 0.5, 0.1, 0.03, 0.01])
+    np.savez(elsewhere / "arrays.npz", x=x, sigma=sigma)
+    env = os.environ | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{place.path}/mlflow.db",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    }
+    command = [sys.executable, "-c", LOAD, "models:/ncsn-digits-tuned/1"]
+    done = subprocess.run(command, cwd=elsewhere, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    network = state.load_network(checkpoint)
+    for size in (1, 5):
+        expected = network(torch.from_numpy(x[:size]), torch.from_numpy(sigma[:size])).numpy()
+        np.testing.assert_allclose(np.load(elsewhere / f"score{size}.npy"), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_signature_leaves_the_batch_open_and_nothing_is_pickled(
+    place: Place, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tracking.stage("train", "tuned", place.params) as run:
+        run.log_network(checkpoint, "ncsn-digits-tuned", (1, 8, 8))
+        run.log_network(checkpoint, "ncsn-digits-tuned", (1, 8, 8))
+    assert len(place.client.search_model_versions("name = 'ncsn-digits-tuned'")) == 2
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place.path}/mlflow.db")
+    signature = get_model_info("models:/ncsn-digits-tuned/2").signature.to_dict()
+    inputs, (output,) = json.loads(signature["inputs"]), json.loads(signature["outputs"])
+    assert [(i["name"], i["tensor-spec"]["shape"]) for i in inputs] == [("x", [-1, 1, 8, 8]), ("sigma", [-1])]
+    assert output["tensor-spec"]["shape"] == [-1, 1, 8, 8]
+    assert not [
+        p for p in (place.path / "mlartifacts").rglob("*") if p.suffix in (".pkl", ".pt", ".pth", ".pyc")
+    ]

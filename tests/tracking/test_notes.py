@@ -1,0 +1,89 @@
+"""A job that cannot reach the store takes notes, and the process that submitted it tells the store."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import tracking
+from pipeline.tracking.runs import NotedRun, replay
+
+from .conftest import Place
+
+
+def work(params: tracking.Settings) -> None:
+    """What a stage does inside a job, trials under way at the same time."""
+    with tracking.stage("tune_noise", None, params) as run:
+        trials = [run.child(f"trial {k}", {"sigma_max": k}) for k in range(3)]
+        for step in range(2):
+            for k, trial in enumerate(trials):
+                trial.log_metrics({"loss": 10 * k + step}, step)
+        for trial, status in zip(trials, ("FINISHED", "FAILED", "KILLED"), strict=True):
+            trial.end(status)
+        run.log_dataset({"name": "digits", "sha256": "ab" * 32})
+        run.log_artifact(Path("plot.txt"))
+        run.log_metrics({"best": 3.5})
+
+
+def recorded(place: Place) -> list[object]:
+    (stage,) = place.runs("stage")
+    trials = sorted(place.runs("trial"), key=lambda run: run.info.run_name)
+    history = [[m.value for m in place.client.get_metric_history(t.info.run_id, "loss")] for t in trials]
+    return [
+        stage.info.status, stage.data.metrics, stage.data.params, stage.data.tags["data.sha256"],
+        [a.path for a in place.client.list_artifacts(stage.info.run_id)],
+        [(t.info.run_name, t.info.status, t.data.params) for t in trials],
+        history,
+        {t.data.tags["mlflow.parentRunId"] for t in trials} == {stage.info.run_id},
+        place.runs("pipeline")[0].data.metrics,
+    ]  # fmt: skip
+
+
+def test_a_relayed_stage_leaves_the_record_of_a_direct_one(
+    place: Place, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place.path / "plot.txt").write_text("a plot")
+    with tracking.relay("tune_noise", None, place.params) as relay, monkeypatch.context() as job:
+        for name, value in relay.environment.items():
+            job.setenv(name, value)
+        work(place.params)
+        assert all((place.path / name).exists() for name in relay.returns) and relay.returns
+    relayed = recorded(place)
+    assert not any((place.path / name).exists() for name in relay.returns)
+
+    direct = Place(tmp_path_factory.mktemp("direct"), place.params)
+    for name in ("params.yaml", "dvc.yaml", "plot.txt"):
+        (direct.path / name).write_bytes((place.path / name).read_bytes())
+    monkeypatch.chdir(direct.path)
+    work(direct.params)
+    assert relayed == recorded(direct)
+
+
+def test_a_server_that_others_reach_is_told_by_the_job_itself(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tracking.stage("tune_noise", None, place.params) as submitter, monkeypatch.context() as job:
+        (place.path / "plot.txt").write_text("a plot")
+        job.setenv(tracking.ATTACH, str(submitter.id))
+        work(place.params)
+        assert place.runs("stage")[0].info.status == "RUNNING"
+    assert [s.info.run_id for s in place.runs("stage")] == [submitter.id]
+    assert recorded(place)[:2] == ["FINISHED", {"best": 3.5}]
+    assert recorded(place)[-1] == {"tune_noise.best": 3.5}
+
+
+@pytest.mark.parametrize(
+    ("uri", "live"),
+    [
+        ("http://tracking.lab:5000", True),
+        ("https://x.org", True),
+        ("http://127.0.0.1:5000", False),
+        ("", False),
+    ],
+)
+def test_a_store_on_this_machine_is_no_address_for_a_job(uri: str, live: bool) -> None:
+    assert tracking._reachable_from_elsewhere(uri) is live
+
+
+def test_no_notes_are_nothing_to_tell(tmp_path: Path) -> None:
+    replay(tmp_path / "none.jsonl", NotedRun(tmp_path / "out.jsonl"))
+    assert not (tmp_path / "out.jsonl").exists()

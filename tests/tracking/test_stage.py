@@ -1,0 +1,237 @@
+"""The runs of a stage in a real store: what they hold, how they nest, how they end."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from pipeline import tracking
+from pipeline.errors import UserError
+from pipeline.tracking import process
+
+from .conftest import HEAD, Place
+
+
+def test_a_stage_holds_what_it_was_told(place: Place) -> None:
+    (place.path / "plot.txt").write_text("a plot")
+    manifest = {
+        "name": "digits",
+        "sha256": "ab" * 32,
+        "shape": [1797, 1, 8, 8],
+        "dtype": "uint8",
+        "source": None,
+    }
+    with tracking.stage("train", "ncsn", place.params) as run:
+        for step in range(3):
+            run.log_metrics({"loss": 3.0 - step, "nested": {"fid": step}, "evaluator": "classifier"}, step)
+        run.log_artifact(place.path / "plot.txt", "figures")
+        run.log_dataset(manifest)
+    (stage,) = place.runs("stage")
+    assert (stage.info.run_id, stage.info.status) == (run.id, "FINISHED")
+    assert [m.value for m in place.client.get_metric_history(run.id, "loss")] == [3.0, 2.0, 1.0]
+    assert stage.data.metrics == {"loss": 1.0, "nested.fid": 2.0}
+    assert stage.data.params["train.steps"] == str(place.params.train.steps)
+    assert stage.data.params["recipes.ncsn.network.kind"] == "ncsn"
+    assert not [key for key in stage.data.params if key.startswith(("recipes.tuned", "data", "tracking"))]
+    named = {"stage": "train", "variant": "ncsn", "preset": "digits", "data.sha256": "ab" * 32}
+    assert named.items() <= stage.data.tags.items()
+    assert [a.path for a in place.client.list_artifacts(run.id, "figures")] == ["figures/plot.txt"]
+    (dataset,) = stage.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("digits", "ab" * 8)
+    assert "mlartifacts" in stage.info.artifact_uri and str(place.path) in stage.info.artifact_uri
+
+
+def test_trials_are_nested_below_the_stage_below_the_pipeline(place: Place) -> None:
+    with tracking.stage("tune_noise", None, place.params) as run:
+        with run.child("trial 0", {"sigma_max": 0.5}) as good:
+            good.log_metrics({"fid": 1.5})
+        with pytest.raises(ValueError, match="bad"), run.child("trial 1"):
+            raise ValueError("bad")
+    (pipeline,), (stage,), trials = place.runs("pipeline"), place.runs("stage"), place.runs("trial")
+    assert stage.data.tags["mlflow.parentRunId"] == pipeline.info.run_id == run.parent_id
+    assert {t.data.tags["mlflow.parentRunId"] for t in trials} == {run.id}
+    assert [t.info.status for t in trials] == ["FINISHED", "FAILED"]
+    assert trials[0].data.params == {"sigma_max": "0.5"} and trials[0].data.metrics == {"fid": 1.5}
+    assert [r.info.status for r in (stage, pipeline)] == ["FINISHED", "FINISHED"]
+
+
+def test_the_parent_shows_what_its_stages_came_to(place: Place) -> None:
+    with tracking.stage("evaluate", "tuned", place.params) as run:
+        run.log_metrics({"raw": {"fid": 9.0}})
+        run.log_metrics({"raw": {"fid": 7.0}})
+    (pipeline,) = place.runs("pipeline")
+    assert pipeline.data.metrics == {"evaluate.tuned.raw.fid": 7.0}
+    assert pipeline.data.params["evaluate.nearest_k"] == str(place.params.evaluate.nearest_k)
+
+
+def test_two_stages_of_one_dvc_process_share_a_parent_and_the_last_ends_it(place: Place) -> None:
+    code = """
+with tracking.stage('prepare', None, p, last=sys.argv[1] == '2') as run:
+    run.log_metrics({sys.argv[1]: 1})
+"""
+    done = place.run(code, under_dvc=True)
+    assert not done.stderr, done.stderr
+    (pipeline,), stages = place.runs("pipeline"), place.runs("stage")
+    assert [s.data.tags["mlflow.parentRunId"] for s in stages] == [pipeline.info.run_id] * 2
+    assert pipeline.info.status == "FINISHED"
+    assert pipeline.data.metrics == {"prepare.1": 1.0, "prepare.2": 1.0}
+
+
+def test_what_a_pipeline_left_running_is_ended_at_the_next_start(place: Place) -> None:
+    code = """
+with tracking.stage('prepare', None, p) as run:
+    run.child('trial')
+    if sys.argv[1] == '2': os.kill(os.getpid(), signal.SIGKILL)
+"""
+    place.run(code, under_dvc=True)
+    assert [r.info.status for r in place.runs("stage") + place.runs("pipeline")] == [
+        "FINISHED",
+        "RUNNING",
+        "RUNNING",
+    ]
+    with tracking.stage("prepare", None, place.params):
+        pass
+    assert [r.info.status for r in place.runs("stage")] == ["FINISHED", "KILLED", "FINISHED"]
+    assert [r.info.status for r in place.runs("trial")] == ["KILLED", "KILLED"]
+    assert [r.info.status for r in place.runs("pipeline")] == ["KILLED", "FINISHED"]
+
+
+def test_a_failing_stage_fails_its_run_and_its_parent_and_says_why(place: Place) -> None:
+    with pytest.raises(UserError), tracking.stage("prepare", None, place.params):
+        raise UserError("data.name is wrong")
+    (stage,), (pipeline,) = place.runs("stage"), place.runs("pipeline")
+    assert (stage.info.status, pipeline.info.status) == ("FAILED", "FAILED")
+    assert stage.data.tags["error"] == "UserError: data.name is wrong"
+
+
+def test_termination_ends_the_run(place: Place) -> None:
+    (place.path / "code.py").write_text(
+        HEAD + "with tracking.stage('prepare', None, p):\n    Path('up').touch()\n    time.sleep(60)"
+    )
+    stage = subprocess.Popen([sys.executable, "code.py"], env=place.environment())
+    while not (place.path / "up").exists():
+        assert stage.poll() is None
+        time.sleep(0.05)
+    stage.terminate()
+    assert stage.wait(30) == 128 + signal.SIGTERM
+    assert [r.info.status for r in place.runs("stage") + place.runs("pipeline")] == ["KILLED", "KILLED"]
+
+
+def test_the_environment_names_a_parent(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tracking.stage("prepare", None, place.params) as first:
+        monkeypatch.setenv(tracking.PARENT, str(first.parent_id))
+        with tracking.stage("reference", None, place.params) as second:
+            pass
+        assert second.parent_id == first.parent_id
+        assert place.client.get_run(second.parent_id).info.status == "RUNNING"
+    monkeypatch.setenv(tracking.PARENT, "0" * 32)
+    with (
+        pytest.raises(UserError, match="PIPELINE_PARENT_RUN=0000"),
+        tracking.stage("prepare", None, place.params),
+    ):
+        pass
+
+
+def test_runs_are_found_by_their_tags(place: Place) -> None:
+    with tracking.stage("train", "ncsn", place.params) as old:
+        assert old.find({"stage": "generate"}) is None
+    with tracking.stage("train", "ncsn", place.params) as new, tracking.stage("train", "tuned", place.params):
+        assert new.find({"stage": "train", "variant": "ncsn"}) == new.id != old.id
+
+
+def test_switched_off_it_is_silent_and_mlflow_is_not_imported(empty_place: Place) -> None:
+    text = (empty_place.path / "params.yaml").read_text()
+    (empty_place.path / "params.yaml").write_text(text.replace("enabled: true", "enabled: false"))
+    done = empty_place.run("""
+with tracking.stage('train', 'ncsn', p) as run, run.child('trial') as trial:
+    trial.log_metrics({'loss': 1.0}); run.log_dataset({}); run.log_network(Path('no'), 'n', (1, 8, 8))
+    assert run.id is None and trial.id is None and 'mlflow' not in sys.modules
+""")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not (empty_place.path / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize("answering", [False, True], ids=["refused", "silent"])
+def test_a_server_that_is_not_there_is_one_error_and_soon(
+    empty_place: Place, answering: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if answering:
+            server.listen()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
+        begun = time.monotonic()
+        with pytest.raises(UserError) as caught, tracking.stage("train", "ncsn", empty_place.params):
+            raise AssertionError("the work began")
+    assert time.monotonic() - begun < 12
+    for piece in ("MLFLOW_TRACKING_URI=http://127.0.0.1:", "unset", "tracking.enabled: false"):
+        assert piece in str(caught.value)
+    assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
+
+
+def test_a_store_that_fails_under_way_stops_nothing_and_gets_the_metrics_later(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    log_batch, down = MlflowClient.log_batch, True
+
+    def failing(self: MlflowClient, *arguments: object, **named: object) -> None:
+        if down:
+            raise MlflowException("no route to host")
+        log_batch(self, *arguments, **named)
+
+    with tracking.stage("train", "ncsn", place.params) as run:
+        monkeypatch.setattr(MlflowClient, "log_batch", failing)
+        run.set_tags({"lost": "1"})
+        for step in range(1500):
+            run.log_metrics({"loss": 1.0}, step)
+        down = False
+    assert len(place.client.get_metric_history(str(run.id), "loss")) == 1500
+    assert "lost" not in place.runs("stage")[0].data.tags
+    told = [r.message for r in caplog.records if r.name.startswith("pipeline.tracking")]
+    assert len(told) == 2 and "no route to host" in told[0] and "records did not reach" in told[1]
+
+
+def test_six_processes_that_start_at_once_on_no_store_all_write(empty_place: Place) -> None:
+    (empty_place.path / "code.py").write_text(
+        HEAD
+        + "with tracking.stage('prepare', None, p) as run:\n  for i in range(5): run.child(f't{i}').end()"
+    )
+    stages = [
+        subprocess.Popen([sys.executable, "code.py"], env=empty_place.environment(), stderr=subprocess.PIPE)
+        for _ in range(6)
+    ]
+    assert [stage.communicate(timeout=120)[1] for stage in stages] == [b""] * 6
+    assert [r.info.status for r in empty_place.runs("stage")] == ["FINISHED"] * 6
+    assert len(empty_place.runs("trial")) == 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["dvc", "repro"], True),
+        (["/usr/bin/python3.11", "/home/x/.venv/bin/dvc", "repro"], True),
+        (["python", "-X", "-m", "dvc", "exp", "exec-run"], True),
+        (["python", "-m", "stages.train", "dvc"], False),
+        (["make", "dvc"], False),
+        (["bash", "-c", "cd repo && dvc repro"], False),
+        ([], False),
+    ],
+)
+def test_dvc_is_known_by_its_command_line(arguments: list[str], expected: bool) -> None:
+    assert process.is_dvc(arguments) is expected
+
+
+def test_a_process_is_known_again_and_its_end_is_seen() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    name = process.key(psutil.Process(child.pid))
+    assert not process.gone(name)
+    assert process.gone(name.rsplit("/", 1)[0] + "/1000")  # the same number, another process
+    child.communicate(b"\n")
+    assert process.gone(name)
