@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 
+from pipeline import tracking
 from pipeline.distributed import job
 from pipeline.errors import UserError
 from pipeline.params import Params, load
@@ -43,16 +44,27 @@ def run(main: Callable[..., None], *, submits: bool = False) -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
         place = error.filename or "the working folder"
-        sys.exit(_tell(f"cannot write {place}: {error.strerror}. Free space or mend its rights, then run again."))
+        sys.exit(
+            _tell(f"cannot write {place}: {error.strerror}. Free space or mend its rights, then run again.")
+        )
 
 
 def _run(main: Callable[..., None], submits: bool) -> None:
     params = load()
     arguments = _arguments(main, params)
     if submits and job.wanted(params.compute.job_address):
-        job.submit(main.__module__, arguments, params.compute.job_address, params.compute.job_storage)
+        _send(main, params, arguments)
     else:
         main(params, *arguments)
+
+
+def _send(main: Callable[..., None], params: Params, arguments: list[str]) -> None:
+    """Let the cluster of compute.job_address run the stage; run with `python -m`, its module is __main__."""
+    stage = main.__globals__["__spec__"].name.rsplit(".", 1)[-1]
+    variant = arguments[0] if arguments else None
+    address, storage = str(params.compute.job_address), params.compute.job_storage
+    with tracking.relay(stage, variant, params) as (environment, returns):
+        job.submit(stage, variant, address, storage, environment=environment, returns=returns)
 
 
 def _arguments(main: Callable[..., None], params: Params) -> list[str]:
@@ -62,7 +74,9 @@ def _arguments(main: Callable[..., None], params: Params) -> list[str]:
         raise UserError(f"usage: {sys.argv[0]} {' '.join(name.upper() for name in names)}; given: {given}")
     for name, value in zip(names, given, strict=True):
         if name == "variant" and value not in params.variants:
-            raise UserError(f"variant {value!r} is not in params.yaml's `variants` {params.variants}: add it there.")
+            raise UserError(
+                f"variant {value!r} is not in params.yaml's `variants` {params.variants}: add it there."
+            )
     return given
 
 

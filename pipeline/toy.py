@@ -132,7 +132,7 @@ def train(*, steps: int, seed: int) -> tuple[nn.Module, list[float]]:
         projection = torch.randn(x.shape, generator=generator)
         loss = sliced_score_matching(network, x, torch.ones(()), projection, variance_reduced=True).mean()
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         losses.append(loss.item())
     return network, losses

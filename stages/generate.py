@@ -1,14 +1,17 @@
-"""Stage `generate VARIANT`: samples by annealed Langevin dynamics, with and without the last denoising step."""
+"""Stage `generate VARIANT`: samples by annealed Langevin dynamics, with and without the last denoising."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch.nn import Module
 
 from pipeline import door, tracking
 from pipeline.distributed import cluster, sample
-from pipeline.distributed.shards import Sampler
-from pipeline.files import read_yaml, sha256, whole_folder, write_json
+from pipeline.distributed.shards import Sampler, Shape
+from pipeline.files import read_json, read_yaml, sha256, whole_folder, write_json
 from pipeline.params import Params
 from pipeline.training.state import load_network
 
@@ -18,9 +21,11 @@ ARTIFACTS = Path("artifacts")
 def main(params: Params, variant: str) -> None:
     """artifacts/{models/<variant>,sampler/<variant>.yaml} -> artifacts/samples/<variant>."""
     sampler = Sampler.read(read_yaml(ARTIFACTS / f"sampler/{variant}.yaml"))
-    network = load_network(ARTIFACTS / "models" / variant)
+    model = ARTIFACTS / "models" / variant
+    network, trained = load_network(model), read_json(model / "state.json")["task"]["network"]
+    shape = (trained["channels"], trained["image_size"], trained["image_size"])
     with tracking.stage("generate", variant, params) as run:
-        made = _generate(params, network, sampler)
+        made = _generate(params, network, sampler, shape)
         manifest = {
             **params.generate.kwargs(),
             "nfe": made.nfe,
@@ -32,5 +37,21 @@ def main(params: Params, variant: str) -> None:
                 np.save(folder / f"{name}.npy", getattr(made, name))
             manifest["sha256"] = {path.stem: sha256(path) for path in sorted(folder.glob("*.npy"))}
             write_json(folder / "manifest.json", manifest)
-            run.log_artifact(folder)
         run.log_metrics({"nfe": made.nfe, "seconds": made.seconds})
+        run.log_artifact(ARTIFACTS / "samples" / variant)
+
+
+def _generate(params: Params, network: Module, sampler: Sampler, shape: Shape) -> sample.Samples:
+    compute = params.compute
+    work = partial(sample.generate, network, sampler, shape=shape, **params.generate.kwargs())
+    if not cluster.is_remote() and torch.cuda.device_count() <= 1:
+        gpu = compute.use_gpu is True or (compute.use_gpu == "auto" and torch.cuda.is_available())
+        return work(remote=False, workers=compute.workers * compute.cpus_per_worker, use_gpu=gpu)
+    with cluster.connect(
+        workers=compute.workers, cpus_per_worker=compute.cpus_per_worker, use_gpu=compute.use_gpu
+    ) as gpu:
+        return work(remote=True, use_gpu=gpu)
+
+
+if __name__ == "__main__":
+    door.run(main, submits=True)

@@ -1,4 +1,4 @@
-"""Stage `tune_noise`: every variant's ladder of noise levels, the tuned one by a search over short trainings."""
+"""Stage `tune_noise`: every variant's noise ladder, the tuned one by a search over short trainings."""
 
 from pathlib import Path
 
@@ -17,24 +17,25 @@ DATA, REFERENCE, OUT = Path("artifacts/data"), Path("artifacts/reference"), Path
 
 
 def main(params: Params) -> None:
-    """artifacts/{data,reference} -> artifacts/noise/{<variant>,best,analytic}.yaml, trials.csv, .png, rungs.csv."""
+    """artifacts/{data,reference} -> artifacts/noise/{<variant>,analytic,best}.yaml, {trials,rungs}.csv."""
     rules = {variant: rule.kwargs() for variant, rule in params.noise.items()}
     images = open_dataset(DATA).split("train")
     start = tune_noise.analytic(images, **params.tune_noise.analytic.kwargs())
     ladders = tune_noise.settled(rules, images)
-    with tracking.stage("tune_noise", None, params) as run, whole_folder(OUT) as folder:
-        if ladders.keys() != rules.keys():
-            found = _search(params, images, start, ladders, run)
-            write_yaml(folder / "best.yaml", found.compared)
-            write_trials(folder, found.records)
-            trials = lines.read_trials(folder / "trials.csv", lines.NOISE_RANGE)
-            style.save(lines.trials(trials, lines.NOISE_RANGE), folder, "trials", vector=False)
-            ladders = {variant: ladders.get(variant, found.winner) for variant in rules}
-        write_yaml(folder / "analytic.yaml", start.plain())
-        for variant, ladder in ladders.items():
-            write_yaml(folder / f"{variant}.yaml", {**ladder.plain(), "rule": rules[variant]["rule"]})
-            run.log_params({"noise": {variant: ladder.plain()}})
-        run.log_artifact(folder)
+    with tracking.stage("tune_noise", None, params) as run:
+        with whole_folder(OUT) as folder:
+            if ladders.keys() != rules.keys():
+                found = _search(params, images, start, ladders, run)
+                write_yaml(folder / "best.yaml", found.compared)
+                write_trials(folder, found.records)
+                trials = lines.read_trials(folder / "trials.csv", lines.NOISE_RANGE)
+                style.save(lines.trials(trials, lines.NOISE_RANGE), folder, "trials", vector=False)
+                ladders = {variant: ladders.get(variant, found.winner) for variant in rules}
+            write_yaml(folder / "analytic.yaml", start.plain())
+            for variant, ladder in ladders.items():
+                write_yaml(folder / f"{variant}.yaml", {**ladder.plain(), "rule": rules[variant]["rule"]})
+                run.log_params({"noise": {variant: ladder.plain()}})
+        run.log_artifact(OUT)
 
 
 def _search(
@@ -51,14 +52,14 @@ def _search(
             classifier=features.load(REFERENCE),
             reference=reference.load_moments(REFERENCE, "train"),
             device="cuda" if gpu else "cpu",
-            **{key: getattr(tune, key) for key in ("rungs", "batch_size", "num_samples", "max_nfe", "seed")},
+            budget=Budget.read(tune.kwargs()),
+            batch_size=tune.batch_size,
+            num_samples=tune.num_samples,
+            max_nfe=tune.max_nfe,
         )
         bounds = {key: getattr(tune, key) for key in ("sigma_max", "sigma_min", "num_levels")}
-        budget = Budget(tune.num_trials, len(tune.rungs), tune.reduction_factor, tune.max_concurrent, tune.seed)
-        found = tune_noise.tune(
-            setup, start, others, bounds=bounds, budget=budget,
-            resources=resources(tune.max_concurrent, gpu), on_trial=tell(run),
-        )  # fmt: skip
+        reserved = resources(tune.max_concurrent, gpu)
+        found = tune_noise.tune(setup, start, others, bounds=bounds, resources=reserved, on_trial=tell(run))
     run.log_metrics(found.compared)
     return found
 

@@ -19,22 +19,23 @@ BOUNDS = ("step_lr", "steps_per_level", "sigma_max", "sigma_min", "num_levels")
 
 
 def main(params: Params) -> None:
-    """artifacts/{data,reference,noise,models} -> artifacts/sampler/{<variant>,best}.yaml, trials.csv, .png."""
+    """artifacts/{data,reference,noise,models} -> artifacts/sampler/{<variant>,best}.yaml, trials.csv."""
     rules = {variant: rule.kwargs() for variant, rule in params.sampler.items()}
     ladders = {variant: Ladder.read(read_yaml(ARTIFACTS / f"noise/{variant}.yaml")) for variant in rules}
-    with tracking.stage("tune_sampler", None, params) as run, whole_folder(OUT) as folder:
-        tuned = {}
-        if any(rule["rule"] == "tuned" for rule in rules.values()):
-            found = _search(params, ladders[params.tune_sampler.variant], run)
-            write_yaml(folder / "best.yaml", found.compared)
-            write_trials(folder, found.records)
-            trials = lines.read_trials(folder / "trials.csv", lines.STEP_SIZE)
-            style.save(lines.trials(trials, lines.STEP_SIZE), folder, "trials", vector=False)
-            tuned = {params.tune_sampler.variant: found.winner}
-        for variant, sampler in tune_sampler.settled(rules, ladders, tuned).items():
-            write_yaml(folder / f"{variant}.yaml", {**sampler.plain(), "rule": rules[variant]["rule"]})
-            run.log_params({"sampler": {variant: sampler.plain()}})
-        run.log_artifact(folder)
+    with tracking.stage("tune_sampler", None, params) as run:
+        with whole_folder(OUT) as folder:
+            tuned = {}
+            if any(rule["rule"] == "tuned" for rule in rules.values()):
+                found = _search(params, ladders[params.tune_sampler.variant], run)
+                write_yaml(folder / "best.yaml", found.compared)
+                write_trials(folder, found.records)
+                trials = lines.read_trials(folder / "trials.csv", lines.STEP_SIZE)
+                style.save(lines.trials(trials, lines.STEP_SIZE), folder, "trials", vector=False)
+                tuned = {params.tune_sampler.variant: found.winner}
+            for variant, sampler in tune_sampler.settled(rules, ladders, tuned).items():
+                write_yaml(folder / f"{variant}.yaml", {**sampler.plain(), "rule": rules[variant]["rule"]})
+                run.log_params({"sampler": {variant: sampler.plain()}})
+        run.log_artifact(OUT)
 
 
 def _search(params: Params, trained: Ladder, run: tracking.Run) -> tune_sampler.Found:
@@ -48,15 +49,13 @@ def _search(params: Params, trained: Ladder, run: tracking.Run) -> tune_sampler.
             shape=open_dataset(ARTIFACTS / "data").split("train").shape[1:],
             classifier=features.load(ARTIFACTS / "reference"),
             reference=reference.load_moments(ARTIFACTS / "reference", "train"),
-            rungs=tune.rungs,
+            budget=Budget.read(tune.kwargs()),
             max_nfe=tune.max_nfe,
-            seed=tune.seed,
             device="cuda" if gpu else "cpu",
         )
         found = tune_sampler.tune(
             setup,
             bounds={key: getattr(tune, key) for key in BOUNDS},
-            budget=Budget(tune.num_trials, len(tune.rungs), tune.reduction_factor, tune.max_concurrent, tune.seed),
             resources=resources(tune.max_concurrent, gpu),
             on_trial=tell(run),
         )

@@ -147,7 +147,7 @@ def _initialise(**arguments: Any) -> None:
 
 
 def _check(workers: int, cpus_per_worker: int, use_gpu: UseGpu) -> bool:
-    resources = ray.cluster_resources()
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     if workers * cpus_per_worker > cpus:
         raise _too_few(workers * cpus_per_worker, "CPUs", cpus, "the Ray cluster")

@@ -6,6 +6,8 @@ every stage imports this module.
 """
 
 import asyncio
+import contextlib
+import logging
 import os
 import shlex
 import shutil
@@ -64,7 +66,7 @@ def submit(
     """
     if storage is None:
         raise UserError(
-            "compute.job_address is set, so compute.job_storage must name a folder or s3://bucket/path."
+            "compute.job_address is set: compute.job_storage must name a folder or s3://bucket/path."
         )
     from pipeline.distributed.storage import Box
 
@@ -74,7 +76,7 @@ def submit(
     box = Box(storage, name)
     try:
         box.push("inputs", Path(), entry.inputs())
-        arguments = [stage, variant or "", storage, name, *returns]
+        arguments = [stage, variant or "", box.storage, name, *returns]
         _run(client, name, arguments, dict(environment or {}), echo)
         _place(box, entry.outs)
     finally:
@@ -92,12 +94,14 @@ def _client(address: str) -> "JobSubmissionClient":
         socket.create_connection((parts.hostname, port), timeout=REACH_SECONDS).close()
         from ray.job_submission import JobSubmissionClient
 
+        for name in ("dashboard_sdk", "job.sdk"):
+            logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
         return JobSubmissionClient(address)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"compute.job_address {address!r} cannot be used ({error}). Start the cluster with `ray start --head`, "
-            "correct the address, or set it to null to work on this machine; a cluster that asks for a token "
-            "wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here too."
+            f"compute.job_address {address!r} cannot be used ({error}). Start the cluster with "
+            "`ray start --head`, correct the address, or set it to null to work on this machine; a cluster "
+            "that asks for a token wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here too."
         ) from error
 
 
@@ -121,7 +125,8 @@ def _run(
         asyncio.run(_tail(client, name, echo))
         status = _final_status(client, name)
     except BaseException:
-        client.stop_job(name)
+        with contextlib.suppress(OSError, RuntimeError):
+            client.stop_job(name)
         raise
     if status != "SUCCEEDED":
         lines = (client.get_job_logs(name) or str(client.get_job_info(name).message)).strip().splitlines()
@@ -140,7 +145,7 @@ async def _tail(client: "JobSubmissionClient", name: str, echo: Callable[[str], 
     try:
         async for lines in client.tail_job_logs(name):
             echo(lines)
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # whatever happens to the log, the job goes on
         echo(f"(the log of job {name} broke off: {error}; waiting for its end)\n")
 
 

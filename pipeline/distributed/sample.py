@@ -69,8 +69,8 @@ def generate(
 ) -> Samples:
     """Draw samples 0 ... num_samples - 1 by annealed Langevin dynamics, with and without the last denoising.
 
-    Sample k belongs to shard k // shard_size, which is always computed whole, in one batch, on one thread: its
-    bits depend on the network, the sampler, `seed`, `shard_size` and the kind of device, on nothing else.
+    Sample k belongs to shard k // shard_size, which is always computed whole, in one batch, on one thread:
+    its bits depend on the network, the sampler, `seed`, `shard_size` and the kind of device, on nothing else.
 
     Args:
         network: the score, called with sigma; on the CPU, it is moved where it is needed.
@@ -125,7 +125,7 @@ class _Work:
 
 
 def _in_threads(work: _Work, shards: range, workers: int) -> Iterator[tuple[int, Drawn]]:
-    """Shards side by side in threads: torch computes without Python's lock, and starting them costs nothing."""
+    """Shards side by side in threads, which start at once; torch computes without Python's lock."""
     work, threads = work.placed(), torch.get_num_threads()
     with ThreadPoolExecutor(1 if work.device == "cuda" else workers) as pool:
         futures = {pool.submit(work.shard, shard): shard for shard in shards}

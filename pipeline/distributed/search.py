@@ -5,8 +5,8 @@ nothing of Ray. One worker runs trial after trial (Tune's `reuse_actors`), so th
 over its own work instead of the seconds that a fresh process takes to import torch.
 
 Decisions are taken in a fixed order: trial t is proposed and judged by what trials 1 ... t - max_concurrent
-showed, whichever finished first, so a search repeats itself digit for digit at any `max_concurrent`. (Ray's own
-ASHA judges in the order of arrival: at two trials at a time its stops differ between runs.)
+showed, whichever finished first, so a search repeats itself digit for digit at any `max_concurrent`. (Ray's
+own ASHA judges in the order of arrival: at two trials at a time its stops differ between runs.)
 
 References: Li et al., A System for Massively Parallel Hyperparameter Tuning (ASHA), arXiv 1810.05934;
 Bergstra et al., Algorithms for Hyper-Parameter Optimization (TPE), NeurIPS 2011.
@@ -20,7 +20,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from pipeline.distributed.trials import FAILED, FINISHED, STOPPED, Record, Settings, best
 from pipeline.errors import UserError
@@ -47,6 +47,7 @@ logger = logging.getLogger(__name__)
 
 Trial = Callable[..., Iterator[Mapping[str, float]]]
 
+
 @dataclass(frozen=True)
 class Range:
     """Bounds of one setting, both included; searched on a logarithmic scale, in integers if both are."""
@@ -66,13 +67,18 @@ class Budget:
     """How much a search may try."""
 
     num_trials: int
-    rungs: int
-    """Number of times a trial is judged; it yields once for each."""
+    rungs: Sequence[int]
+    """The amounts of steps or samples at which a trial is judged; it yields once for each."""
     reduction_factor: int
     """Of the trials at a rung, the best in so many goes on."""
     max_concurrent: int
     """Trials at a time; more is faster, but a trial knows less of those before it."""
     seed: int
+
+    @classmethod
+    def read(cls, plain: Mapping[str, Any]) -> Self:
+        """From a mapping that holds these keys and others, such as a section of params.yaml."""
+        return cls(**{name: plain[name] for name in cls.__dataclass_fields__})
 
 
 def search(
@@ -88,11 +94,11 @@ def search(
 ) -> list[Record]:
     """Search `space` for the settings with the smallest `metric`, on the Ray that is connected.
 
-    The same arguments give the same trials and metrics. A trial that raises, whose metric is not finite or whose
-    process dies is recorded as failed, and the search goes on.
+    The same arguments give the same trials and metrics. A trial that raises, whose metric is not finite or
+    whose process dies is recorded as failed, and the search goes on.
 
     Args:
-        trial: called as `trial(settings, **shared)`; yields `budget.rungs` mappings that hold `metric`.
+        trial: called as `trial(settings, **shared)`; yields a mapping that holds `metric` at each rung.
         points: settings tried first, in this order.
         shared: large constants, put into Ray's object store once.
         resources: of each trial, e.g. `{"cpu": 2}`.
@@ -105,7 +111,9 @@ def search(
         UserError: every trial failed; the message holds the first reason.
     """
     observer = _Observer(metric, budget, on_trial)
-    runnable = tune.with_parameters(_run, trial=trial, metric=metric, budget=budget, shared=dict(shared or {}))
+    runnable = tune.with_parameters(
+        _run, trial=trial, metric=metric, budget=budget, shared=dict(shared or {})
+    )
     # Tune would start the process of one trial after the other's, and never a second one for short trials.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(budget.max_concurrent)
     with tempfile.TemporaryDirectory(prefix="ncsn-search-") as folder:
@@ -123,16 +131,17 @@ def search(
 
 
 def resources(max_concurrent: int, use_gpu: bool) -> dict[str, float]:
-    """What Ray is to reserve for a trial: a CPU, and with GPUs a part of one so that all trials run at once."""
+    """What Ray reserves for a trial: a CPU, and where GPUs are used so much of one that all trials fit."""
     if not use_gpu:
         return {"cpu": 1}
-    return {"cpu": 1, "gpu": 1 / math.ceil(max_concurrent / ray.cluster_resources()["GPU"])}
+    gpus = ray.cluster_resources()["GPU"]  # type: ignore[no-untyped-call]
+    return {"cpu": 1, "gpu": 1 / math.ceil(max_concurrent / gpus)}
 
 
 def _run(settings: Settings, trial: Trial, metric: str, budget: Budget, shared: Mapping[str, Any]) -> None:
     """One trial in its worker: report every rung, and a failure as the worst value instead of an exception.
 
-    An exception would cost the worker process, and TPE ignores failed trials: it would propose the region again.
+    An exception would cost the worker process, and TPE ignores failed trials: it would go there again.
     """
     try:
         for rung, metrics in enumerate(trial(dict(settings), **shared)):
@@ -166,16 +175,17 @@ class _Proposer(Searcher):
         )
 
     def suggest(self, trial_id: str) -> Settings | None:
-        told = len(self._asked) - self._lag
-        if told >= 0:
-            if self._asked[told] not in self._results:
-                return None
-            result, error = self._results[self._asked[told]]
-            self._optuna.on_trial_complete(self._asked[told], result, error)
+        due = len(self._asked) - self._lag
+        if due >= 0:
+            if self._asked[due] not in self._results:
+                return None  # Tune asks again
+            self._optuna.on_trial_complete(self._asked[due], *self._results[self._asked[due]])
         self._asked.append(trial_id)
         return self._optuna.suggest(trial_id)
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
         self._results[trial_id] = (result, error)
 
     def save(self, checkpoint_path: str) -> None:
@@ -196,26 +206,25 @@ def _sampler(random_trials: int, budget: Budget) -> optuna.samplers.TPESampler:
 
 
 class _Halving(FIFOScheduler):
-    """ASHA's rule: stop a trial that is worse at its rung than the best 1 in `reduction_factor` seen there."""
+    """ASHA's rule: a trial goes on if it is among the best 1 in `reduction_factor` known at its rung."""
 
     def __init__(self, metric: str, budget: Budget) -> None:
-        super().__init__()
-        self._metric, self._budget = metric, budget
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._objective, self._budget = metric, budget
         self._index: dict[str, int] = {}
-        self._seen: list[dict[int, float]] = [{} for _ in range(budget.rungs)]
+        self._seen: list[dict[int, float]] = [{} for _ in budget.rungs]
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         self._index[trial.trial_id] = len(self._index)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if "reason" in result:  # no competitor
+        if "reason" in result:  # failed: no competitor
             return TrialScheduler.CONTINUE
-        index, seen = self._index[trial.trial_id], self._seen[result["rung"]]
-        known = [value for other, value in seen.items() if other <= index - self._budget.max_concurrent]
-        seen[index] = result[self._metric]
-        if known and result[self._metric] > np.quantile(known, 1 / self._budget.reduction_factor):
-            return TrialScheduler.STOP
-        return TrialScheduler.CONTINUE
+        index, seen, value = self._index[trial.trial_id], self._seen[result["rung"]], result[self._objective]
+        known = [other for place, other in seen.items() if place <= index - self._budget.max_concurrent]
+        seen[index] = value
+        stop = known and value > np.quantile(known, 1 / self._budget.reduction_factor)
+        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
 
 def _checked(records: list[Record], budget: Budget) -> list[Record]:
@@ -251,7 +260,7 @@ class _Observer(tune.Callback):
             self._live[trial.trial_id] = replace(record, status=FAILED, reason=result["reason"])
             return
         rungs = (*record.rungs, result["metrics"])
-        status = FINISHED if len(rungs) == self._budget.rungs else STOPPED
+        status = FINISHED if len(rungs) == len(self._budget.rungs) else STOPPED
         self._live[trial.trial_id] = replace(record, rungs=rungs, status=status)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -271,11 +280,11 @@ class _Observer(tune.Callback):
     def _log(self, record: Record) -> None:
         done, total = len(self.records), self._budget.num_trials
         left = (time.monotonic() - self._begin) / done * (total - done)
-        line = f"trial {done} of {total}: {self._outcome(record)}; {self._leader()}; about {left:.0f} s left"
-        logger.info("%s", line)
+        outcome = f"trial {record.trial}: {self._outcome(record)}"
+        logger.info("%d of %d trials; %s; %s; about %.0f s left", done, total, outcome, self._leader(), left)
 
     def _outcome(self, record: Record) -> str:
-        reached = f"{record.status} at rung {len(record.rungs)} of {self._budget.rungs}"
+        reached = f"{record.status} at rung {len(record.rungs)} of {len(self._budget.rungs)}"
         if record.status == FAILED:
             return f"{reached} ({record.reason})"
         return f"{self._metric} {record.metrics[self._metric]:.4g}, {reached}"

@@ -41,7 +41,9 @@ class Ladder:
         try:
             return cls(**{name: plain[name] for name in cls.__dataclass_fields__})
         except KeyError as error:
-            raise UserError(f"the settings {dict(plain)} lack {error}: repeat the stage that wrote them.") from error
+            raise UserError(
+                f"the settings {dict(plain)} lack {error}: repeat the stage that wrote them."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -121,5 +123,5 @@ def _bytes(x: Tensor) -> np.ndarray:
 
 
 def single_threaded() -> None:
-    """Compute on one thread: the bits then do not depend on the machine's cores, and shards run side by side."""
+    """Compute on one thread: bits do not depend on the number of cores, and shards run side by side."""
     torch.set_num_threads(1)

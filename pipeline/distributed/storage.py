@@ -26,12 +26,9 @@ class Box:
         Raises:
             UserError: there is no such kind of storage.
         """
-        self.storage = storage
+        self.storage = storage if "://" in storage else Path(storage).expanduser().absolute().as_uri()
         try:
-            if "://" in storage:
-                self._fs, base = fs.FileSystem.from_uri(storage)
-            else:
-                self._fs, base = fs.LocalFileSystem(), str(Path(storage).expanduser().absolute())
+            self._fs, base = fs.FileSystem.from_uri(self.storage)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"compute.job_storage {storage!r} is no folder or s3:// address ({error})."

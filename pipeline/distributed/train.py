@@ -95,7 +95,7 @@ def _fit(
             name=f"{task.fingerprint()[:16]}-{uuid.uuid4().hex[:8]}",
             storage_path=str(records),
             failure_config=ray.train.FailureConfig(max_failures=max_failures),
-            worker_runtime_env=environment,
+            worker_runtime_env=environment,  # type: ignore[call-arg]  # mypy sees version 1's
         ),
     )
     try:
@@ -113,7 +113,8 @@ class _Trainer(TorchTrainer):
 
     def _create_default_callbacks(self) -> list[Any]:
         idle = {"DatasetsCallback"} if is_remote() else {"DatasetsCallback", "PlacementGroupCleanerCallback"}
-        return [c for c in super()._create_default_callbacks() if type(c).__name__ not in idle]
+        made = super()._create_default_callbacks()  # type: ignore[misc]  # mypy sees version 1's
+        return [callback for callback in made if type(callback).__name__ not in idle]
 
 
 def _work(config: dict[str, Any]) -> None:

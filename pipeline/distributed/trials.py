@@ -41,9 +41,10 @@ def best(records: Sequence[Record], metric: str) -> Record:
 
 
 def write_trials(folder: Path, records: Sequence[Record]) -> None:
-    """Write trials.csv, a row for each trial with its last metrics, and rungs.csv, one for each rung it reached.
+    """Write trials.csv, a row for each trial with its last metrics, and rungs.csv, one for each rung reached.
 
-    No times, which would make another file of the same search. A setting that the trial used otherwise than proposed, and reports among its metrics, is shown as used.
+    A setting that the trial used otherwise than proposed, and reports among its metrics, is shown as used.
+    Times are left out: the same search writes the same bytes.
     """
     trials = [_row(r, r.metrics) | {"status": r.status, "reason": r.reason} for r in records]
     rungs = [_row(r, metrics) for r in records for metrics in r.rungs]

@@ -22,6 +22,9 @@ from pipeline.ncsn.networks import make_network
 from pipeline.training.loop import train
 from pipeline.training.task import Task
 
+Images = np.ndarray
+"""uint8 (N, C, H, W)."""
+
 Rules = Mapping[str, Mapping[str, Any]]
 """params.yaml's section `noise`: by variant, the rule and its numbers."""
 
@@ -39,12 +42,13 @@ class Setup:
     classifier: Classifier
     reference: Moments
     """Moments of the train split's features."""
-    rungs: Sequence[int]
-    """Optimiser steps at which a trial is judged."""
+    budget: Budget
+    """Its rungs are optimiser steps; its seed is that of training and samples too."""
     batch_size: int
     num_samples: int
+    """Samples behind each FID."""
     max_nfe: int
-    seed: int
+    """Network evaluations for each of them."""
     device: str = "cpu"
 
     def task(self, ladder: Ladder) -> Task:
@@ -53,8 +57,8 @@ class Setup:
         Its moving average spans the same fraction of the training as the full one's: at the full rate, a
         short training's average would still be full of its first weights.
         """
-        rate = max(0.0, 1 - (1 - self.recipe["ema_rate"]) * self.full_steps / self.rungs[-1])
-        steps = self.rungs[-1]
+        steps = self.budget.rungs[-1]
+        rate = max(0.0, 1 - (1 - self.recipe["ema_rate"]) * self.full_steps / steps)
         return Task.build(
             {**self.recipe, "ema_rate": min(rate, self.recipe["ema_rate"])},
             {
@@ -64,7 +68,7 @@ class Setup:
                 "determinism": "elastic",
                 "checkpoint_every": steps,
                 "log_every": steps,
-                "seed": self.seed,
+                "seed": self.budget.seed,
             },
             sigmas=ladder.sigmas(),
             image_shape=self.images.shape[1:],
@@ -90,25 +94,31 @@ def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, float]]:
     """Train on a ladder and, at each rung, measure FID on denoised samples of the averaged weights.
 
     Yields:
-        fid, steps, loss and nfe, once for each rung.
+        fid, steps, samples, nfe (counted) and loss, once for each rung.
     """
     single_threaded()
     ladder = Ladder.read(settings)
     task, sampler = setup.task(ladder), setup.sampler(ladder)
     network = make_network(**task.network).to(setup.device).eval().requires_grad_(False)
     for event in train(task, setup.images, device=setup.device):
-        if event.step in setup.rungs:
+        if event.step in setup.budget.rungs:
             event.state.ema.copy_to(network)
             images, nfe = _samples(network, sampler, setup)
             fid = distance(moments(setup.classifier.features(images)), setup.reference)
-            yield {"fid": fid, "steps": event.step, "loss": event.loss, "nfe": nfe}
+            yield {
+                "fid": fid,
+                "steps": event.step,
+                "samples": len(images),
+                "nfe": nfe,
+                "loss": event.loss,
+            }
 
 
 def _samples(network: torch.nn.Module, sampler: Sampler, setup: Setup) -> tuple[np.ndarray, int]:
     drawn = draw(
         network,
         sampler,
-        seed=setup.seed,
+        seed=setup.budget.seed,
         indices=range(setup.num_samples),
         shape=setup.images.shape[1:],
         device=setup.device,
@@ -142,7 +152,6 @@ def tune(
     others: Mapping[str, Ladder],
     *,
     bounds: Mapping[str, Sequence[float]],
-    budget: Budget,
     resources: Mapping[str, float],
     on_trial: Callable[[Record], None] | None = None,
 ) -> Found:
@@ -157,13 +166,13 @@ def tune(
     Raises:
         UserError: every trial failed, or bounds that let sigma_min reach sigma_max.
     """
-    points = {name: ladder for name, ladder in {"analytic": start, **others}.items()}
+    points = {"analytic": start, **others}
     unique = list(dict.fromkeys(points.values()))
     records = search(
         trial,
         space(start, unique, bounds),
         metric="fid",
-        budget=budget,
+        budget=setup.budget,
         points=[asdict(ladder) for ladder in unique],
         shared={"setup": setup},
         resources=resources,
@@ -171,7 +180,8 @@ def tune(
     )
     winner = best(records, "fid")
     compared = {"tuned": winner} | {name: records[unique.index(ladder)] for name, ladder in points.items()}
-    return Found(records, Ladder.read(winner.settings), {name: _line(record) for name, record in compared.items()})
+    lines = {name: _line(record) for name, record in compared.items()}
+    return Found(records, Ladder.read(winner.settings), lines)
 
 
 def space(start: Ladder, points: Sequence[Ladder], bounds: Mapping[str, Sequence[float]]) -> dict[str, Range]:

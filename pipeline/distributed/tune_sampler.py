@@ -34,10 +34,10 @@ class Setup:
     classifier: Classifier
     reference: Moments
     """Moments of the train split's features."""
-    rungs: Sequence[int]
-    """Numbers of samples at which a trial is judged."""
+    budget: Budget
+    """Its rungs are numbers of samples; its seed is that of the samples too."""
     max_nfe: int
-    seed: int
+    """Network evaluations for each sample, the last denoising included."""
     device: str = "cpu"
 
     def sampler(self, settings: Settings) -> Sampler:
@@ -79,11 +79,11 @@ def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, float]]:
     single_threaded()
     sampler = setup.sampler(settings)
     seen: list[np.ndarray] = []
-    for first, last in zip((0, *setup.rungs), setup.rungs, strict=False):
+    for first, last in zip((0, *setup.budget.rungs), setup.budget.rungs, strict=False):
         drawn = draw(
             setup.network,
             sampler,
-            seed=setup.seed,
+            seed=setup.budget.seed,
             indices=range(first, last),
             shape=setup.shape,
             device=setup.device,
@@ -97,7 +97,6 @@ def tune(
     setup: Setup,
     *,
     bounds: Mapping[str, Sequence[float]],
-    budget: Budget,
     resources: Mapping[str, float],
     on_trial: Callable[[Record], None] | None = None,
 ) -> Found:
@@ -118,7 +117,7 @@ def tune(
         trial,
         space(setup, bounds),
         metric="fid",
-        budget=budget,
+        budget=setup.budget,
         points=[start],
         shared={"setup": setup},
         resources=resources,
@@ -138,8 +137,8 @@ def space(setup: Setup, bounds: Mapping[str, Sequence[float]]) -> dict[str, Rang
     start, trained = setup.start(), setup.trained
     if bounds["sigma_max"][1] > 1 or bounds["sigma_min"][0] < 1:
         raise UserError(
-            "tune_sampler would sample at noise that the network was not trained on: keep sigma_max at most 1 "
-            "and sigma_min at least 1, in multiples of the trained ladder's."
+            "tune_sampler would sample at noise that the network was not trained on: keep sigma_max at most "
+            "1 and sigma_min at least 1, in multiples of the trained ladder's."
         )
     ends = {
         "step_lr_ratio": bounds["step_lr"],
@@ -177,8 +176,8 @@ def _settle(variant: str, rule: Mapping[str, Any], ladder: Ladder, tuned: Mappin
         return Sampler.analytic(ladder, rule["steps_per_level"])
     if variant not in tuned:
         raise UserError(
-            f"sampler.{variant}.rule is `tuned`, but tune_sampler.variant is {', '.join(tuned) or 'another'}: "
-            "make them agree, or give the variant another rule."
+            f"sampler.{variant}.rule is `tuned`, but tune_sampler.variant is "
+            f"{', '.join(tuned) or 'another'}: make them agree, or give the variant another rule."
         )
     return tuned[variant]
 

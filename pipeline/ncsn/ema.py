@@ -57,6 +57,6 @@ class ExponentialMovingAverage:
         """
         shapes = {name: value.shape for name, value in self._average.items()}
         if {name: value.shape for name, value in state.items()} != shapes:
-            raise UserError("The saved moving average belongs to another network: delete it, or mend `network`.")
+            raise UserError("The saved average belongs to another network: delete it, or mend `network`.")
         for name, value in state.items():
             self._average[name].copy_(value)

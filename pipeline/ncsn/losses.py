@@ -3,7 +3,8 @@
 References:
     P. Vincent, "A Connection Between Score Matching and Denoising Autoencoders", 2011.
     Y. Song et al., "Sliced Score Matching", arXiv 1905.07088.
-    Y. Song, S. Ermon, "Generative Modeling by Estimating Gradients of the Data Distribution", arXiv 1907.05600.
+    Y. Song, S. Ermon, "Generative Modeling by Estimating Gradients of the Data Distribution",
+        arXiv 1907.05600.
 """
 
 import torch

@@ -33,13 +33,14 @@ class GaussianMixture:
             UserError: a weight or std that is not positive, or another number of weights than means.
         """
         if len(weights) != len(means) or min(weights, default=0) <= 0:
-            raise UserError(f"weights is {weights}: {len(means)} positive numbers are needed, one for each mean.")
+            raise UserError(f"weights is {weights}: {len(means)} positive numbers are needed, one a mean.")
         if not std > 0:
             raise UserError(f"std is {std}: it must be positive.")
         if noisy not in ("convolution", "released"):
             raise UserError(f"noisy is {noisy!r}: it must be 'convolution' or 'released'.")
         self.weights = torch.tensor(weights, dtype=torch.float64) / sum(weights)
         self.means = means
+        self._log_weights = self.weights.log().to(means)
         self.std = std
         self.noisy = noisy
 
@@ -88,4 +89,4 @@ class GaussianMixture:
         """log w_k - |x - mean_k|^2 / (2 std_sigma^2), (B, K); differences first, so no batch size matters."""
         difference = x.flatten(1)[:, None] - self.means.to(x).flatten(1)
         variance = match(self.component_std(sigma), x).reshape(-1, 1) ** 2
-        return self.weights.log().to(x) - difference.square().sum(2) / (2 * variance)
+        return self._log_weights.to(x) - difference.square().sum(2) / (2 * variance)

@@ -78,7 +78,8 @@ def overlap(sigma_max: float, sigma_min: float, dim: int, num_levels: int) -> fl
     """The overlap C of neighbouring levels in a geometric ladder of a given length (technique 2).
 
     It is the chance that the radius of N(0, sigma_i^2 I), nearly N(sqrt(D) sigma_i, sigma_i^2 / 2), lies
-    within three standard deviations of the radius at level i - 1. The published ladders of NCSNv2 have C = 0.567 (CIFAR-10: 50, 0.01, 3072, 232).
+    within three standard deviations of the radius at level i - 1. The published ladders of NCSNv2 have
+    C = 0.567 (CIFAR-10: 50, 0.01, 3072, 232).
 
     Args:
         sigma_max: largest noise standard deviation.

@@ -96,17 +96,13 @@ def _strips(folder: Path, artifacts: Path, table: Table) -> Iterator[Shown]:
         yield _keep(made, folder, name, title, caption, command, False)
 
 
-def _level_labels(manifest: Path, levels: int) -> list[str]:
-    """`σ = 1` and so on along the sampler's geometric ladder; a frame beyond it is the denoised sample."""
+def _level_labels(manifest: Path, frames: int) -> list[str]:
+    """`σ = 1` and so on: the noise levels of `frames` frames, spread evenly over the sampler's ladder."""
     sampler = read_json(manifest)["sampler"]
     sigmas = np.geomspace(sampler["sigma_max"], sampler["sigma_min"], sampler["num_levels"])
-    texts = [f"{sigma:.2g}" for sigma in sigmas]
-    texts[0] = f"σ = {texts[0]}"
-    if levels == len(texts):
-        return texts
-    if levels == len(texts) + 1:
-        return [*texts, "denoised"]
-    return [f"{place + 1} of {levels}" for place in range(levels)]
+    kept = np.linspace(0, len(sigmas) - 1, frames).round().astype(int)
+    first, *rest = (f"{sigma:.2g}" for sigma in sigmas[kept])
+    return [f"σ = {first}", *rest]
 
 
 def _curves(folder: Path, artifacts: Path, table: Table) -> Shown:
@@ -141,7 +137,8 @@ def _step_size(folder: Path, artifacts: Path) -> Shown:
 def _noise_range(folder: Path, artifacts: Path) -> Shown:
     caption = (
         "FID of every trial of `tune_noise`, a short training each, against the ends and the length of its "
-        "ladder. The analytic choice is techniques 1 and 2 of NCSNv2 on this data set."
+        "ladder. Trials stopped after fewer steps (hollow) are not compared with the others. The analytic "
+        "choice is techniques 1 and 2 of NCSNv2 on this data set."
     )
     return _search(
         folder,
@@ -151,11 +148,11 @@ def _noise_range(folder: Path, artifacts: Path) -> Shown:
     )
 
 
-def _search(folder: Path, path: Path, axes: Sequence[lines.Axis], shown: Shown) -> Shown:
-    found = lines.read_trials(path, axes) if path.exists() else []
+def _search(folder: Path, path: Path, search: lines.Search, shown: Shown) -> Shown:
+    found = lines.read_trials(path, search) if path.exists() else []
     if not found:
         return shown
-    made = lines.trials(found, axes)
+    made = lines.trials(found, search)
     return _keep(made, folder, shown.name, shown.title, shown.caption, shown.command)
 
 

@@ -16,7 +16,6 @@ from pipeline.errors import UserError
 from pipeline.reporting import style
 
 Floats = NDArray[np.float64]
-FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -31,15 +30,35 @@ class Axis:
     """Whether the setting is a small count, shown on a linear axis."""
 
 
-STEP_SIZE = (
-    Axis("step_lr", "step size ε"),
-    Axis("step_lr_ratio", "step size / analytic choice", analytic=1.0),
-    Axis("steps_per_level", "T, steps per level", whole=True),
+@dataclass(frozen=True)
+class Search:
+    """A search whose trials are drawn."""
+
+    axes: tuple[Axis, ...]
+    """One panel each."""
+    budget: str
+    """The column that says how far a trial went before it was judged."""
+    judged: str
+    """What the legend calls an FID at a budget."""
+
+
+STEP_SIZE = Search(
+    (
+        Axis("step_lr", "step size ε"),
+        Axis("step_lr_ratio", "step size / analytic choice", analytic=1.0),
+        Axis("steps_per_level", "T, steps per level", whole=True),
+    ),
+    budget="samples",
+    judged="FID (N={:,})",
 )
-NOISE_RANGE = (
-    Axis("sigma_max", "σ$_1$, largest noise level"),
-    Axis("sigma_min", "σ$_L$, smallest noise level"),
-    Axis("num_levels", "L, number of levels", whole=True),
+NOISE_RANGE = Search(
+    (
+        Axis("sigma_max", "σ$_1$, largest noise level"),
+        Axis("sigma_min", "σ$_L$, smallest noise level"),
+        Axis("num_levels", "L, number of levels", whole=True),
+    ),
+    budget="steps",
+    judged="FID after {:,} steps",
 )
 
 
@@ -50,8 +69,8 @@ class Trial:
     number: int
     settings: Mapping[str, float]
     fid: float
-    samples: int
-    """Samples behind the FID: FIDs are compared only where this is equal."""
+    budget: int
+    """What it was judged on, samples or training steps: FIDs are compared only where this is equal."""
 
 
 def read_columns(path: Path, names: Sequence[str]) -> dict[str, Floats]:
@@ -76,13 +95,17 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         raise UserError(f"{path} is missing: run `dvc repro` to make it.") from error
 
 
-def read_trials(path: Path, axes: Sequence[Axis]) -> list[Trial]:
-    """The trials of a search that have an FID, in the order of proposal."""
-    names = ["trial", "fid", "samples", *(axis.column for axis in axes)]
+def read_trials(path: Path, search: Search) -> list[Trial]:
+    """The trials of a search that have an FID, in the order of proposal.
+
+    Raises:
+        UserError: the file or a column is missing, or a cell is no number.
+    """
+    names = ["trial", "fid", search.budget, *(axis.column for axis in search.axes)]
     columns = read_columns(path, names)
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    good = [row for row in rows if math.isfinite(row["fid"]) and math.isfinite(row["samples"])]
-    return [Trial(int(row["trial"]), row, row["fid"], int(row["samples"])) for row in good]
+    good = [row for row in rows if math.isfinite(row["fid"]) and math.isfinite(row[search.budget])]
+    return [Trial(int(row["trial"]), row, row["fid"], int(row[search.budget])) for row in good]
 
 
 @style.house
@@ -118,27 +141,25 @@ def smoothed(values: Floats, share: float = 0.06) -> Floats:
 
 
 @style.house
-def trials(found: Sequence[Trial], axes: Sequence[Axis]) -> Figure:
+def trials(found: Sequence[Trial], search: Search) -> Figure:
     """FID of every trial against each setting, on shared axes; the best and the analytic choice marked.
 
-    FIDs on different sample counts are not compared: trials judged on fewer samples than the longest are
-    hollow, by count, and cannot be the best. The first trial is the analytic choice, as the searches start.
+    FIDs at different budgets are not compared: trials stopped before the largest one are hollow, a marker
+    for each budget, and cannot be the best. The first trial is the analytic choice, as the searches start.
 
     Args:
         found: at least one trial.
-        axes: one panel each.
     """
     figure = style.figure(3.0)
-    panels = np.atleast_1d(figure.subplots(1, len(axes), sharey=True))
-    top, winner = max(trial.samples for trial in found), best(found)
-    for panel, axis in zip(panels, axes, strict=True):
-        for place, count in enumerate(sorted({trial.samples for trial in found}, reverse=True)):
-            some = [trial for trial in found if trial.samples == count]
-            label = f"FID (N={count:,})" + ("" if count == top else ", stopped there")
-            _scatter(panel, axis, some, place, label)
+    panels = np.atleast_1d(figure.subplots(1, len(search.axes), sharey=True))
+    budgets = sorted({trial.budget for trial in found}, reverse=True)
+    for panel, axis in zip(panels, search.axes, strict=True):
+        for place, budget in enumerate(budgets):
+            some = [trial for trial in found if trial.budget == budget]
+            _scatter(panel, axis, some, place, search.judged.format(budget) + (", stopped" if place else ""))
         if axis.analytic:
             panel.axvline(axis.analytic, color=style.GREY, linewidth=0.9, linestyle=":", zorder=1)
-        _ring(panel, axis, winner, style.VERMILION, 130, "best")
+        _ring(panel, axis, best(found), style.VERMILION, 130, "best")
         if found[0].number == 1:
             _ring(panel, axis, found[0], style.INK, 60, "analytic choice")
         _log(panel, "y")
@@ -156,9 +177,9 @@ def trials(found: Sequence[Trial], axes: Sequence[Axis]) -> Figure:
 
 
 def best(found: Sequence[Trial]) -> Trial:
-    """The trial of lowest FID among those judged on the most samples."""
-    top = max(trial.samples for trial in found)
-    judged = [trial for trial in found if trial.samples == top]
+    """The trial of lowest FID among those judged on the largest budget."""
+    top = max(trial.budget for trial in found)
+    judged = [trial for trial in found if trial.budget == top]
     return min(judged, key=lambda trial: (trial.fid, trial.number))
 
 

@@ -49,11 +49,12 @@ def grid(panels: Sequence[Panel], rows: int, columns: int) -> Figure:
     factor = max(1, int((available / columns - 1) // panels[0].images.shape[3]))
     pictures = [mosaic(p.images, rows, columns, factor, gap=1 + factor // 2) for p in panels]
     height, width, _ = pictures[0].shape
+    pitch = max(width, int(available)) + GUTTER  # small pictures still leave room for their titles
     down = -(-len(panels) // across)
-    size = (2 * EDGE + across * width + (across - 1) * GUTTER, EDGE + down * (height + TITLE + EDGE))
+    size = (2 * EDGE + across * pitch - GUTTER, EDGE + down * (height + TITLE + EDGE))
     figure = style.figure(size[1] / style.DPI, width=size[0] / style.DPI, layout=None)
     for place, (panel, picture) in enumerate(zip(panels, pictures, strict=True)):
-        left = EDGE + (place % across) * (width + GUTTER)
+        left = EDGE + (place % across) * pitch
         bottom = size[1] - (place // across + 1) * (height + TITLE + EDGE)
         figure.figimage(picture, left, bottom, origin="upper")
         _title(figure, panel, left, bottom + height + 12, size)

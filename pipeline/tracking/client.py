@@ -181,13 +181,13 @@ class MlflowRun:
         self._store.attempt(lambda: store(self.id, str(path), folder))
 
     def log_dataset(self, manifest: Mapping[str, Any]) -> None:
-        digest = str(manifest["sha256"])
+        digest = str(manifest["sha256"]["images"])
         entity = Dataset(
             name=str(manifest["name"]),
             digest=digest[:16],
             source_type="local",
-            source=json.dumps({"uri": str(manifest.get("source"))}),
-            schema=json.dumps({key: manifest[key] for key in ("shape", "dtype") if key in manifest}),
+            source=json.dumps({"uri": manifest["homepage"], "files": manifest["source"]}),
+            schema=json.dumps({key: manifest[key] for key in ("shape", "dtype", "range")}),
             profile=json.dumps({key: value for key, value in flat(manifest) if _short(value)}),
         )
         inputs = [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])]

@@ -31,7 +31,7 @@ class Run(Protocol):
         """Store a file, or a folder with all in it, under `folder` of the run's artifacts."""
 
     def log_dataset(self, manifest: Mapping[str, Any]) -> None:
-        """Name the data set that the run reads: its manifest's name, shape, source and sha256."""
+        """Name the data set that the run reads, by the manifest that `data.prepare` returns."""
 
     def log_network(self, checkpoint: Path, name: str, shape: tuple[int, int, int]) -> None:
         """Store a checkpoint folder as a model with signature and register it as a new version of `name`.

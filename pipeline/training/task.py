@@ -21,9 +21,8 @@ OBSERVING = ("checkpoint_every",)
 
 
 @functools.cache
-def code_version() -> str:
+def code_version(package: Path = Path(__file__).parents[1]) -> str:
     """SHA-256 over the sources that training runs and the version of torch."""
-    package = Path(__file__).parents[1]
     digest = hashlib.sha256(torch.__version__.split("+")[0].encode())
     for place in CODE:
         path = package / place

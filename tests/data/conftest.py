@@ -46,9 +46,8 @@ def digest(file: RawFile, data: bytes) -> RawFile:
 def no_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No data set of this machine, no cache of its user."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for name in ("fashion_mnist",):
-        entry = dataclasses.replace(CATALOGUE[name], packaged=lambda: tmp_path / "packaged")
-        monkeypatch.setitem(CATALOGUE, name, entry)
+    entry = dataclasses.replace(CATALOGUE["fashion_mnist"], packaged=lambda: tmp_path / "packaged")
+    monkeypatch.setitem(CATALOGUE, "fashion_mnist", entry)
 
 
 @pytest.fixture

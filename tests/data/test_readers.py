@@ -1,6 +1,5 @@
 """What a reader hands on is what the file says, and a broken file is named."""
 
-import dataclasses
 import gzip
 import io
 import struct
@@ -15,7 +14,6 @@ import pytest
 from PIL import Image
 
 from pipeline.data import open_dataset, prepare
-from pipeline.data import source as source_module
 from pipeline.data.catalogue import CATALOGUE
 from pipeline.data.readers import arrays, cifar, digits, folder, idx
 from pipeline.errors import UserError
@@ -361,4 +359,3 @@ def test_every_row_of_the_catalogue_is_whole() -> None:
             assert len(file.digest) == {"sha256": 64, "md5": 32}[file.algorithm]
             assert all(url.startswith("https://") and url.endswith(file.name) for url in file.urls)
             assert entry.homepage
-    assert dataclasses.fields(source_module.RawFile)

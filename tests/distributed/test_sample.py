@@ -51,7 +51,11 @@ def test_sample_k_is_the_same_however_many_are_drawn_beside_it(network: torch.nn
 def test_one_process_threads_and_ray_workers_give_the_same_bits(network: torch.nn.Module) -> None:
     told: list[tuple[int, int]] = []
     one = generate(
-        network, SAMPLER, num_samples=20, **SETTINGS, progress=lambda done, total, _: told.append((done, total))
+        network,
+        SAMPLER,
+        num_samples=20,
+        **SETTINGS,
+        progress=lambda done, total, _: told.append((done, total)),
     )
     assert told == [(8, 20), (16, 20), (20, 20)]
     assert same(one, generate(network, SAMPLER, num_samples=20, **SETTINGS, workers=3))

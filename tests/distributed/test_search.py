@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 
 SPACE = {"x": Range(0.1, 10.0), "n": Range(1, 20)}
 FIRST = {"x": 5.0, "n": 20}
-BUDGET = Budget(num_trials=25, rungs=3, reduction_factor=2, max_concurrent=1, seed=3)
+BUDGET = Budget(num_trials=25, rungs=(1, 2, 3), reduction_factor=2, max_concurrent=1, seed=3)
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -40,7 +40,12 @@ def fragile(settings: Settings) -> Iterator[dict[str, float]]:
 
 
 def modules(settings: Settings, images: np.ndarray) -> Iterator[dict[str, float]]:
-    yield {"loss": 0.0, "mlflow": float("mlflow" in sys.modules), "pid": float(os.getpid()), "sum": images.sum()}
+    yield {
+        "loss": 0.0,
+        "mlflow": float("mlflow" in sys.modules),
+        "pid": float(os.getpid()),
+        "sum": images.sum(),
+    }
 
 
 def slow(settings: Settings, parity: int) -> Iterator[dict[str, float]]:
@@ -87,7 +92,12 @@ def test_a_failing_trial_is_recorded_and_the_search_goes_on() -> None:
     points = [{"x": 1.0, "n": 1}, {"x": 5.0, "n": 5}, {"x": 1.5, "n": 18}, {"x": 1.0, "n": 5}]
     seen: list[Record] = []
     records = search(
-        fragile, SPACE, metric="loss", budget=Budget(4, 2, 2, 1, seed=0), points=points, on_trial=seen.append
+        fragile,
+        SPACE,
+        metric="loss",
+        budget=Budget(4, (1, 2), 2, 1, seed=0),
+        points=points,
+        on_trial=seen.append,
     )
     assert [record.status for record in records] == [FAILED, FAILED, FAILED, FINISHED]
     assert records[0].reason == "ArithmeticError: n is too small"
@@ -99,7 +109,9 @@ def test_a_failing_trial_is_recorded_and_the_search_goes_on() -> None:
 
 def test_all_trials_failing_is_the_users_to_mend() -> None:
     with pytest.raises(UserError, match="n is too small"):
-        search(fragile, SPACE, metric="loss", budget=Budget(1, 2, 2, 1, seed=0), points=[{"x": 1.0, "n": 1}])
+        search(
+            fragile, SPACE, metric="loss", budget=Budget(1, (1, 2), 2, 1, seed=0), points=[{"x": 1.0, "n": 1}]
+        )
 
 
 def test_trials_share_one_process_without_mlflow_and_leave_no_files(
@@ -107,7 +119,7 @@ def test_trials_share_one_process_without_mlflow_and_leave_no_files(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     images = np.ones((100, 8, 8), np.uint8)
-    budget = Budget(num_trials=3, rungs=1, reduction_factor=2, max_concurrent=1, seed=0)
+    budget = Budget(num_trials=3, rungs=(1,), reduction_factor=2, max_concurrent=1, seed=0)
     records = search(modules, SPACE, metric="loss", budget=budget, shared={"images": images})
     assert {record.metrics["mlflow"] for record in records} == {0.0}
     assert {record.metrics["sum"] for record in records} == {6400.0}

@@ -25,7 +25,9 @@ class Linear:
 
 
 def close(found: Tensor, expected: float, rtol: float = 0.02) -> None:
-    torch.testing.assert_close(found.detach(), torch.tensor(expected, dtype=found.dtype), rtol=rtol, atol=0.01)
+    torch.testing.assert_close(
+        found.detach(), torch.tensor(expected, dtype=found.dtype), rtol=rtol, atol=0.01
+    )
 
 
 def test_denoising_loss_of_one_example_is_its_formula() -> None:
@@ -67,7 +69,9 @@ def test_sliced_losses_and_gradients_of_a_gaussian_are_the_closed_form() -> None
     spread, slope = 1.5, 0.6
     for variance_reduced in (False, True):
         score = Linear(slope)
-        loss = sliced_score_matching(score, spread * x, torch.ones(()), v, variance_reduced=variance_reduced).mean()
+        loss = sliced_score_matching(
+            score, spread * x, torch.ones(()), v, variance_reduced=variance_reduced
+        ).mean()
         close(loss, DIM * (slope**2 * spread**2 / 2 - slope), rtol=0.03)
         (gradient,) = torch.autograd.grad(loss, score.slope)
         close(gradient, DIM * (slope * spread**2 - 1), rtol=0.03)
@@ -79,7 +83,9 @@ def test_sliced_losses_are_least_at_the_exact_score() -> None:
     spread = 1.5
     for variance_reduced in (False, True):
         score = Linear(0.1)
-        loss = sliced_score_matching(score, spread * x, torch.ones(()), v, variance_reduced=variance_reduced).mean()
+        loss = sliced_score_matching(
+            score, spread * x, torch.ones(()), v, variance_reduced=variance_reduced
+        ).mean()
         (first,) = torch.autograd.grad(loss, score.slope, create_graph=True)
         (second,) = torch.autograd.grad(first, score.slope)
         close(score.slope - first / second, 1 / spread**2)

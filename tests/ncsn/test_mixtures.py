@@ -44,7 +44,10 @@ def test_noise_of_the_convolution_is_noise_added_to_samples() -> None:
 
 
 def test_the_released_law_at_its_own_std_is_the_clean_one() -> None:
-    clean, released = GaussianMixture(WEIGHTS, MEANS, 0.7), GaussianMixture(WEIGHTS, MEANS, 0.7, noisy="released")
+    clean, released = (
+        GaussianMixture(WEIGHTS, MEANS, 0.7),
+        GaussianMixture(WEIGHTS, MEANS, 0.7, noisy="released"),
+    )
     torch.testing.assert_close(clean.log_prob(points()), released.log_prob(points(), 0.7))
     assert not torch.allclose(clean.log_prob(points(), 0.7), released.log_prob(points(), 0.7))
 
@@ -66,7 +69,9 @@ def test_modes_have_the_weights_of_the_mixture() -> None:
 def test_responsibilities_are_posterior_probabilities() -> None:
     mixture = GaussianMixture(WEIGHTS, MEANS, 0.7)
     found = mixture.responsibilities(points(), 0.5)
-    joint = torch.stack([GaussianMixture([1], m[None], 0.7).log_prob(points(), 0.5).exp() for m in MEANS], dim=1)
+    joint = torch.stack(
+        [GaussianMixture([1], m[None], 0.7).log_prob(points(), 0.5).exp() for m in MEANS], dim=1
+    )
     joint = joint * torch.tensor(WEIGHTS, dtype=joint.dtype)
     torch.testing.assert_close(found, joint / joint.sum(1, keepdim=True))
 

@@ -59,9 +59,19 @@ def test_a_score_has_the_shape_of_its_image_and_every_weight_a_gradient(kind: st
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        ("ncsn", ["res2.0.conv2.conv.weight", "res4.1.normalize2.embed.weight", "refine3.msf.norms.1.embed.weight"]),
+        (
+            "ncsn",
+            [
+                "res2.0.conv2.conv.weight",
+                "res4.1.normalize2.embed.weight",
+                "refine3.msf.norms.1.embed.weight",
+            ],
+        ),
         ("ncsn", ["refine4.output_convs.3_2_conv.weight", "refine1.adapt_convs.0.2_1_norm.embed.weight"]),
-        ("ncsnv2", ["normalizer.alpha", "refine1.crp.convs.1.weight", "refine2.adapt_convs.1.1_2_conv.weight"]),
+        (
+            "ncsnv2",
+            ["normalizer.alpha", "refine1.crp.convs.1.weight", "refine2.adapt_convs.1.1_2_conv.weight"],
+        ),
         ("ncsnv2", ["sigmas", "begin_conv.bias", "res3.0.shortcut.weight", "res2.0.shortcut.conv.bias"]),
     ],
 )
@@ -79,7 +89,10 @@ def test_weights_are_a_function_of_the_global_seed(kind: str) -> None:
 def test_one_sigma_for_all_is_that_sigma_for_each(kind: str) -> None:
     network, x = seeded(kind), images(3)
     torch.testing.assert_close(
-        network(x, torch.tensor(SIGMAS[4])), network(x, torch.tensor(SIGMAS[4]).expand(3)), rtol=1e-4, atol=1e-4
+        network(x, torch.tensor(SIGMAS[4])),
+        network(x, torch.tensor(SIGMAS[4]).expand(3)),
+        rtol=1e-4,
+        atol=1e-4,
     )
 
 

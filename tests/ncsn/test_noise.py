@@ -15,7 +15,9 @@ CIFAR10 = {"sigma_max": 50.0, "sigma_min": 0.01, "dim": 3 * 32 * 32}
 
 @settings(max_examples=50, deadline=None)
 @given(st.floats(0.5, 500), st.floats(1e-3, 0.4), st.integers(2, 2500))
-def test_a_ladder_descends_by_one_ratio_between_its_ends(sigma_max: float, sigma_min: float, levels: int) -> None:
+def test_a_ladder_descends_by_one_ratio_between_its_ends(
+    sigma_max: float, sigma_min: float, levels: int
+) -> None:
     sigmas = noise.geometric_sigmas(sigma_max, sigma_min, levels)
     assert sigmas.shape == (levels,) and sigmas.dtype == torch.float32
     torch.testing.assert_close(sigmas[[0, -1]], torch.tensor([sigma_max, sigma_min]), rtol=1e-6, atol=0)
@@ -41,14 +43,18 @@ def test_a_bad_ladder_is_refused_by_name(arguments: tuple[float, float, int], na
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
-def test_the_largest_distance_is_that_of_all_pairs(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_largest_distance_is_that_of_all_pairs(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(noise, "_CHUNK", 16)
     x = (torch.rand(75, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 255).to(dtype)
     expected = torch.pdist(x.flatten(1).double()).max().item()
     assert noise.max_pairwise_distance(x) == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_largest_distance_of_many_points_is_that_of_a_seeded_subset(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_largest_distance_of_many_points_is_that_of_a_seeded_subset(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(noise, "MAX_POINTS", 20)
     monkeypatch.setattr(noise, "SUBSET", 5)
     x = torch.arange(21.0)[:, None] ** 2
@@ -70,7 +76,9 @@ def test_an_overlap_of_one_half_gives_219_levels_for_cifar10() -> None:
 @pytest.mark.parametrize(
     ("sigma_max", "image_size", "published"), [(50, 32, 232), (90, 64, 500), (140, 96, 788), (348, 256, 2311)]
 )
-def test_the_published_ladders_overlap_by_567_thousandths(sigma_max: float, image_size: int, published: int) -> None:
+def test_the_published_ladders_overlap_by_567_thousandths(
+    sigma_max: float, image_size: int, published: int
+) -> None:
     dim = 3 * image_size**2
     assert noise.overlap(sigma_max, 0.01, dim, published) == pytest.approx(0.567, abs=1e-3)
     assert noise.num_levels(sigma_max, 0.01, dim, 0.567) == pytest.approx(published, rel=2e-3)
@@ -98,7 +106,8 @@ def test_overlap_is_the_chance_to_be_within_three_deviations_of_the_level_above(
 
 
 @pytest.mark.parametrize(
-    ("dim", "overlap", "named"), [(4, 0.5, "dim is 4"), (64, 0.0, "overlap is 0.0"), (64, 0.998, "overlap is 0.998")]
+    ("dim", "overlap", "named"),
+    [(4, 0.5, "dim is 4"), (64, 0.0, "overlap is 0.0"), (64, 0.998, "overlap is 0.998")],
 )
 def test_an_overlap_that_no_ladder_has_is_refused(dim: int, overlap: float, named: str) -> None:
     with pytest.raises(UserError, match=named):
@@ -119,7 +128,9 @@ def test_the_step_of_technique_4(sigma_max: float, levels: int, steps: int, publ
 def test_no_other_step_brings_the_variance_nearer(ratio: float, steps: int, other: float) -> None:
     sigmas = torch.tensor([ratio, 1.0], dtype=torch.float64)
     best = torch.tensor(noise.step_lr(sigmas, steps), dtype=torch.float64)
-    excess = [noise.variance_ratio(u, ratio, steps) - 1 for u in (best, torch.tensor(other, dtype=torch.float64))]
+    excess = [
+        noise.variance_ratio(u, ratio, steps) - 1 for u in (best, torch.tensor(other, dtype=torch.float64))
+    ]
     assert 0 < excess[0] <= excess[1] * (1 + 1e-9)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.reporting import rows
+from pipeline.reporting import report, rows
 from pipeline.reporting.provenance import Commit
 from pipeline.reporting.rows import Row, Table
 
@@ -60,14 +60,13 @@ def write_samples(root: Path, variant: str, rng: np.random.Generator) -> None:
         folder / "manifest.json",
         {"num_samples": 720, "seconds": 66.1, "nfe": nfe, "sampler": sampler, "seed": 0},
     )
-    for name, shape in (("raw", (60,)), ("denoised", (60,)), ("intermediate", (17, 6))):
+    for name, shape in (("raw", (60,)), ("denoised", (60,)), ("intermediate", (12, 6))):
         np.save(folder / f"{name}.npy", rng.integers(0, 256, (*shape, 1, 8, 8), dtype=np.uint8))
 
 
-@pytest.fixture
-def artifacts(tmp_path: Path) -> Path:
+def write_run(root: Path) -> Path:
     """A whole run of three variants."""
-    root, rng = tmp_path / "artifacts", np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for variant in VARIANTS:
         write_variant(root, variant)
         write_samples(root, variant, rng)
@@ -82,11 +81,51 @@ def artifacts(tmp_path: Path) -> Path:
     write_csv(root / "sampler/trials.csv", "trial,step_lr,step_lr_ratio,steps_per_level,samples,fid", tried)
     write_csv(
         root / "noise/trials.csv",
-        "trial,sigma_max,sigma_min,num_levels,samples,fid,status",
-        [[t + 1, 5.2 / (t + 1), 0.01 * (1 + t / 4), 17 - t, 360, 5 + 3 * t, "finished"] for t in range(8)],
+        "trial,sigma_max,sigma_min,num_levels,fid,steps,loss,nfe,status,reason",
+        [
+            [
+                t + 1,
+                5.2 / (t + 1),
+                0.01 * (1 + t / 4),
+                17 - t,
+                5 + 3 * t,
+                (400, 100)[t % 2],
+                9.5,
+                85,
+                "finished",
+                "",
+            ]
+            for t in range(8)
+        ],
     )
     write_json(root / "metrics/reference.json", {"held_out_accuracy": 0.9871})
     return root
+
+
+def write_report(root: Path, out: Path, variants: tuple[str, ...] = VARIANTS) -> Path:
+    real = np.random.default_rng(1).integers(0, 256, (60, 1, 8, 8), dtype=np.uint8)
+    runs = {"tuned": "a1b2c3"}
+    report.write(out, root, variants, manifest=manifest(), real=real, grid=[2, 5], runs=runs)
+    return out
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Path:
+    """The files of a run, to be changed at will."""
+    return write_run(tmp_path / "artifacts")
+
+
+@pytest.fixture
+def write(artifacts: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Write the report of `artifacts` to tmp_path/reports, of all variants or of those given."""
+    return lambda *variants: write_report(artifacts, tmp_path / "reports", variants or VARIANTS)
+
+
+@pytest.fixture(scope="session")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a whole run, to be read only."""
+    root = tmp_path_factory.mktemp("run")
+    return write_report(write_run(root / "artifacts"), root / "reports")
 
 
 @pytest.fixture

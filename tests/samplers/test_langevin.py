@@ -54,7 +54,9 @@ def test_each_level_leaves_the_variance_that_technique_4_counts_on(steps: int) -
     rng = SampleNoise(0, range(1_000), (25,))
     start = ratio * sigmas[0] * rng.normal()
     expected = ratio**2
-    levels = annealed_langevin_levels(point_mass, sigmas, rng, step_lr=eps, steps_per_level=steps, start=start)
+    levels = annealed_langevin_levels(
+        point_mass, sigmas, rng, step_lr=eps, steps_per_level=steps, start=start
+    )
     for sigma, x in zip(sigmas, levels, strict=True):
         # the ratio at the level above, carried over by gamma, is where this level starts
         expected = float((1 - u) ** (2 * steps)) * expected + variance_ratio(u, 0.0, steps).item()
@@ -64,11 +66,19 @@ def test_each_level_leaves_the_variance_that_technique_4_counts_on(steps: int) -
 
 
 @pytest.mark.parametrize(("convention", "factor"), [("paper", 0.5), ("released", 1.0)])
-def test_plain_langevin_reaches_the_stationary_law_of_its_convention(convention: Convention, factor: float) -> None:
+def test_plain_langevin_reaches_the_stationary_law_of_its_convention(
+    convention: Convention, factor: float
+) -> None:
     """x <- (1 - u) x + sqrt(2 u) z on N(0, 1): variance 1 / (1 - u / 2), u = alpha / 2 or alpha."""
     rng = SampleNoise(0, range(400), (25,))
     x = langevin(
-        point_mass, 3 * rng.normal(), rng, sigma=torch.ones(()), step_size=0.3, steps=60, convention=convention
+        point_mass,
+        3 * rng.normal(),
+        rng,
+        sigma=torch.ones(()),
+        step_size=0.3,
+        steps=60,
+        convention=convention,
     )
     assert normal_tail(x, (1 - factor * 0.3 / 2) ** -0.5) > 1e-3
     other = (1 - (1.5 - factor) * 0.3 / 2) ** -0.5

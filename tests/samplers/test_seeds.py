@@ -46,7 +46,7 @@ def test_draws_have_their_laws() -> None:
     rng = SampleNoise(0, range(500), (1, 8, 8))
     uniform = rng.uniform()
     assert uniform.dtype == torch.float32 and uniform.shape == (500, 1, 8, 8)
-    assert 0 <= uniform.min() and uniform.max() < 1
+    assert uniform.min() >= 0 and uniform.max() < 1
     assert scipy.stats.kstest(uniform.flatten().numpy(), "uniform").pvalue > 1e-3
     normal = rng.normal()
     assert normal.dtype == torch.float32 and normal.shape == (500, 1, 8, 8)

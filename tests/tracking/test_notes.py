@@ -10,6 +10,17 @@ from pipeline.tracking.runs import NotedRun, replay
 from .conftest import Place
 
 
+MANIFEST = {
+    "name": "digits",
+    "homepage": "https://example.org",
+    "source": [],
+    "shape": [4, 1, 8, 8],
+    "dtype": "uint8",
+    "range": [0, 255],
+    "sha256": {"images": "ab" * 32, "labels": "cd" * 32},
+}
+
+
 def work(params: tracking.Settings) -> None:
     """What a stage does inside a job, trials under way at the same time."""
     with tracking.stage("tune_noise", None, params) as run:
@@ -19,7 +30,7 @@ def work(params: tracking.Settings) -> None:
                 trial.log_metrics({"loss": 10 * k + step}, step)
         for trial, status in zip(trials, ("FINISHED", "FAILED", "KILLED"), strict=True):
             trial.end(status)
-        run.log_dataset({"name": "digits", "sha256": "ab" * 32})
+        run.log_dataset(MANIFEST)
         run.log_artifact(Path("plot.txt"))
         run.log_metrics({"best": 3.5})
 

@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from pipeline import tracking
+from pipeline.data import prepare
 from pipeline.errors import UserError
 from pipeline.tracking import process
 
@@ -21,13 +22,8 @@ from .conftest import HEAD, Place
 
 def test_a_stage_holds_what_it_was_told(place: Place) -> None:
     (place.path / "plot.txt").write_text("a plot")
-    manifest = {
-        "name": "digits",
-        "sha256": "ab" * 32,
-        "shape": [1797, 1, 8, 8],
-        "dtype": "uint8",
-        "source": None,
-    }
+    manifest = prepare(place.path / "data", **place.params.data.kwargs())
+    digest = manifest["sha256"]["images"]
     with tracking.stage("train", "ncsn", place.params) as run:
         for step in range(3):
             run.log_metrics({"loss": 3.0 - step, "nested": {"fid": step}, "evaluator": "classifier"}, step)
@@ -40,11 +36,11 @@ def test_a_stage_holds_what_it_was_told(place: Place) -> None:
     assert stage.data.params["train.steps"] == str(place.params.train.steps)
     assert stage.data.params["recipes.ncsn.network.kind"] == "ncsn"
     assert not [key for key in stage.data.params if key.startswith(("recipes.tuned", "data", "tracking"))]
-    named = {"stage": "train", "variant": "ncsn", "preset": "digits", "data.sha256": "ab" * 32}
+    named = {"stage": "train", "variant": "ncsn", "preset": "digits", "data.sha256": digest}
     assert named.items() <= stage.data.tags.items()
     assert [a.path for a in place.client.list_artifacts(run.id, "figures")] == ["figures/plot.txt"]
     (dataset,) = stage.inputs.dataset_inputs
-    assert (dataset.dataset.name, dataset.dataset.digest) == ("digits", "ab" * 8)
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("digits", digest[:16])
     assert "mlartifacts" in stage.info.artifact_uri and str(place.path) in stage.info.artifact_uri
 
 

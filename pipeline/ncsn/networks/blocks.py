@@ -63,7 +63,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, level: Tensor | None) -> Tensor:
         """(B, C, H, W) to (B, C', H, W) or (B, C', H/2, W/2)."""
-        h = self.conv1(F.elu(self.normalize1(x, level), inplace=True))
+        h: Tensor = self.conv1(F.elu(self.normalize1(x, level), inplace=True))
         h = self.conv2(F.elu(self.normalize2(h, level), inplace=True))
         return h.add_(self.shortcut(x))
 
@@ -90,7 +90,7 @@ class RCUBlock(nn.Module):
 
 
 class CRPBlock(nn.Module):
-    """Chained residual pooling: (normalise, 5 x 5 pool, 3 x 3 convolution) in a chain, each added to the input."""
+    """Chained residual pooling: stages of (normalise, 5 x 5 pool, 3 x 3 convolution), each added up."""
 
     def __init__(self, channels: int, stages: int, norm: Norm, pool: nn.Module) -> None:
         super().__init__()
@@ -161,7 +161,8 @@ class RefineBlock(nn.Module):
         """Inputs, finest first, to (B, C', H, W) of the first one's size."""
         adapted = [adapt(x, level) for adapt, x in zip(self.adapt_convs, xs, strict=True)]
         h = self.msf(adapted, level) if len(adapted) > 1 else adapted[0]
-        return self.output_convs(self.crp(h, level), level)
+        out: Tensor = self.output_convs(self.crp(h, level), level)
+        return out
 
 
 def _conv3x3(channels_in: int, channels_out: int, dilation: int = 1, bias: bool = True) -> nn.Conv2d:

@@ -28,11 +28,16 @@ class MLP(nn.Module):
         """
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(dim, width), nn.Softplus(), nn.Linear(width, width), nn.Softplus(), nn.Linear(width, dim)
+            nn.Linear(dim, width),
+            nn.Softplus(),
+            nn.Linear(width, width),
+            nn.Softplus(),
+            nn.Linear(width, dim),
         )
         ladder = None if sigmas is None else torch.as_tensor(sigmas, dtype=torch.float32).clone()
         self.register_buffer("sigmas", ladder)
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         """The score of points, (B, *shape) with `dim` values each, at sigma, () or (B,)."""
-        return self.layers(x.flatten(1)).view_as(x) / match(sigma, x)
+        h: Tensor = self.layers(x.flatten(1))
+        return h.view_as(x) / match(sigma, x)

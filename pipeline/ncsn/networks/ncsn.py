@@ -22,7 +22,9 @@ class NCSN(RefineNet):
 
     sigmas: Tensor
 
-    def __init__(self, *, channels: int, image_size: int, width: int, sigmas: Sequence[float] | Tensor) -> None:
+    def __init__(
+        self, *, channels: int, image_size: int, width: int, sigmas: Sequence[float] | Tensor
+    ) -> None:
         """See `pipeline.ncsn.networks.make_network`."""
         norm = partial(ConditionalInstanceNorm2dPlus, num_levels=len(sigmas))
         pool = nn.AvgPool2d(5, stride=1, padding=2)
@@ -37,7 +39,7 @@ class NCSN(RefineNet):
         Raises:
             UserError: a sigma that is not in the ladder (within 1e-5 of its value).
         """
-        return super().forward(x, self.level(sigma))
+        return self.refine(x, self.level(sigma))
 
     def level(self, sigma: Tensor) -> Tensor:
         """The index in the ladder of each sigma, () or (B,): int64, (1,) or (B,).
@@ -45,12 +47,13 @@ class NCSN(RefineNet):
         Raises:
             UserError: a sigma that is not in the ladder.
         """
-        deviation = (self.sigmas / sigma.reshape(-1, 1) - 1).abs()
+        sigma = sigma.to(self.sigmas).reshape(-1, 1)
+        deviation = (self.sigmas / sigma - 1).abs()
         nearest, level = deviation.min(dim=1)
         if not bool((nearest < _TOLERANCE).all()):
-            unknown = sigma.reshape(-1)[nearest.argmax()].item()
+            unknown = sigma[nearest.argmax()].item()
             raise UserError(
-                f"sigma {unknown:.6g} is not one of the {len(self.sigmas)} levels this conditional network was "
-                f"trained on ({self.sigmas[0]:.6g} to {self.sigmas[-1]:.6g}): sample on its own ladder."
+                f"sigma {unknown:.6g} is not one of the {len(self.sigmas)} levels this conditional network "
+                f"was trained on ({self.sigmas[0]:.6g} to {self.sigmas[-1]:.6g}): sample on its own ladder."
             )
         return level

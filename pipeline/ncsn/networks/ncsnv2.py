@@ -36,4 +36,4 @@ class NCSNv2(RefineNet):
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         """The score s(x) / sigma of images in [0, 1], (B, C, H, W), at any sigma, () or (B,)."""
-        return super().forward(x, None) / match(sigma, x)
+        return self.refine(x, None) / match(sigma, x)

@@ -87,7 +87,10 @@ def plan(image_size: int) -> Plan:
 
 
 class RefineNet(nn.Module):
-    """Maps images, (B, C, H, W), to as many values, with a normalisation that may know the noise level."""
+    """Maps images, (B, C, H, W), to as many values, with a normalisation that may know the noise level.
+
+    What a family does with the noise level is its own: see its `forward`.
+    """
 
     def __init__(
         self, *, channels: int, image_size: int, width: int, norm: Norm, refine_norm: Norm, pool: nn.Module
@@ -106,7 +109,7 @@ class RefineNet(nn.Module):
         """
         super().__init__()
         if channels < 1 or width < 2:
-            raise UserError(f"The network has channels {channels} and width {width}: at least 1 and 2 are needed.")
+            raise UserError(f"network has channels {channels} and width {width}: it needs at least 1 and 2.")
         layout = plan(image_size)
         self.cascades = layout.cascades
         widths = [width * cascade.multiple for cascade in self.cascades]
@@ -128,7 +131,7 @@ class RefineNet(nn.Module):
             )
             self.add_module(cascade.up, block)
 
-    def forward(self, x: Tensor, level: Tensor | None) -> Tensor:
+    def refine(self, x: Tensor, level: Tensor | None) -> Tensor:
         """Images in [0, 1], (B, C, H, W), mapped to [-1, 1] first, to a tensor of the same shape."""
         h = self.begin_conv(2 * x - 1)
         if h.device.type == "cpu":  # the rest keeps this layout, in which a CPU pools and convolves faster
@@ -141,7 +144,8 @@ class RefineNet(nn.Module):
         h = self.get_submodule(self.cascades[-1].up)([h], level)
         for cascade, feature in zip(self.cascades[-2::-1], features[-2::-1], strict=True):
             h = self.get_submodule(cascade.up)([feature, h], level)
-        return self.end_conv(F.elu(self.normalizer(h, level), inplace=True))
+        out: Tensor = self.end_conv(F.elu(self.normalizer(h, level), inplace=True))
+        return out
 
 
 def _down(channels_in: int, channels_out: int, norm: Norm, cascade: Cascade, *, first: bool) -> nn.ModuleList:

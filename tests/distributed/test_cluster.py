@@ -1,0 +1,89 @@
+"""Connecting to Ray: the user's mistakes are told at once, by the key that mends them."""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from pipeline.distributed.cluster import ROOT, connect, is_remote, worker_environment
+from pipeline.errors import UserError
+
+
+@pytest.fixture
+def dead_address() -> Iterator[str]:
+    """An address of this machine where nothing listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+def enter(workers: int = 1, use_gpu: bool = False) -> None:
+    with connect(workers=workers, cpus_per_worker=1, use_gpu=use_gpu):
+        raise AssertionError("connected")
+
+
+def test_a_dead_address_is_refused_in_seconds(dead_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", dead_address)
+    start = time.monotonic()
+    with pytest.raises(UserError, match=f"RAY_ADDRESS={dead_address} does not answer.*unset RAY_ADDRESS"):
+        enter()
+    assert time.monotonic() - start < 8
+    assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "http://head:8265", "head", "head:port", ":6379"])
+def test_an_address_of_another_kind_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(UserError, match=r"no HOST:PORT: name the cluster's head node"):
+        enter()
+
+
+def test_more_workers_than_this_machine_has_cores_are_refused_before_ray_starts() -> None:
+    with pytest.raises(UserError, match=r"compute\.workers needs 10000 CPUs, but this machine has \d+"):
+        enter(workers=10_000)
+    assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize(("address", "remote"), [(None, False), ("", False), ("local", False), ("head:6379", True)])
+def test_what_counts_as_a_cluster(address: str | None, remote: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    assert is_remote() is remote
+
+
+@pytest.mark.slow
+def test_a_local_ray_is_quiet_leaves_nothing_and_serves_nested_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    level, before = logging.getLogger().level, set(os.environ)
+    with connect(workers=1, cpus_per_worker=1, use_gpu="auto") as gpu:
+        assert gpu == (ray.cluster_resources().get("GPU", 0) >= 1)
+        assert logging.getLogger().level == level
+        with connect(workers=1, cpus_per_worker=1, use_gpu=False) as inner:
+            assert inner is False
+        assert ray.is_initialized()
+        with pytest.raises(UserError, match=r"compute\.workers needs 2 CPUs, but the Ray cluster has 1"):
+            enter(workers=2)
+        with pytest.raises(UserError, match=r"needs 1 GPUs.*compute\.use_gpu"):
+            enter(use_gpu=True)
+
+        @ray.remote(runtime_env=worker_environment(1))
+        def where() -> tuple[str, str]:
+            import pipeline
+
+            return pipeline.__file__, os.environ["OMP_NUM_THREADS"]
+
+        assert ray.get(where.remote()) == (str(ROOT / "pipeline/__init__.py"), "1")
+    assert not ray.is_initialized()
+    assert not (tmp_path / ".ray").exists()
+    assert not {name for name in set(os.environ) - before if "AUTH" in name}
+    out, err = capfd.readouterr()
+    assert out + err == ""

@@ -1,0 +1,92 @@
+"""Training on a real Ray Train: a worker killed on the way changes nothing, a mistake is not tried again."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from pipeline.distributed.cluster import connect
+from pipeline.distributed.train import fit
+from pipeline.errors import UserError
+from pipeline.training.progress import Progress
+from pipeline.training.run import run
+from pipeline.training.task import Task
+from tests.training.tiny import digest, make_images, make_task
+
+pytestmark = [
+    pytest.mark.slow,
+    # Ray Train makes Ray Data's context, which warns of its own defaults.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
+]
+
+
+@pytest.fixture(scope="module")
+def two_cpus() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        with connect(workers=2, cpus_per_worker=1, use_gpu=False):
+            yield
+
+
+def workers_of_this_process() -> list[int]:
+    """Process ids of Ray Train's workers among the descendants of this process."""
+    parents, workers = {}, []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if (folder / "cmdline").read_bytes().startswith(b"ray::RayTrainWorker"):
+                workers.append(int(folder.name))
+        except OSError:
+            continue
+    return [pid for pid in workers if descends(pid, parents)]
+
+
+def descends(pid: int, parents: dict[int, int]) -> bool:
+    while pid in parents and pid != os.getpid():
+        pid = parents[pid]
+    return pid == os.getpid()
+
+
+def fit_two(task: Task, folder: Path, on_event: object = lambda told: None, max_failures: int = 2) -> Path:
+    sizes = {"workers": 2, "cpus_per_worker": 1, "use_gpu": False, "max_failures": max_failures}
+    return fit(task, make_images(), folder, on_event=on_event, **sizes)
+
+
+@pytest.mark.usefixtures("two_cpus")
+def test_a_worker_killed_in_mid_training_changes_no_bit(tmp_path: Path) -> None:
+    task = make_task(steps=60, checkpoint_every=10, log_every=3)
+    killed: list[int] = []
+    told: list[Progress] = []
+
+    def kill_one(progress: Progress) -> None:
+        told.append(progress)
+        if progress.step >= 12 and not killed:
+            killed.append(workers_of_this_process()[-1])
+            os.kill(killed[0], signal.SIGKILL)
+
+    end = fit_two(task, tmp_path / "killed", kill_one)
+    assert killed
+    repeated = len((tmp_path / "killed/progress.jsonl").read_text().splitlines()) - len(told)
+    assert repeated > 0, "the killed run did not go back to a checkpoint"
+    assert [progress.step for progress in told] == list(range(3, 61, 3))
+    assert digest(end) == digest(run(task, make_images(), tmp_path / "undisturbed"))
+    assert not (tmp_path / "killed/.ray").exists()
+
+
+@pytest.mark.usefixtures("two_cpus")
+def test_divergence_ends_a_run_without_another_try(tmp_path: Path) -> None:
+    task = make_task(lr=1e30)
+    with pytest.raises(UserError, match=r"the loss is .* at step 2.*There is no checkpoint before it"):
+        fit_two(task, tmp_path)
+    assert not (tmp_path / "progress.jsonl").exists()
+
+
+def test_a_finished_task_starts_no_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, told = make_task(), []
+    end = run(task, make_images(), tmp_path)
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("started Ray"))
+    assert fit_two(task, tmp_path, told.append) == end
+    assert [progress.step for progress in told] == [2, 4, 6, 8]

@@ -1,0 +1,117 @@
+"""Laws of the ladder search, on a tiny network and random images."""
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from pipeline.distributed.search import Budget
+from pipeline.distributed.shards import Ladder
+from pipeline.distributed.trials import FINISHED
+from pipeline.distributed.tune_noise import Setup, analytic, settled, space, trial, tune
+from pipeline.errors import UserError
+from pipeline.metrics.fid import moments
+
+RECIPE = {
+    "network": {"kind": "ncsnv2", "width": 4},
+    "lr": 1e-3,
+    "betas": [0.9, 0.999],
+    "adam_eps": 1e-8,
+    "ema_rate": 0.99,
+    "dequantise": False,
+    "flip": False,
+}
+BOUNDS = {"sigma_max": [0.2, 1.0], "sigma_min": [0.5, 4.0], "num_levels": [0.5, 1.5]}
+START = Ladder(2.0, 0.05, 6)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Pixels as features, in the place of a classifier."""
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        return images.reshape(len(images), -1).astype(np.float32)[:, :8] / 255
+
+
+@pytest.fixture(scope="module")
+def setup() -> Setup:
+    rows = np.linspace(40, 220, 8)
+    shades = np.random.default_rng(0).normal(0, 10, (64, 1, 8, 8))
+    images = (rows[None, None, :, None] + shades).clip(0, 255).astype(np.uint8)
+    return Setup(
+        recipe=RECIPE,
+        full_steps=100,
+        images=images,
+        classifier=Pixels(),  # type: ignore[arg-type]
+        reference=moments(Pixels().features(images)),
+        budget=Budget(num_trials=4, rungs=(2, 10), reduction_factor=2, max_concurrent=2, seed=1),
+        batch_size=16,
+        num_samples=16,
+        max_nfe=20,
+    )
+
+
+def test_a_trial_trains_on_and_is_judged_at_its_rungs(setup: Setup) -> None:
+    results = list(trial(START.plain(), setup))
+    assert [result["steps"] for result in results] == [2, 10]
+    assert [result["nfe"] for result in results] == [19, 19], "6 levels of 3 steps and denoising, counted"
+    assert results[1]["loss"] < results[0]["loss"]
+    assert results == list(trial(START.plain(), setup)), "a function of its settings and seed"
+    longer = replace(setup, budget=replace(setup.budget, rungs=(2, 4, 10)))
+    assert results == [result for result in trial(START.plain(), longer) if result["steps"] != 4]
+
+
+def test_the_moving_average_spans_the_same_fraction_of_a_trial_as_of_the_full_training(setup: Setup) -> None:
+    # .99 over 100 steps: a whole training. Over 10 steps that is .9.
+    assert setup.task(START).ema_rate == pytest.approx(0.9)
+    assert replace(setup, full_steps=10**6).task(START).ema_rate == 0.0
+    assert replace(setup, full_steps=1).task(START).ema_rate == 0.99, "never longer than the recipe's"
+
+
+@pytest.mark.parametrize("num_levels", [2, 7, 19, 40])
+def test_the_objective_spends_its_budget_and_not_more(setup: Setup, num_levels: int) -> None:
+    sampler = setup.sampler(Ladder(2.0, 0.05, num_levels))
+    spent = sampler.num_levels * sampler.steps_per_level + 1
+    assert spent <= max(setup.max_nfe, num_levels + 1), (
+        "longer ladders take one step a level"
+    )
+    assert spent + num_levels > setup.max_nfe
+
+
+def test_the_analytic_ladder_is_the_largest_distance_and_levels_that_overlap() -> None:
+    images = np.zeros((3, 1, 8, 8), np.uint8)
+    images[1] = 255
+    images[2, 0, 0, 0] = 255
+    ladder = analytic(images, sigma_min=0.01, overlap=0.5)
+    assert ladder.sigma_max == pytest.approx(8.0), "64 pixels, each 1 apart"
+    denser = analytic(images, sigma_min=0.01, overlap=0.7)
+    assert denser.num_levels > ladder.num_levels
+    rules = {
+        "a": {"rule": "fixed", "sigma_max": 1.0, "sigma_min": 0.01, "num_levels": 10},
+        "b": {"rule": "analytic", "sigma_min": 0.01, "overlap": 0.5},
+        "c": {"rule": "tuned"},
+    }
+    assert settled(rules, images) == {"a": Ladder(1.0, 0.01, 10), "b": ladder}
+
+
+def test_the_space_is_in_multiples_of_the_analytic_ladder_and_holds_the_published_one() -> None:
+    ranges = space(START, [START, Ladder(0.3, 0.01, 20)], BOUNDS)
+    assert (ranges["sigma_max"].lower, ranges["sigma_max"].upper) == (0.3, 2.0)
+    assert (ranges["sigma_min"].lower, ranges["sigma_min"].upper) == (0.01, 0.2)
+    assert (ranges["num_levels"].lower, ranges["num_levels"].upper) == (3, 20)
+    with pytest.raises(UserError, match=r"tune_noise\.sigma_min"):
+        space(START, [START], {**BOUNDS, "sigma_min": [0.5, 10.0]})
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_the_search_compares_analytic_published_and_tuned(setup: Setup) -> None:
+    published = Ladder(0.5, 0.05, 5)
+    found = tune(setup, START, {"twin": START, "ncsn": published}, bounds=BOUNDS, resources={"cpu": 1})
+    assert [Ladder.read(record.settings) for record in found.records[:2]] == [START, published]
+    assert found.records[0].status == FINISHED
+    assert found.compared["twin"] == found.compared["analytic"]
+    assert found.compared["ncsn"]["sigma_max"] == 0.5
+    assert found.compared["tuned"]["fid"] <= found.compared["analytic"]["fid"]
+    assert found.winner == Ladder.read(found.compared["tuned"])
+    assert all(a.trial < b.trial for a, b in pairwise(found.records))

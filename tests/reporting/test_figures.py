@@ -1,0 +1,229 @@
+"""Figures: the pixels are the data's, no text lies on another, and the same numbers give the same file."""
+
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+from PIL import Image
+
+from pipeline import toy
+from pipeline.distributed.shards import evenly
+from pipeline.errors import UserError
+from pipeline.ncsn.noise import geometric_sigmas
+from pipeline.reporting import figures, lines, pictures, style
+from pipeline.reporting import toy as toy_figures
+from pipeline.reporting.lines import NOISE_RANGE, STEP_SIZE, Trial
+
+SLACK = 0.5  # pixels by which boxes may touch
+
+
+@pytest.fixture
+def texts(monkeypatch: pytest.MonkeyPatch) -> Callable[[Figure], dict[Text, Bbox]]:
+    """The texts that a figure really draws, tick labels among them, with their boxes in pixels."""
+    drawn: dict[Text, Bbox] = {}
+    original = Text.draw
+
+    def record(self: Text, renderer: object, *args: object, **kwargs: object) -> None:
+        if self.get_visible() and self.get_text().strip():
+            drawn[self] = self.get_window_extent(renderer)  # type: ignore[arg-type]
+        original(self, renderer, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Text, "draw", record)
+
+    def read(figure: Figure) -> dict[Text, Bbox]:
+        FigureCanvasAgg(figure).draw()
+        drawn.clear()  # the first drawing settles the layout
+        FigureCanvasAgg(figure).draw()
+        return dict(drawn)
+
+    return read
+
+
+def clashes(boxes: dict[Text, Bbox]) -> list[tuple[str, str]]:
+    def cross(a: Bbox, b: Bbox) -> bool:
+        width = min(a.x1, b.x1) - max(a.x0, b.x0)
+        return width > SLACK and min(a.y1, b.y1) - max(a.y0, b.y0) > SLACK
+
+    pairs = combinations(boxes.items(), 2)
+    return [(one.get_text(), two.get_text()) for (one, a), (two, b) in pairs if cross(a, b)]
+
+
+def outside(boxes: dict[Text, Bbox], figure: Figure) -> list[str]:
+    width, height = figure.bbox.width, figure.bbox.height
+    return [
+        text.get_text()
+        for text, box in boxes.items()
+        if box.x0 < -SLACK or box.y0 < -SLACK or box.x1 > width + SLACK or box.y1 > height + SLACK
+    ]
+
+
+def images(count: int, size: int = 8, channels: int = 1) -> pictures.Images:
+    return np.random.default_rng(0).integers(0, 256, (count, channels, size, size), dtype=np.uint8)
+
+
+def panels(count: int, size: int = 8) -> list[pictures.Panel]:
+    return [
+        pictures.Panel(f"variant_{i}", "with denoising, FID 1234.56 (N=50,000)", images(40, size))
+        for i in range(count)
+    ]
+
+
+def some_trials(search: lines.Search, low: float, high: float, count: int = 12) -> list[Trial]:
+    rng = np.random.default_rng(0)
+
+    def draw(axis: lines.Axis) -> float:
+        return (
+            float(rng.integers(1, 30))
+            if axis.whole
+            else float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        )
+
+    settings = [{axis.column: draw(axis) for axis in search.axes} for _ in range(count)]
+    return [Trial(i + 1, s, float(rng.gamma(2, 10)), (180, 360, 720)[i % 3]) for i, s in enumerate(settings)]
+
+
+def curves(count: int, top: float) -> dict[str, tuple[lines.Floats, lines.Floats]]:
+    seen = np.linspace(top / 50, top, 50)
+    return {f"variant_{i}": (seen, 10 + i + 400 * np.exp(-seen / top * 9)) for i in range(count)}
+
+
+def score_fields() -> toy.ScoreFields:
+    axis = np.linspace(-8, 8, 20, dtype=np.float32)
+    points = np.stack(np.meshgrid(axis, axis), axis=-1)
+    return toy.ScoreFields(
+        points, -points, 0.5 - points, -np.square(points).sum(-1) / 20, np.zeros(3, np.float32)
+    )
+
+
+def toy_panels() -> list[toy.Panel]:
+    rng = np.random.default_rng(0)
+    return [
+        toy.Panel(name, rng.normal(0, 5, (99, 2)).astype(np.float32), 0.8071, 1.4363)
+        for name in toy_figures.TITLES
+    ]
+
+
+def every_figure() -> Iterator[tuple[str, Figure]]:
+    yield "grid of one", pictures.grid(panels(1), 2, 5)
+    yield "grid of five", pictures.grid(panels(5), 3, 16)
+    yield "grid of photographs", pictures.grid(panels(4, 32), 4, 8)
+    labels = ["σ = 50", *(f"{sigma:.2g}" for sigma in np.geomspace(40, 0.0123, 30))]
+    yield "strip", pictures.strip(images(31 * 4).reshape(31, 4, 1, 8, 8), labels)
+    yield "three curves", lines.loss_curves(curves(3, 128_000))
+    yield "many long curves", lines.loss_curves(curves(5, 38_400_000))
+    for low, high in ((1e-7, 1e-2), (2e-6, 2e-4), (0.2, 5.0), (0.9, 1.3)):
+        yield f"step sizes {low}", lines.trials(some_trials(STEP_SIZE, low, high), STEP_SIZE)
+    yield "noise ranges", lines.trials(some_trials(NOISE_RANGE, 0.005, 50), NOISE_RANGE)
+    yield "one trial", lines.trials(some_trials(STEP_SIZE, 1e-6, 1e-5, 1), STEP_SIZE)
+    yield "toy, figure 2", toy_figures.score_fields(score_fields())
+    yield "toy, figure 3", toy_figures.samples(toy_panels())
+
+
+def test_no_text_lies_on_another_or_leaves_the_figure(texts: Callable[[Figure], dict[Text, Bbox]]) -> None:
+    for name, figure in every_figure():
+        boxes = texts(figure)
+        assert boxes and not clashes(boxes) and not outside(boxes, figure), (
+            name,
+            clashes(boxes),
+            outside(boxes, figure),
+        )
+
+
+def test_the_check_of_overlaps_catches_a_planted_one(texts: Callable[[Figure], dict[Text, Bbox]]) -> None:
+    figure = lines.loss_curves(curves(2, 1000))
+    figure.text(0.5, 0.02, "on the label of the axis", ha="center")
+    figure.text(0.95, 0.5, "beyond the edge of the figure")
+    boxes = texts(figure)
+    assert ("images seen in training", "on the label of the axis") in clashes(boxes)
+    assert outside(boxes, figure) == ["beyond the edge of the figure"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("factor", "gap"), [(1, 1), (5, 3)])
+def test_mosaic_is_the_images_and_white(channels: int, factor: int, gap: int) -> None:
+    some = images(5, channels=channels)
+    picture = pictures.mosaic(some, 2, 3, factor, gap)
+    pitch = 8 * factor + gap
+    assert picture.shape == (2 * pitch - gap, 3 * pitch - gap, 3)
+    inside = np.zeros(picture.shape, bool)
+    for place, image in enumerate(some):
+        top, left = place // 3 * pitch, place % 3 * pitch
+        square = picture[top : top + 8 * factor, left : left + 8 * factor]
+        inside[top : top + 8 * factor, left : left + 8 * factor] = True
+        for row, column in np.ndindex(factor, factor):
+            assert (square[row::factor, column::factor] == image.transpose(1, 2, 0)).all()
+    assert (picture[~inside] == 255).all()
+
+
+@pytest.mark.parametrize("size", [8, 32])
+def test_saved_grid_holds_every_pixel_of_the_data(tmp_path: Path, size: int) -> None:
+    some = panels(3, size)
+    style.save(pictures.grid(some, 2, 4), tmp_path, "grid", vector=False)
+    saved = np.asarray(Image.open(tmp_path / "grid.png").convert("RGB"))
+    width = (style.WIDTH * style.DPI - 2 * pictures.EDGE - pictures.GUTTER) / 2
+    factor = int((width / 4 - 1) // size)
+    expected = pictures.mosaic(some[2].images, 2, 4, factor, 1 + factor // 2)
+    height, across = expected.shape[:2]
+    bottom = saved.shape[0] - pictures.EDGE
+    assert (saved[bottom - height : bottom, pictures.EDGE : pictures.EDGE + across] == expected).all()
+
+
+def test_files_are_whole_and_the_same_each_time(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        files = style.save(lines.loss_curves(curves(3, 1e5)), tmp_path / name, "loss")
+        assert files == ["loss.png", "loss.svg"]
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    assert np.asarray(Image.open(tmp_path / "one/loss.png").convert("L")).std() > 5
+    assert ElementTree.parse(tmp_path / "one/loss.svg").getroot().tag.endswith("svg")
+
+
+def test_the_house_style_stays_in_the_house() -> None:
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    lines.loss_curves(curves(1, 100))
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_best_trial_is_judged_on_the_largest_budget() -> None:
+    found = [Trial(1, {}, 5.0, 720), Trial(2, {}, 1.0, 180), Trial(3, {}, 4.0, 720), Trial(4, {}, 4.0, 720)]
+    assert lines.best(found).number == 3
+
+
+def test_smoothing_keeps_a_line_and_lowers_noise() -> None:
+    ramp = np.linspace(3.0, 7.0, 101)
+    assert np.allclose(lines.smoothed(ramp)[5:-5], ramp[5:-5])
+    assert np.allclose(lines.smoothed(np.full(7, 2.5)), 2.5)
+    noise = np.random.default_rng(0).normal(size=1000)
+    assert lines.smoothed(noise).std() < noise.std() / 4
+    assert lines.smoothed(np.array([4.0])) == pytest.approx([4.0])
+
+
+def test_trials_that_failed_are_left_out(artifacts: Path) -> None:
+    found = lines.read_trials(artifacts / "sampler/trials.csv", STEP_SIZE)
+    assert [trial.number for trial in found] == list(range(1, 19))
+
+
+@pytest.mark.parametrize("content", [None, "step,images\n1,2\n", "images,loss\n1,two\n"])
+def test_a_csv_that_cannot_be_read_is_named(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "curve.csv"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=r"curve\.csv"):
+        lines.read_columns(path, ("images", "loss"))
+
+
+def test_the_strip_is_labelled_with_the_levels_that_the_sampler_keeps(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text('{"sampler": {"sigma_max": 50.0, "sigma_min": 0.01, "num_levels": 232}}')
+    sigmas = geometric_sigmas(50.0, 0.01, 232)[evenly(232, 12)]
+    first, *rest = (f"{float(sigma):.2g}" for sigma in sigmas)
+    assert figures._level_labels(path, 12) == [f"σ = {first}", *rest]
