@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pipeline import door
-from pipeline.data import open_dataset
+from pipeline import door, tracking
+from pipeline.data.dataset import open_dataset
 from pipeline.files import write_json
 from pipeline.metrics import features
 from pipeline.metrics.variant import evaluate_variant
@@ -13,14 +13,16 @@ from pipeline.params import Params
 def main(params: Params, variant: str) -> None:
     """artifacts/{data,reference,samples/<variant>} -> artifacts/metrics/<variant>.json."""
     data = open_dataset(Path("artifacts/data"))
-    metrics = evaluate_variant(
-        Path("artifacts/samples") / variant,
-        data.split("train"),
-        data.split("held_out"),
-        features.load(Path("artifacts/reference")),
-        **params.evaluate.kwargs(),
-    )
-    write_json(Path("artifacts/metrics") / f"{variant}.json", metrics)
+    with tracking.stage("evaluate", variant, params) as run:
+        metrics = evaluate_variant(
+            Path("artifacts/samples") / variant,
+            data.split("train"),
+            data.split("held_out"),
+            features.load(Path("artifacts/reference")),
+            **params.evaluate.kwargs(),
+        )
+        write_json(Path("artifacts/metrics") / f"{variant}.json", metrics)
+        run.log_metrics(metrics)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline import door, tracking
-from pipeline.data import prepare
+from pipeline.data.preparation import prepare
 from pipeline.params import Params
 
 OUT = Path("artifacts/data")

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pipeline import door
-from pipeline.data import open_dataset
+from pipeline import door, tracking
+from pipeline.data.dataset import open_dataset
 from pipeline.files import write_json
 from pipeline.metrics.reference import build
 from pipeline.params import Params
@@ -14,8 +14,10 @@ def main(params: Params) -> None:
     data = open_dataset(Path("artifacts/data"))
     train = (data.split("train"), data.split_labels("train"))
     held_out = (data.split("held_out"), data.split_labels("held_out"))
-    metrics = build(Path("artifacts/reference"), train, held_out, **params.reference.kwargs())
-    write_json(Path("artifacts/metrics/reference.json"), metrics)
+    with tracking.stage("reference", None, params) as run:
+        metrics = build(Path("artifacts/reference"), train, held_out, **params.reference.kwargs())
+        write_json(Path("artifacts/metrics/reference.json"), metrics)
+        run.log_metrics(metrics)
 
 
 if __name__ == "__main__":

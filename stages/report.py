@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline import door, tracking
-from pipeline.data import open_dataset
+from pipeline.data.dataset import open_dataset
 from pipeline.params import Params
 from pipeline.reporting import report
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import door, tracking
-from pipeline.data import open_dataset
+from pipeline.data.dataset import open_dataset
 from pipeline.distributed.train import fit
 from pipeline.files import read_yaml, whole_folder, write_json
 from pipeline.ncsn.noise import geometric_sigmas
@@ -34,7 +34,7 @@ def main(params: Params, variant: str) -> None:
         sizes = {key: compute[key] for key in ("workers", "cpus_per_worker", "use_gpu", "max_failures")}
         checkpoint = fit(task, images, run_folder, on_event=on_event, **sizes)
         _publish(checkpoint, variant, {**speed(run_folder), "workers": params.compute.workers})
-        run.log_network(OUT / "models" / variant, variant, images.shape[1:])
+        run.log_network(OUT / "models" / variant, f"ncsn-{params.preset}-{variant}", images.shape[1:])
 
 
 def _task(params: Params, variant: str, images: np.ndarray) -> Task:

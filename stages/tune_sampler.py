@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline import door, tracking
-from pipeline.data import open_dataset
+from pipeline.data.dataset import open_dataset
 from pipeline.distributed import cluster, tune_sampler
 from pipeline.distributed.search import Budget, resources
 from pipeline.distributed.shards import Ladder

@@ -146,7 +146,7 @@ def _fast(state: State, group: Group) -> Backward:
     _, workers = place(group)
     network = state.network
     if workers > 1:
-        network = DistributedDataParallel(network, process_group=group, broadcast_buffers=False)
+        network = DistributedDataParallel(network, process_group=group, forward_sync_buffers=False)
 
     def backward(draws: list[Draw]) -> Tensor:
         whole = Draw(*(torch.cat([getattr(d, key) for d in draws]) for key in ("x", "sigma", "noise")))

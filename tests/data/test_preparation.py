@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data import open_dataset, prepare
+from pipeline.data.dataset import open_dataset
+from pipeline.data.preparation import prepare
 from pipeline.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 1, 4, 4), np.uint8)
@@ -175,7 +176,7 @@ def test_no_flipped_bit_goes_unnoticed(
 def limited(folder: Path, size: int) -> subprocess.CompletedProcess[str]:
     """Prepare in a process that can write no file larger than `size` bytes, as on a disk that is full."""
     code = (
-        "from pathlib import Path; from pipeline.data import prepare; import sys\n"
+        "from pathlib import Path; from pipeline.data.preparation import prepare; import sys\n"
         "try: prepare(Path(sys.argv[1]), name='npz', source=sys.argv[2], image_size=64, held_out=2, seed=0)\n"
         "except OSError as error: sys.exit(error.errno)"
     )
@@ -204,7 +205,7 @@ def peak(count: int, folder: Path) -> int:
         np.lib.format.write_array_header_1_0(file, header)
         file.truncate(file.tell() + count * 3072)
     code = (
-        "from pathlib import Path; from pipeline.data import prepare; import resource, sys\n"
+        "from pathlib import Path; from pipeline.data.preparation import prepare; import resource, sys\n"
         "prepare(Path(sys.argv[1]), name='npz', source=sys.argv[2], image_size=32, held_out=100, seed=0)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
     )

@@ -48,8 +48,13 @@ def modules(settings: Settings, images: np.ndarray) -> Iterator[dict[str, float]
     }
 
 
-def slow(settings: Settings, parity: int) -> Iterator[dict[str, float]]:
-    """The bowl, seen late by the trials of one parity of n."""
+def slow(settings: Settings, parity: int, folder: str) -> Iterator[dict[str, float]]:
+    """The bowl, seen late by trials of one parity of n; the first waits until another runs beside it."""
+    begun, deadline = Path(folder) / f"second of {parity}", time.monotonic() + 60
+    if settings != FIRST:
+        begun.touch()
+    while not begun.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
     for metrics in bowl(settings):
         time.sleep(0.08 if settings["n"] % 2 == parity else 0.0)
         yield {**metrics, "pid": float(os.getpid())}
@@ -63,16 +68,23 @@ def without_time(records: list[Record]) -> list[tuple[object, ...]]:
     return [(r.trial, r.settings, r.rungs, r.status, r.reason) for r in records]
 
 
-def test_two_trials_at_a_time_repeat_themselves_whichever_is_faster() -> None:
+def test_two_trials_at_a_time_repeat_themselves_whichever_is_faster(tmp_path: Path) -> None:
     budget = replace(BUDGET, num_trials=16, max_concurrent=2)
-    runs = [
-        search(slow, SPACE, metric="loss", budget=budget, points=[FIRST], shared={"parity": parity})
-        for parity in (0, 1)
-    ]
+    runs, finished = [], []
+    for parity in (0, 1):
+        ended: list[int] = []
+        shared = {"parity": parity, "folder": str(tmp_path)}
+        runs.append(
+            search(
+                slow, SPACE, metric="loss", budget=budget, points=[FIRST], shared=shared,
+                on_trial=lambda record, ended=ended: ended.append(record.trial),
+            )
+        )  # fmt: skip
+        finished.append(ended)
     assert decisions(runs[0]) == decisions(runs[1])
     assert {record.status for record in runs[0]} == {FINISHED, STOPPED}
-    pids = {record.metrics["pid"] for record in runs[0]}
-    assert len(pids) == 2, "the trials ran in two processes, else the law above is empty"
+    assert len({record.metrics["pid"] for record in runs[0]}) == 2, "they did run side by side"
+    assert finished[0] != finished[1], "and ended in another order, else the law above is empty"
 
 
 def test_finds_the_minimum_and_repeats_itself_bit_for_bit() -> None:

@@ -73,9 +73,7 @@ def test_the_moving_average_spans_the_same_fraction_of_a_trial_as_of_the_full_tr
 def test_the_objective_spends_its_budget_and_not_more(setup: Setup, num_levels: int) -> None:
     sampler = setup.sampler(Ladder(2.0, 0.05, num_levels))
     spent = sampler.num_levels * sampler.steps_per_level + 1
-    assert spent <= max(setup.max_nfe, num_levels + 1), (
-        "longer ladders take one step a level"
-    )
+    assert spent <= max(setup.max_nfe, num_levels + 1), "longer ladders take one step a level"
     assert spent + num_levels > setup.max_nfe
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from pipeline.data import prepare
+from pipeline.data.preparation import prepare
 from pipeline.params import Params, parse
 from pipeline.reporting.toy import TITLES
 from stages import report, toy

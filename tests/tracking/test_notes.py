@@ -9,7 +9,6 @@ from pipeline.tracking.runs import NotedRun, replay
 
 from .conftest import Place
 
-
 MANIFEST = {
     "name": "digits",
     "homepage": "https://example.org",

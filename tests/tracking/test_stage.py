@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from pipeline import tracking
-from pipeline.data import prepare
+from pipeline.data.preparation import prepare
 from pipeline.errors import UserError
 from pipeline.tracking import process
 

@@ -82,7 +82,9 @@ def test_a_finished_state_does_no_step(images: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("determinism", ["elastic", "fast"])
-def test_a_loss_that_is_no_number_stops_before_the_weights_change(determinism: str, images: np.ndarray) -> None:
+def test_a_loss_that_is_no_number_stops_before_the_weights_change(
+    determinism: str, images: np.ndarray
+) -> None:
     task = make_task(lr=1e30, determinism=determinism)
     state = fresh(task)
     with pytest.raises(DivergedError, match=r"at step 2: lower the recipe's lr \(1e\+30\)"):

@@ -20,7 +20,11 @@ from tests.training.tiny import digest, make_task
 
 def test_a_run_saves_on_the_way_and_at_its_end(task: Task, images: np.ndarray, tmp_path: Path) -> None:
     end = run(task, images, tmp_path)
-    assert [path.name for path in checkpoints(tmp_path)] == ["step_00000003", "step_00000006", "step_00000008"]
+    assert [path.name for path in checkpoints(tmp_path)] == [
+        "step_00000003",
+        "step_00000006",
+        "step_00000008",
+    ]
     assert end == checkpoints(tmp_path)[-1]
 
 
@@ -46,7 +50,9 @@ def test_divergence_names_the_step_and_the_last_good_checkpoint(images: np.ndarr
     with pytest.raises(UserError, match="at step 2.*no checkpoint before"):
         run(make_task(lr=1e30), images, tmp_path)
     saved = make_task(lr=1e15, checkpoint_every=1)
-    with pytest.raises(UserError, match=r"(loss is|not finite).*(last good checkpoint is .*/step_0000|no checkpoint)"):
+    with pytest.raises(
+        UserError, match=r"(loss is|not finite).*(last good checkpoint is .*/step_0000|no checkpoint)"
+    ):
         run(saved, images, tmp_path / "saved")
 
 

@@ -159,7 +159,9 @@ def test_another_tasks_checkpoint_is_never_taken(tmp_path: Path, undisturbed: di
         load(undisturbed[8], other)
 
 
-def test_a_run_is_not_finished_by_a_damaged_checkpoint(task: Task, tmp_path: Path, undisturbed: dict[int, Path]) -> None:
+def test_a_run_is_not_finished_by_a_damaged_checkpoint(
+    task: Task, tmp_path: Path, undisturbed: dict[int, Path]
+) -> None:
     folder = copy(undisturbed[8], tmp_path / "step_00000008")
     truncate(folder / "ema.safetensors")
     assert finished(tmp_path, task) is None
@@ -226,7 +228,11 @@ def test_prune_keeps_the_newest_and_sweeps_up_after_crashes(tmp_path: Path) -> N
     (tmp_path / ".step_00000110.part").mkdir()
     (tmp_path / "progress.jsonl").touch()
     prune(tmp_path)
-    assert [path.name for path in checkpoints(tmp_path)] == ["step_00000030", "step_00000050", "step_00000100"]
+    assert [path.name for path in checkpoints(tmp_path)] == [
+        "step_00000030",
+        "step_00000050",
+        "step_00000100",
+    ]
     assert len(list(tmp_path.iterdir())) == 4
 
 

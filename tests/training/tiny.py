@@ -13,6 +13,7 @@ EXACT = ("network.safetensors", "ema.safetensors", "optimizer.safetensors", "his
 
 MakeTask = Callable[..., Task]
 
+
 def make_task(**changes: Any) -> Task:
     network = {"kind": "ncsnv2", "channels": 1, "image_size": 8, "width": 8, "sigmas": (1.0, 0.5, 0.1, 0.02)}
     settings: dict[str, Any] = {
@@ -34,10 +35,11 @@ def make_task(**changes: Any) -> Task:
     }
     return Task(**{**settings, **changes})
 
+
 def make_images(count: int = 40) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, 1, 8, 8), np.uint8)
+
 
 def digest(folder: Path) -> dict[str, str]:
     """SHA-256 of all that a resumed run must reproduce."""
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in EXACT}
-
