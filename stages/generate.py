@@ -35,7 +35,7 @@ def main(params: Params, variant: str) -> None:
         with whole_folder(ARTIFACTS / "samples" / variant) as folder:
             for name in ("raw", "denoised", "intermediate"):
                 np.save(folder / f"{name}.npy", getattr(made, name))
-            manifest["sha256"] = {path.stem: sha256(path) for path in sorted(folder.glob("*.npy"))}
+            manifest["sha256"] = {path.name: sha256(path) for path in sorted(folder.glob("*.npy"))}
             write_json(folder / "manifest.json", manifest)
         run.log_metrics({"nfe": made.nfe, "seconds": made.seconds})
         run.log_artifact(ARTIFACTS / "samples" / variant)

@@ -47,7 +47,7 @@ def test_a_finished_run_does_nothing(task: Task, images: np.ndarray, tmp_path: P
 
 
 def test_divergence_names_the_step_and_the_last_good_checkpoint(images: np.ndarray, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="at step 2.*no checkpoint before"):
+    with pytest.raises(UserError, match=r"at step 2.*no checkpoint before"):
         run(make_task(lr=1e30), images, tmp_path)
     saved = make_task(lr=1e15, checkpoint_every=1)
     with pytest.raises(

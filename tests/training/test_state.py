@@ -202,7 +202,7 @@ def test_all_is_on_the_disk_before_the_checkpoint_gets_its_name(
     final = tmp_path / "step_00000001"
 
     def noted(descriptor: int) -> None:
-        place = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        place = Path(f"/proc/self/fd/{descriptor}").readlink()
         assert final.exists() == (place == tmp_path)
         synced.append(place.name)
         real(descriptor)

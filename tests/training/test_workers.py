@@ -52,7 +52,7 @@ def sums(microshards: int, rank: int, workers: int) -> str:
 
 
 def everything(rank: int, workers: int, folder: Path) -> dict[str, Any]:
-    """One process start for all laws: tree sums, a whole training, part of one, plain DDP, a failing writer."""
+    """One process start for all laws: tree sums, whole and partial trainings, DDP, a failing writer."""
     found: dict[str, Any] = {f"sum {m}": sums(m, rank, workers) for m in (4, 8, 12, 20) if m % workers == 0}
     found["digest"] = digest(run(make_task(), make_images(), folder / f"whole-{workers}"))
     found["part"] = _part(folder / "shared", {4: 3, 2: 6, 1: 8}[workers])
