@@ -78,7 +78,7 @@ class Toy:
         """The numbers of the figures, ready for JSON."""
         return {
             "score_squared_error": self.fields.squared_error(),
-            "panels": {p.name: {"fraction": p.fraction, "spread": p.spread} for p in self.panels},
+            "panels": {p.name.replace(", ", "_"): {"fraction": p.fraction, "spread": p.spread} for p in self.panels},
         }
 
 
