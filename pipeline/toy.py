@@ -58,7 +58,7 @@ class Panel:
     """A panel of figure 3."""
 
     name: str
-    """Such as 'annealed, released'."""
+    """Such as 'annealed_released'."""
     samples: Array
     """(n, 2)."""
     fraction: float
@@ -78,7 +78,7 @@ class Toy:
         """The numbers of the figures, ready for JSON."""
         return {
             "score_squared_error": self.fields.squared_error(),
-            "panels": {p.name.replace(", ", "_"): {"fraction": p.fraction, "spread": p.spread} for p in self.panels},
+            "panels": {p.name: {"fraction": p.fraction, "spread": p.spread} for p in self.panels},
         }
 
 
@@ -144,8 +144,8 @@ def panels(*, num_samples: int, seed: int) -> tuple[Panel, ...]:
     return (
         _panel("exact", exact),
         _panel("langevin", _langevin(num_samples, seed)),
-        _panel("annealed, convolution", _annealed(num_samples, seed, "convolution")),
-        _panel("annealed, released", _annealed(num_samples, seed, "released")),
+        _panel("annealed_convolution", _annealed(num_samples, seed, "convolution")),
+        _panel("annealed_released", _annealed(num_samples, seed, "released")),
     )
 
 

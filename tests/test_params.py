@@ -75,10 +75,10 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "ladder of one sigma": (put("noise.ncsn.sigma_min", 1.0), r"noise.ncsn: sigma_min \(1.0\) must be below"),
     "one level": (put("noise.ncsn.num_levels", 1), "noise.ncsn.num_levels: .* found 1"),
     "batch not divisible": (
-        put("train.batch_size", 130),
-        r"train: batch_size \(130\) .* by microshards \(4\)",
+        put("train.batch_size", 129),
+        r"train: batch_size \(129\) .* by microshards \(2\)",
     ),
-    "shards not divisible": (put("compute.workers", 3), r"train.microshards \(4\) .* compute.workers \(3\)"),
+    "shards not divisible": (put("compute.workers", 3), r"train.microshards \(2\) .* compute.workers \(3\)"),
     "rungs not ascending": (
         put("tune_noise.rungs", [10, 10]),
         r"tune_noise: rungs \(\[10, 10\]\) .* ascending",

@@ -21,20 +21,20 @@ def fields() -> toy.ScoreFields:
 def test_annealing_finds_the_weights_and_plain_langevin_does_not(panels: dict[str, toy.Panel]) -> None:
     """Figure 3: .8 but for the chance of 600 draws (.016); half of the start is nearer to each mode."""
     assert panels["exact"].fraction == pytest.approx(0.8, abs=0.05)
-    assert panels["annealed, convolution"].fraction == pytest.approx(0.8, abs=0.06)
-    assert panels["annealed, released"].fraction == pytest.approx(0.8, abs=0.06)
+    assert panels["annealed_convolution"].fraction == pytest.approx(0.8, abs=0.06)
+    assert panels["annealed_released"].fraction == pytest.approx(0.8, abs=0.06)
     assert panels["langevin"].fraction == pytest.approx(0.5, abs=0.07)
 
 
 def test_only_the_released_law_ends_at_the_density_itself(panels: dict[str, toy.Panel]) -> None:
     """The convolution's last level has a spread of sqrt(1 + 1)."""
     assert panels["exact"].spread == pytest.approx(1.0, rel=0.05)
-    assert panels["annealed, released"].spread == pytest.approx(1.0, rel=0.05)
-    assert panels["annealed, convolution"].spread == pytest.approx(2**0.5, rel=0.05)
+    assert panels["annealed_released"].spread == pytest.approx(1.0, rel=0.05)
+    assert panels["annealed_convolution"].spread == pytest.approx(2**0.5, rel=0.05)
 
 
 def test_released_samples_have_the_law_of_the_mode(panels: dict[str, toy.Panel]) -> None:
-    samples = panels["annealed, released"].samples
+    samples = panels["annealed_released"].samples
     upper = samples[samples.sum(1) > 0] - 5
     assert scipy.stats.kstest(upper.ravel(), "norm").pvalue > 1e-3
 

@@ -28,11 +28,11 @@ def evaluate_variant(
 
     Args:
         folder: what `generate` wrote: raw.npy, denoised.npy (uint8 (N, C, H, W)) and manifest.json with
-            nfe, seconds and the sha256 of each file.
+            nfe and the sha256 of each file.
         train, held_out: uint8 (N, C, H, W).
 
     Returns:
-        raw, denoised, floor: the dicts of `evaluate`; nfe {raw, denoised}, seconds, num_samples.
+        raw, denoised, floor: the dicts of `evaluate`; nfe {raw, denoised}, num_samples.
 
     Raises:
         UserError: a missing or damaged file, or what `evaluate` raises.
@@ -41,7 +41,7 @@ def evaluate_variant(
     rows = {kind: read_samples(folder, kind, manifest) for kind in ("raw", "denoised")}
     rows["floor"] = held_out
     metrics = {name: evaluate(images, train, classifier, **settings) for name, images in rows.items()}
-    return {**metrics, **{key: manifest[key] for key in ("nfe", "seconds", "num_samples")}}
+    return {**metrics, **{key: manifest[key] for key in ("nfe", "num_samples")}}
 
 
 def read_samples(folder: Path, kind: str, manifest: dict[str, Any]) -> Images:

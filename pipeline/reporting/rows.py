@@ -156,7 +156,7 @@ def _variant_rows(artifacts: Path, variant: str, data: str) -> Iterator[Row]:
         if not path.exists():
             yield Row(variant, denoised, command)
             continue
-        cost = _cost(artifacts / f"samples/{variant}/manifest.json", key)
+        cost = _cost(artifacts, variant, key)
         yield Row(variant, denoised, command, **_measures(path, key, data), **cost)
 
 
@@ -173,9 +173,10 @@ def _measures(path: Path, key: str, data: str) -> dict[str, Any]:
     return found | {"reference_set": f"{data}, train split ({found['n_reference']:,} images)"}
 
 
-def _cost(path: Path, key: str) -> dict[str, Any]:
+def _cost(artifacts: Path, variant: str, key: str) -> dict[str, Any]:
+    path, clock = artifacts / f"samples/{variant}/manifest.json", artifacts / f"metrics/generate_{variant}.json"
     manifest = read_json(path)
-    seconds, count = _get(manifest, "seconds", path), _get(manifest, "num_samples", path)
+    seconds, count = _get(read_json(clock), "seconds", clock), _get(manifest, "num_samples", path)
     return {"nfe": _get(_get(manifest, "nfe", path), key, path), "seconds_per_1000": 1000 * seconds / count}
 
 

@@ -13,8 +13,8 @@ from pipeline.toy import HALF_WIDTH, MEANS, Array, Panel, ScoreFields
 TITLES = {
     "exact": ("Exact samples", "drawn from the mixture"),
     "langevin": ("Langevin", "one level, no noise"),
-    "annealed, convolution": ("Annealed, convolved", "mode std √(1 + σ²) at level σ"),
-    "annealed, released": ("Annealed, released", "mode std σ at level σ"),
+    "annealed_convolution": ("Annealed, convolved", "mode std √(1 + σ²) at level σ"),
+    "annealed_released": ("Annealed, released", "mode std σ at level σ"),
 }
 """What each panel of figure 3 is called, and what tells it from its neighbour."""
 

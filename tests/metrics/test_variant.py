@@ -19,7 +19,6 @@ def folder(digits, tmp_path):
         "seed": 3000,
         "num_samples": 720,
         "nfe": {"raw": 50, "denoised": 51},
-        "seconds": 1.5,
         "sha256": {path.name: sha256(path) for path in tmp_path.glob("*.npy")},
     }
     write_json(tmp_path / "manifest.json", manifest)
@@ -31,7 +30,7 @@ def test_rows(folder, digits, classifier):
     assert found["denoised"] == found["floor"]
     assert found["floor"] == evaluate(digits.held_out, digits.train, classifier, **SETTINGS)
     assert found["raw"] == evaluate(255 - digits.held_out, digits.train, classifier, **SETTINGS)
-    assert (found["nfe"], found["seconds"], found["num_samples"]) == ({"raw": 50, "denoised": 51}, 1.5, 720)
+    assert (found["nfe"], found["num_samples"]) == ({"raw": 50, "denoised": 51}, 720)
 
 
 @pytest.mark.parametrize("name", ["raw.npy", "denoised.npy", "manifest.json"])
