@@ -45,7 +45,10 @@ def run(main: Callable[..., None], *, submits: bool = False) -> None:
             raise
         place = error.filename or "the working folder"
         sys.exit(
-            _tell(f"cannot write {place}: {error.strerror}. Free space or mend its rights, then run again.")
+            _tell(
+                f"cannot read or write {place}: {error.strerror}. "
+                "Mend its rights or free space, then run again."
+            )
         )
 
 

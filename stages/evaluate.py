@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline import door, tracking
 from pipeline.data.dataset import open_dataset
-from pipeline.files import write_json
+from pipeline.files import sha256, write_json
 from pipeline.metrics import features
 from pipeline.metrics.variant import evaluate_variant
 from pipeline.params import Params
@@ -14,6 +14,7 @@ def main(params: Params, variant: str) -> None:
     """artifacts/{data,reference,samples/<variant>} -> artifacts/metrics/<variant>.json."""
     data = open_dataset(Path("artifacts/data"))
     with tracking.stage("evaluate", variant, params) as run:
+        run.log_dataset(data.manifest)
         metrics = evaluate_variant(
             Path("artifacts/samples") / variant,
             data.split("train"),
@@ -21,7 +22,9 @@ def main(params: Params, variant: str) -> None:
             features.load(Path("artifacts/reference")),
             **params.evaluate.kwargs(),
         )
-        write_json(Path("artifacts/metrics") / f"{variant}.json", metrics)
+        path = Path("artifacts/metrics") / f"{variant}.json"
+        write_json(path, metrics)
+        run.set_tags({"metrics.sha256": sha256(path)})  # by which `report` knows whose numbers it shows
         run.log_metrics(metrics)
 
 

@@ -19,7 +19,7 @@ ARTIFACTS = Path("artifacts")
 
 
 def main(params: Params, variant: str) -> None:
-    """artifacts/{models/<variant>,sampler/<variant>.yaml} -> artifacts/{samples/<variant>,metrics/generate_<variant>.json}."""
+    """artifacts/{models/V,sampler/V.yaml} -> artifacts/{samples/V,metrics/generate_V.json}."""
     sampler = Sampler.read(read_yaml(ARTIFACTS / f"sampler/{variant}.yaml"))
     model = ARTIFACTS / "models" / variant
     network, trained = load_network(model), read_json(model / "state.json")["task"]["network"]
@@ -46,12 +46,12 @@ def _generate(params: Params, network: Module, sampler: Sampler, shape: Shape) -
     compute = params.compute
     work = partial(sample.generate, network, sampler, shape=shape, **params.generate.kwargs())
     if not cluster.is_remote() and torch.cuda.device_count() <= 1:
-        gpu = compute.use_gpu is True or (compute.use_gpu == "auto" and torch.cuda.is_available())
+        gpu = cluster.local_gpu(compute.use_gpu)
         return work(remote=False, workers=compute.workers * compute.cpus_per_worker, use_gpu=gpu)
     with cluster.connect(
         workers=compute.workers, cpus_per_worker=compute.cpus_per_worker, use_gpu=compute.use_gpu
-    ) as gpu:
-        return work(remote=True, use_gpu=gpu)
+    ) as gpus:
+        return work(remote=True, use_gpu=gpus > 0)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pipeline import door, tracking
 from pipeline.data.dataset import open_dataset
+from pipeline.files import sha256
 from pipeline.params import Params
 from pipeline.reporting import report
 
@@ -14,7 +15,7 @@ def main(params: Params) -> None:
     """artifacts/ -> reports/{README.md,table.md,table.csv,table.json,model_card.md,figures/}."""
     data = open_dataset(ARTIFACTS / "data")
     with tracking.stage("report", None, params, last=True) as run:
-        runs = {name: run.find({"stage": "evaluate", "variant": name}) for name in params.variants}
+        runs = {name: evaluation(run, params.preset, name) for name in params.variants}
         report.write(
             OUT,
             ARTIFACTS,
@@ -25,6 +26,15 @@ def main(params: Params) -> None:
             **params.report.kwargs(),
         )
         run.log_artifact(OUT)
+
+
+def evaluation(run: tracking.Run, preset: str, variant: str) -> str | None:
+    """The id of the run that wrote the very numbers of a variant's row; None where no record matches."""
+    path = ARTIFACTS / f"metrics/{variant}.json"
+    if not path.exists():
+        return None
+    tags = {"stage": "evaluate", "variant": variant, "preset": preset, "metrics.sha256": sha256(path)}
+    return run.find(tags)
 
 
 if __name__ == "__main__":

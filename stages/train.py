@@ -20,11 +20,13 @@ OUT = Path("artifacts")
 
 def main(params: Params, variant: str) -> None:
     """artifacts/{data,noise/V.yaml} -> artifacts/{models/V,curves/V.csv,metrics/train_V.json}."""
-    images = open_dataset(OUT / "data").split("train")
+    data = open_dataset(OUT / "data")
+    images = data.split("train")
     task = _task(params, variant, images)
     run_folder = Path(params.compute.storage) / task.fingerprint()
     tell = telling(f"train {variant}")
     with tracking.stage("train", variant, params) as run:
+        run.log_dataset(data.manifest)
 
         def on_event(progress: Progress) -> None:
             tell(progress)
@@ -33,7 +35,7 @@ def main(params: Params, variant: str) -> None:
         compute = params.compute.kwargs()
         sizes = {key: compute[key] for key in ("workers", "cpus_per_worker", "use_gpu", "max_failures")}
         checkpoint = fit(task, images, run_folder, on_event=on_event, **sizes)
-        _publish(checkpoint, variant, {**speed(run_folder), "workers": params.compute.workers})
+        _publish(checkpoint, variant, speed(run_folder))
         run.log_network(OUT / "models" / variant, f"ncsn-{params.preset}-{variant}", images.shape[1:])
 
 

@@ -44,21 +44,21 @@ def _search(
     tune, compute = params.tune_noise, params.compute
     with cluster.connect(
         workers=compute.workers, cpus_per_worker=compute.cpus_per_worker, use_gpu=compute.use_gpu
-    ) as gpu:
+    ) as gpus:
         setup = tune_noise.Setup(
             recipe=params.recipes[tune.variant].kwargs(),
             full_steps=params.train.steps,
             images=images,
             classifier=features.load(REFERENCE),
             reference=reference.load_moments(REFERENCE, "train"),
-            device="cuda" if gpu else "cpu",
+            device="cuda" if gpus else "cpu",
             budget=Budget.read(tune.kwargs()),
             batch_size=tune.batch_size,
             num_samples=tune.num_samples,
             max_nfe=tune.max_nfe,
         )
         bounds = {key: getattr(tune, key) for key in ("sigma_max", "sigma_min", "num_levels")}
-        reserved = resources(tune.max_concurrent, gpu)
+        reserved = resources(tune.max_concurrent, gpus > 0)
         found = tune_noise.tune(setup, start, others, bounds=bounds, resources=reserved, on_trial=tell(run))
     run.log_metrics(found.compared)
     return found

@@ -42,7 +42,7 @@ def _search(params: Params, trained: Ladder, run: tracking.Run) -> tune_sampler.
     tune, compute = params.tune_sampler, params.compute
     with cluster.connect(
         workers=compute.workers, cpus_per_worker=compute.cpus_per_worker, use_gpu=compute.use_gpu
-    ) as gpu:
+    ) as gpus:
         setup = tune_sampler.Setup(
             network=load_network(ARTIFACTS / "models" / tune.variant),
             trained=trained,
@@ -51,12 +51,12 @@ def _search(params: Params, trained: Ladder, run: tracking.Run) -> tune_sampler.
             reference=reference.load_moments(ARTIFACTS / "reference", "train"),
             budget=Budget.read(tune.kwargs()),
             max_nfe=tune.max_nfe,
-            device="cuda" if gpu else "cpu",
+            device="cuda" if gpus else "cpu",
         )
         found = tune_sampler.tune(
             setup,
             bounds={key: getattr(tune, key) for key in BOUNDS},
-            resources=resources(tune.max_concurrent, gpu),
+            resources=resources(tune.max_concurrent, gpus > 0),
             on_trial=tell(run),
         )
     run.log_metrics(found.compared)

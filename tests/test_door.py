@@ -51,7 +51,16 @@ def test_a_good_stage_gets_its_variant(place: Path) -> None:
         ("raise UserError('data.name is wrong')", ["ncsn"], "error: data.name is wrong\n"),
         ("pass", [], "usage: stage.py VARIANT"),
         ("pass", ["ncsm"], "'ncsm' is not in params.yaml's `variants`"),
-        ("raise OSError(errno.ENOSPC, 'No space left on device', 'big.npy')", ["ncsn"], "cannot write big.npy: No space"),
+        (
+            "raise OSError(errno.ENOSPC, 'No space left on device', 'big.npy')",
+            ["ncsn"],
+            "cannot read or write big.npy: No space",
+        ),
+        (
+            "raise PermissionError(errno.EACCES, 'Permission denied', 'in.npy')",
+            ["ncsn"],
+            "cannot read or write in.npy: Permission",
+        ),
     ],
 )
 def test_a_mistake_is_one_message(place: Path, body: str, arguments: list[str], message: str) -> None:
@@ -65,7 +74,11 @@ def test_all_mistakes_in_params_are_told_at_once(place: Path) -> None:
     (place / "params.yaml").write_text(text.replace("image_size: 8", "image_sise: 8"))
     done = run(place, "pass", "ncsn")
     assert done.returncode == 2
-    for piece in ("data.image_sise", "data.image_size", "batch_size (129) must be divisible by microshards (2)"):
+    for piece in (
+        "data.image_sise",
+        "data.image_size",
+        "batch_size (129) must be divisible by microshards (2)",
+    ):
         assert piece in done.stderr
 
 
@@ -78,7 +91,11 @@ def test_our_own_fault_keeps_its_traceback(place: Path) -> None:
 def test_a_stage_ends_with_the_process_that_started_it(place: Path) -> None:
     (place / "stage.py").write_text(STAGE.format(body="Path('up').touch(); time.sleep(60)"))
     parent = subprocess.Popen(
-        [sys.executable, "-c", f"import subprocess; subprocess.run([{sys.executable!r}, 'stage.py', 'ncsn'])"],
+        [
+            sys.executable,
+            "-c",
+            f"import subprocess; subprocess.run([{sys.executable!r}, 'stage.py', 'ncsn'])",
+        ],
         cwd=place,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )

@@ -35,6 +35,17 @@ def drop(key: str) -> Change:
     return lambda raw: raw[section].pop(last)
 
 
+def rename(old: str, new: str) -> Change:
+    """Call a variant otherwise, everywhere."""
+
+    def change(raw: dict[str, Any]) -> None:
+        raw["variants"] = [new if variant == old else variant for variant in raw["variants"]]
+        for section in ("recipes", "noise", "sampler"):
+            raw[section][new] = raw[section].pop(old)
+
+    return change
+
+
 MISTAKES: dict[str, tuple[Change, str]] = {
     "unknown section": (put("extra", 1), "extra: unknown key"),
     "unknown key": (put("train.zzz", 1), "train.zzz: unknown key"),
@@ -97,6 +108,45 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         "variant 'mine' has no entry in `recipes`",
     ),
     "tuned variant unknown": (put("tune_noise.variant", "mine"), "variant 'mine' has no entry in `noise`"),
+    "variant twice": (put("variants", ["ncsn", "tuned", "ncsn"]), "variants: 'ncsn' stands there twice"),
+    "variant named as a path": (rename("ncsn", "../x"), r"variant '\.\./x': rename it with letters"),
+    "variant of another alphabet": (rename("ncsn", "größe"), "variant 'größe': rename it with letters"),
+    "ladder of a searched file's name": (
+        rename("ncsn", "best"),
+        "variant 'best': rename it: .* files of that",
+    ),
+    "variant of a metric's name": (
+        rename("ncsn", "train_tuned"),
+        "variant 'train_tuned': rename it: .* files",
+    ),
+    "tuned ladder nobody searches": (
+        put("noise.ncsn", {"rule": "tuned"}),
+        "noise.ncsn.rule is tuned, but tune_noise.variant is 'tuned': make them agree",
+    ),
+    "tuned sampler nobody searches": (
+        put("sampler.ncsn", {"rule": "tuned"}),
+        "sampler.ncsn.rule is tuned, but tune_sampler.variant is 'tuned': make them agree",
+    ),
+    "sampler of an untrained network": (
+        put("variants", ["ncsn", "ncsnv2"]),
+        r"tune_sampler.variant \('tuned'\) is not in variants .*: add it there",
+    ),
+    "fewer trials than ladders to start from": (
+        put("tune_noise.num_trials", 1),
+        r"tune_noise.num_trials \(1\) must be at least 2",
+    ),
+    "KID of more than the samples": (
+        put("evaluate.kid_subset_size", 361),
+        r"evaluate.kid_subset_size \(361\) needs 361 images, but generate.num_samples is 360",
+    ),
+    "KID of more than the held-out": (
+        put("data.held_out", 179),
+        r"evaluate.kid_subset_size \(180\) needs 180 images, but data.held_out is 179",
+    ),
+    "as many neighbours as samples": (
+        put("evaluate.nearest_k", 360),
+        r"evaluate.nearest_k \(360\) needs 361 images, but generate.num_samples is 360: lower it or raise",
+    ),
     "no variant": (put("variants", []), "variants: .* at least 1 item"),
     "wrong GPU choice": (put("compute.use_gpu", "yes"), "compute.use_gpu.*: .* found 'yes'"),
 }
@@ -131,7 +181,30 @@ def test_all_mistakes_are_told_at_once() -> None:
     MISTAKES["shards not divisible"][0](raw)
     with pytest.raises(UserError) as caught:
         parse(raw, "params.yaml")
-    assert len(str(caught.value).splitlines()[1:]) == 4
+    assert len(str(caught.value).splitlines()[1:]) == 3 + 1 + 1, "no entries; tuned is not trained; workers"
+
+
+def search_nothing(raw: dict[str, Any]) -> None:
+    raw["noise"]["tuned"] = raw["noise"]["ncsnv2"]
+    raw["tune_noise"]["num_trials"] = 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        rename("ncsn", "My-Variant_2"),
+        put("evaluate.nearest_k", 359),
+        put("evaluate.kid_subset_size", 360),
+        put("data.held_out", 180),
+        put("data.held_out", None),
+        put("tune_noise.num_trials", 2),
+        search_nothing,
+    ],
+)
+def test_what_just_fits_is_accepted(change: Change) -> None:
+    raw = copy.deepcopy(SHIPPED)
+    change(raw)
+    parse(raw, "params.yaml")
 
 
 @pytest.mark.parametrize("raw", [None, [], "text", 3])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import ray
+import torch
 
 from pipeline.errors import UserError
 
@@ -45,7 +46,7 @@ def is_remote() -> bool:
 
 
 @contextlib.contextmanager
-def connect(*, workers: int, cpus_per_worker: int, use_gpu: UseGpu) -> Iterator[bool]:
+def connect(*, workers: int, cpus_per_worker: int, use_gpu: UseGpu) -> Iterator[int]:
     """Be connected to a Ray that holds so many workers while the block runs.
 
     A connection that is already there is used and left as it is.
@@ -53,10 +54,10 @@ def connect(*, workers: int, cpus_per_worker: int, use_gpu: UseGpu) -> Iterator[
     Args:
         workers: processes that compute at the same time.
         cpus_per_worker: CPUs, and threads, of each.
-        use_gpu: a GPU for each; "auto": where there are as many as workers.
+        use_gpu: a GPU for each; "auto": what GPUs there are, be they fewer than workers.
 
     Yields:
-        Whether each worker gets a GPU.
+        The number of GPUs to use; 0: compute on CPUs.
 
     Raises:
         UserError: the cluster of RAY_ADDRESS does not answer, or there are too few CPUs or GPUs.
@@ -67,6 +68,21 @@ def connect(*, workers: int, cpus_per_worker: int, use_gpu: UseGpu) -> Iterator[
         if not ray.is_initialized():
             stack.enter_context(_attached() if is_remote() else _started(workers * cpus_per_worker))
         yield _check(workers, cpus_per_worker, use_gpu)
+
+
+def local_gpu(use_gpu: UseGpu) -> bool:
+    """Whether this process itself, without Ray, is to compute on its GPU.
+
+    Raises:
+        UserError: it must, but torch finds none.
+    """
+    found = torch.cuda.is_available()
+    if use_gpu is True and not found:
+        raise UserError(
+            "compute.use_gpu is true, but torch finds no CUDA GPU on this machine: set compute.use_gpu to "
+            "auto or false in params.yaml."
+        )
+    return found and use_gpu is not False
 
 
 def worker_environment(cpus_per_worker: int) -> dict[str, dict[str, str]]:
@@ -146,14 +162,14 @@ def _initialise(**arguments: Any) -> None:
         root.handlers[:] = handlers
 
 
-def _check(workers: int, cpus_per_worker: int, use_gpu: UseGpu) -> bool:
+def _check(workers: int, cpus_per_worker: int, use_gpu: UseGpu) -> int:
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     if workers * cpus_per_worker > cpus:
         raise _too_few(workers * cpus_per_worker, "CPUs", cpus, "the Ray cluster")
     if use_gpu is True and workers > gpus:
         raise _too_few(workers, "GPUs", gpus, "the Ray cluster")
-    return gpus >= workers if use_gpu == "auto" else use_gpu
+    return gpus if use_gpu else 0
 
 
 def _too_few(needed: int, kind: str, have: int, where: str) -> UserError:

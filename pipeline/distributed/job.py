@@ -113,15 +113,8 @@ def _run(
     echo: Callable[[str], object],
 ) -> None:
     """Submit, follow, and raise UserError unless the job succeeds; an interruption here stops it there."""
-    with tempfile.TemporaryDirectory() as place:
-        for part in CODE:
-            _copy(Path(part), Path(place) / part)
-        client.submit_job(
-            entrypoint=shlex.join(["python", "-m", "pipeline.distributed.job", *arguments]),
-            submission_id=name,
-            runtime_env={"working_dir": place, "env_vars": {**environment, INSIDE: "1"}},
-        )
     try:
+        _start(client, name, arguments, environment)
         asyncio.run(_tail(client, name, echo))
         status = _final_status(client, name)
     except BaseException:
@@ -132,6 +125,27 @@ def _run(
         lines = (client.get_job_logs(name) or str(client.get_job_info(name).message)).strip().splitlines()
         last = "\n".join(f"  {line}" for line in lines[-LAST_LINES:])
         raise UserError(f"job {name} ended as {status}; its last lines:\n{last}")
+
+
+def _start(
+    client: "JobSubmissionClient", name: str, arguments: Sequence[str], environment: Mapping[str, str]
+) -> None:
+    """Upload the code and submit the job; UserError where the cluster refuses either."""
+    with tempfile.TemporaryDirectory() as place:
+        for part in CODE:
+            _copy(Path(part), Path(place) / part)
+        try:
+            client.submit_job(
+                entrypoint=shlex.join(["python", "-m", "pipeline.distributed.job", *arguments]),
+                submission_id=name,
+                runtime_env={"working_dir": place, "env_vars": {**environment, INSIDE: "1"}},
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            raise UserError(
+                f"the cluster at compute.job_address refused job {name} ({reason}). Mend that on the "
+                "cluster, or set compute.job_address to null to work on this machine."
+            ) from error
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,5 +1,6 @@
 """Training on Ray Train: it starts workers and starts them again; what a run is stands in its folder."""
 
+import logging
 import shutil
 import uuid
 from pathlib import Path
@@ -15,11 +16,11 @@ from pipeline.distributed.cluster import UseGpu, connect, is_remote, worker_envi
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.training.progress import Follower, OnEvent, following
-from pipeline.training.run import run
+from pipeline.training.run import run, together
 from pipeline.training.state import finished
 from pipeline.training.task import Task
 
-REFUSAL = "refusal.txt"
+logger = logging.getLogger(__name__)
 
 
 def fit(
@@ -49,7 +50,8 @@ def fit(
         The checkpoint folder of the last step.
 
     Raises:
-        UserError: the loss diverged, a checkpoint cannot be written, or Ray cannot hold the workers.
+        UserError: the loss diverged, a checkpoint cannot be written, nodes do not share `run_folder`, or Ray
+            cannot hold the workers.
         ray.train.TrainingFailedError: workers died more than `max_failures` times.
     """
     run_folder = run_folder.resolve()
@@ -57,25 +59,38 @@ def fit(
     if done := finished(run_folder, task):
         Follower(run_folder, on_event).drain()
         return done
-    (run_folder / REFUSAL).unlink(missing_ok=True)
     with (
-        connect(workers=workers, cpus_per_worker=cpus_per_worker, use_gpu=use_gpu) as gpu,
+        connect(workers=workers, cpus_per_worker=cpus_per_worker, use_gpu=use_gpu) as gpus,
         following(run_folder, on_event),
     ):
         scaling = ray.train.ScalingConfig(
-            num_workers=workers,
-            use_gpu=gpu,
-            resources_per_worker={"CPU": cpus_per_worker, **({"GPU": 1} if gpu else {})},
+            num_workers=workers_on(gpus, workers, task.microshards),
+            use_gpu=gpus > 0,
+            resources_per_worker={"CPU": cpus_per_worker, **({"GPU": 1} if gpus else {})},
         )
-        _fit(task, images, run_folder, scaling, max_failures, worker_environment(cpus_per_worker))
-    if (run_folder / REFUSAL).exists():
-        raise UserError((run_folder / REFUSAL).read_text())
+        refusal = _fit(task, images, run_folder, scaling, max_failures, worker_environment(cpus_per_worker))
     done = finished(run_folder, task)
     if done is None:
-        raise UserError(
-            f"{run_folder} holds no finished training: set compute.storage to a folder all nodes see."
-        )
+        raise UserError(refusal or _unshared(run_folder))
     return done
+
+
+def workers_on(gpus: int, workers: int, microshards: int) -> int:
+    """How many workers train: as many as wanted or, where GPUs are fewer, what they and microshards allow.
+
+    The number changes no weight in elastic mode.
+    """
+    if not gpus or gpus >= workers:
+        return workers
+    fewer = max(count for count in range(1, gpus + 1) if microshards % count == 0)
+    logger.info("training on %d GPU workers instead of %d: the GPUs are %d", fewer, workers, gpus)
+    return fewer
+
+
+def _unshared(run_folder: Path) -> str:
+    return (
+        f"{run_folder} is not the same folder on all nodes: set compute.storage to one that every node sees."
+    )
 
 
 def _fit(
@@ -85,21 +100,29 @@ def _fit(
     scaling: ray.train.ScalingConfig,
     max_failures: int,
     environment: dict[str, Any],
-) -> None:
-    records = run_folder / ".ray"
+) -> str:
+    """Returns the user's mistake that ended the training, if one did."""
+    records, name = run_folder / ".ray", f"{task.fingerprint()[:16]}-{uuid.uuid4().hex}"
+    mark = records / f"{name}.driver"
     trainer = _Trainer(
-        _work,
-        train_loop_config={"task": task, "images": [ray.put(images)], "run_folder": run_folder},
+        _work,  # type: ignore[arg-type]  # Train's signature forgets return_value
+        train_loop_config={
+            "task": task,
+            "images": [ray.put(images)],
+            "run_folder": run_folder,
+            "mark": mark,
+        },
         scaling_config=scaling,
         run_config=ray.train.RunConfig(
-            name=f"{task.fingerprint()[:16]}-{uuid.uuid4().hex[:8]}",
+            name=name,
             storage_path=str(records),
             failure_config=ray.train.FailureConfig(max_failures=max_failures),
             worker_runtime_env=environment,  # type: ignore[call-arg]  # mypy sees version 1's
         ),
     )
     try:
-        trainer.fit()
+        write_text(mark, "")
+        return trainer.fit().return_value or ""  # type: ignore[attr-defined]  # mypy sees version 1's
     finally:
         shutil.rmtree(records, ignore_errors=True)
 
@@ -117,12 +140,22 @@ class _Trainer(TorchTrainer):
         return [callback for callback in made if type(callback).__name__ not in idle]
 
 
-def _work(config: dict[str, Any]) -> None:
-    """A worker's life. A mistake of the user's ends it in good order, since trying again would repeat it."""
-    images = ray.get(config["images"][0])
+def _work(config: dict[str, Any]) -> str:
+    """A worker's life. A mistake of the user's ends it in good order, since trying again would repeat it.
+
+    Returns the mistake instead of writing it: the disk may be full, or not the one that the driver sees.
+    """
+    images, folder, refusal = ray.get(config["images"][0]), config["run_folder"], ""
     try:
-        run(config["task"], images, config["run_folder"], device=get_device())
+        together(lambda: _check_shared(folder, config["mark"]), folder, None)
+        run(config["task"], images, folder, device=get_device())
     except UserError as error:
-        if dist.get_rank() == 0:
-            write_text(config["run_folder"] / REFUSAL, str(error))
+        refusal = str(error)
     dist.barrier()  # gloo may hang in the process group's end if workers come to it at different times
+    return refusal
+
+
+def _check_shared(run_folder: Path, mark: Path) -> None:
+    """Raise UserError where the driver's file of this very run is not seen: before training, not after it."""
+    if not mark.exists():
+        raise UserError(_unshared(run_folder))

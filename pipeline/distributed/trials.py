@@ -29,6 +29,10 @@ class Record:
         """The metrics at the last rung reached; empty if there was none."""
         return self.rungs[-1] if self.rungs else {}
 
+    def line(self) -> dict[str, Any]:
+        """The trial as a comparison shows it: its settings as used, its last metrics, number and status."""
+        return {**self.settings, **self.metrics, "trial": self.trial, "status": self.status}
+
 
 def best(records: Sequence[Record], metric: str) -> Record:
     """Return the record with the smallest `metric` among those that reached the highest rung.

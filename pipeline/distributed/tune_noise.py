@@ -76,8 +76,17 @@ class Setup:
         )
 
     def sampler(self, ladder: Ladder) -> Sampler:
-        """Annealed Langevin dynamics on the trial's ladder within the budget, its step by technique 4."""
-        return Sampler.analytic(ladder, max(1, (self.max_nfe - 1) // ladder.num_levels))
+        """Annealed Langevin dynamics on the trial's ladder within the budget, its step by technique 4.
+
+        Raises:
+            UserError: the ladder is longer than the budget. It is not cut: it is also what is trained on.
+        """
+        if ladder.num_levels > self.max_nfe - 1:
+            raise UserError(
+                f"{ladder.num_levels} levels and denoising exceed tune_noise.max_nfe ({self.max_nfe}): "
+                "raise it, or shorten the ladder"
+            )
+        return Sampler.analytic(ladder, (self.max_nfe - 1) // ladder.num_levels)
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,7 @@ def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, float]]:
     """
     single_threaded()
     ladder = Ladder.read(settings)
-    task, sampler = setup.task(ladder), setup.sampler(ladder)
+    sampler, task = setup.sampler(ladder), setup.task(ladder)
     network = make_network(**task.network).to(setup.device).eval().requires_grad_(False)
     for event in train(task, setup.images, device=setup.device):
         if event.step in setup.budget.rungs:
@@ -164,13 +173,19 @@ def tune(
             starting point lies outside.
 
     Raises:
-        UserError: every trial failed, or bounds that let sigma_min reach sigma_max.
+        UserError: every trial failed, fewer trials than starting points, or bounds that let sigma_min reach
+            sigma_max.
     """
     points = {"analytic": start, **others}
     unique = list(dict.fromkeys(points.values()))
+    if setup.budget.num_trials < len(unique):
+        raise UserError(
+            f"tune_noise.num_trials ({setup.budget.num_trials}) is below the {len(unique)} starting points "
+            f"(the analytic ladder and other variants'): raise it to at least {len(unique)}."
+        )
     records = search(
         trial,
-        space(start, unique, bounds),
+        space(start, unique, bounds, longest=setup.max_nfe - 1),
         metric="fid",
         budget=setup.budget,
         points=[asdict(ladder) for ladder in unique],
@@ -180,18 +195,24 @@ def tune(
     )
     winner = best(records, "fid")
     compared = {"tuned": winner} | {name: records[unique.index(ladder)] for name, ladder in points.items()}
-    lines = {name: _line(record) for name, record in compared.items()}
+    lines = {name: record.line() for name, record in compared.items()}
     return Found(records, Ladder.read(winner.settings), lines)
 
 
-def space(start: Ladder, points: Sequence[Ladder], bounds: Mapping[str, Sequence[float]]) -> dict[str, Range]:
-    """The search space in the units of the ladder, holding every starting point."""
+def space(
+    start: Ladder, points: Sequence[Ladder], bounds: Mapping[str, Sequence[float]], *, longest: int
+) -> dict[str, Range]:
+    """The search space in the units of the ladder, holding every starting point.
+
+    Args:
+        longest: levels that the budget of evaluations has room for, where no starting point has more.
+    """
     ranges = {}
     for name, (low, high) in bounds.items():
         centre, given = getattr(start, name), [getattr(point, name) for point in points]
         ends = [low * centre, high * centre]
         if name == "num_levels":
-            ends = [max(2, round(ends[0])), max(2, round(ends[1]))]
+            ends = [max(2, min(longest, round(end))) for end in ends]
         ranges[name] = Range(min(ends[0], *given), max(ends[1], *given))
     if ranges["sigma_min"].upper >= ranges["sigma_max"].lower:
         raise UserError(
@@ -199,7 +220,3 @@ def space(start: Ladder, points: Sequence[Ladder], bounds: Mapping[str, Sequence
             f"{ranges['sigma_max'].lower:.3g}: lower tune_noise.sigma_min's upper bound."
         )
     return ranges
-
-
-def _line(record: Record) -> dict[str, Any]:
-    return {**record.settings, **record.metrics, "trial": record.trial, "status": record.status}

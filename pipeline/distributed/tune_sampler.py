@@ -124,7 +124,7 @@ def tune(
         on_trial=on_trial,
     )
     winner = best(records, "fid")
-    compared = {"tuned": _line(winner), "analytic": _line(records[0])}
+    compared = {"tuned": winner.line(), "analytic": records[0].line()}
     return Found(records, setup.sampler(winner.settings), compared)
 
 
@@ -180,7 +180,3 @@ def _settle(variant: str, rule: Mapping[str, Any], ladder: Ladder, tuned: Mappin
             f"{', '.join(tuned) or 'another'}: make them agree, or give the variant another rule."
         )
     return tuned[variant]
-
-
-def _line(record: Record) -> dict[str, Any]:
-    return {**record.settings, **record.metrics, "trial": record.trial, "status": record.status}

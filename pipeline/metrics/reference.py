@@ -75,7 +75,7 @@ def _save_moments(folder: Path, statistics: dict[str, Moments]) -> None:
     tensors: dict[str, torch.Tensor] = {}
     for split, m in statistics.items():
         tensors |= {f"{split}.mean": m.mean, f"{split}.root": m.root, f"{split}.n": torch.tensor(m.n)}
-    safetensors.torch.save_file(tensors, folder / STATISTICS)
+    (folder / STATISTICS).write_bytes(safetensors.torch.save(tensors))
 
 
 def load_moments(folder: Path, split: str) -> Moments:

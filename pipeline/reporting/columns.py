@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from pipeline.commit import Commit
 from pipeline.reporting.papers import Published
-from pipeline.reporting.provenance import Commit
 from pipeline.reporting.rows import Row, Table
 
 DASH = "–"

@@ -96,7 +96,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def read_trials(path: Path, search: Search) -> list[Trial]:
-    """The trials of a search that have an FID, in the order of proposal.
+    """The trials of a search that have an FID and did not fail after it, in the order of proposal.
 
     Raises:
         UserError: the file or a column is missing, or a cell is no number.
@@ -104,7 +104,9 @@ def read_trials(path: Path, search: Search) -> list[Trial]:
     names = ["trial", "fid", search.budget, *(axis.column for axis in search.axes)]
     columns = read_columns(path, names)
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    good = [row for row in rows if math.isfinite(row["fid"]) and math.isfinite(row[search.budget])]
+    whole = [row.get("status") != "failed" for row in read_rows(path)]
+    judged = [row for row, ok in zip(rows, whole, strict=True) if ok]
+    good = [row for row in judged if math.isfinite(row["fid"]) and math.isfinite(row[search.budget])]
     return [Trial(int(row["trial"]), row, row["fid"], int(row[search.budget])) for row in good]
 
 

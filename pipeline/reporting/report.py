@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.commit import commit
 from pipeline.files import read_json, whole_folder, write_json, write_text
-from pipeline.reporting import figures, model_card, page, provenance, rows, tables
+from pipeline.reporting import figures, model_card, page, rows, tables
 from pipeline.reporting.pictures import Images
 from pipeline.reporting.rows import Table
 
@@ -35,7 +36,7 @@ def write(
     Raises:
         UserError: a file of an evaluated variant is missing or damaged.
     """
-    table = rows.build(artifacts, variants, manifest, provenance.commit(), runs)
+    table = rows.build(artifacts, variants, manifest, commit(), runs)
     samplers = _samplers(artifacts, variants)
     reference, toy = (_metrics(artifacts, name) for name in ("reference", "toy"))
     with whole_folder(out) as folder:

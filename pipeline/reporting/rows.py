@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.commit import Commit
 from pipeline.errors import UserError
 from pipeline.files import read_json
 from pipeline.reporting.papers import Published, counterpart, published
-from pipeline.reporting.provenance import Commit
 
 FLOOR = "held-out data (the floor)"
 MEASURES = (
@@ -174,7 +174,10 @@ def _measures(path: Path, key: str, data: str) -> dict[str, Any]:
 
 
 def _cost(artifacts: Path, variant: str, key: str) -> dict[str, Any]:
-    path, clock = artifacts / f"samples/{variant}/manifest.json", artifacts / f"metrics/generate_{variant}.json"
+    path, clock = (
+        artifacts / f"samples/{variant}/manifest.json",
+        artifacts / f"metrics/generate_{variant}.json",
+    )
     manifest = read_json(path)
     seconds, count = _get(read_json(clock), "seconds", clock), _get(manifest, "num_samples", path)
     return {"nfe": _get(_get(manifest, "nfe", path), key, path), "seconds_per_1000": 1000 * seconds / count}

@@ -235,7 +235,7 @@ class MlflowRun:
         self._store.end(self.id, status)
 
     def find(self, tags: Mapping[str, str]) -> str | None:
-        found = self._store.attempt(lambda: self._store.search(tags)) or []
+        found = self._store.attempt(lambda: self._store.search(tags, status="FINISHED")) or []
         return str(found[0].info.run_id) if found else None
 
     def __enter__(self) -> Self:

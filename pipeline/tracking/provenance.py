@@ -1,13 +1,13 @@
 """Where a run comes from, as tags and parameters: git, DVC, preset, stage, variant and sections."""
 
 import getpass
-import subprocess
 from collections.abc import Iterator, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from pipeline import dvcfile
+from pipeline.commit import commit
 
 LONGEST = 500
 """Characters of a parameter's value; longer ones are cut."""
@@ -56,20 +56,11 @@ def _user() -> dict[str, str]:
 
 
 def git() -> dict[str, str]:
-    """The commit, and whether tracked files differ from it (dvc.lock aside: a run rewrites it)."""
-    commit = _git("rev-parse", "HEAD")
-    if not commit:
+    """The commit, and whether what decides a result differs from it; nothing outside a git checkout."""
+    here = commit()
+    if here.sha is None:
         return {}
-    dirty = bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock"))
-    return {"mlflow.source.git.commit": commit, "git.dirty": str(dirty).lower()}
-
-
-def _git(*arguments: str) -> str:
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()
+    return {"mlflow.source.git.commit": here.sha, "git.dirty": str(here.dirty).lower()}
 
 
 def flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

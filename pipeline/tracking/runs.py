@@ -48,7 +48,7 @@ class Run(Protocol):
         """End the run as FINISHED, FAILED or KILLED."""
 
     def find(self, tags: Mapping[str, str]) -> str | None:
-        """The id of the newest run of the experiment that has all these tags."""
+        """The id of the newest run of the experiment that has all these tags and ended FINISHED."""
 
     def __enter__(self) -> Self: ...
 

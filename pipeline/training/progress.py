@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ POLL_S = 0.2
 
 @dataclass(frozen=True)
 class Progress:
-    """A row of the history, with the seconds since the row before and the speed in them over all workers."""
+    """A row of the history, with the seconds since the row before and the speed over all workers."""
 
     step: int
     steps: int
@@ -26,6 +27,7 @@ class Progress:
     loss: float
     seconds: float
     images_per_second: float
+    workers: int
 
     @property
     def eta(self) -> float:
@@ -38,7 +40,7 @@ class Progress:
         return f"step {self.step}/{self.steps}, loss {self.loss:.3f}, {speed}, {left} left"
 
     def metrics(self) -> dict[str, float]:
-        """What a tracker records at `step`."""
+        """What MLflow records at `step`."""
         return {"loss": self.loss, "images": self.images, "images_per_second": self.images_per_second}
 
 
@@ -59,9 +61,13 @@ def telling(name: str, every_s: float = 5.0) -> OnEvent:
 
 
 def append(run_folder: Path, progress: Progress) -> None:
-    """Add a line to the run's log; a run that resumes repeats the steps it does again."""
-    with (run_folder / FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(progress)) + "\n")
+    """Add a line to the run's log, after a line's end; a run that resumes repeats the steps it does again."""
+    with (run_folder / FILE).open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":  # torn by a kill or a full disk
+                file.write(b"\n")
+        file.write(json.dumps(asdict(progress)).encode() + b"\n")
 
 
 class Follower:
@@ -87,7 +93,7 @@ class Follower:
             whole, end, _ = file.read().rpartition(b"\n")
         self.read += len(whole) + len(end)
         for line in whole.splitlines():
-            # A worker killed in mid-write leaves a line that the next worker's first line runs into.
+            # A worker killed in mid-write leaves a part of a line.
             with contextlib.suppress(ValueError, TypeError):
                 yield Progress(**json.loads(line))
 
@@ -118,8 +124,12 @@ def following(run_folder: Path, on_event: OnEvent) -> Iterator[None]:
 
 
 def speed(run_folder: Path) -> dict[str, float]:
-    """What a whole run took, repeated steps included: `seconds`, and `images_per_second` on average."""
+    """What a whole run took, repeated steps included: `seconds`, and `images_per_second` on average.
+
+    `workers` is how many did the last of it.
+    """
     lines = list(Follower(run_folder, lambda _: None).added())
     seconds = sum(line.seconds for line in lines)
     images = sum(line.seconds * line.images_per_second for line in lines)
-    return {"seconds": seconds, "images_per_second": images / seconds if seconds else 0.0}
+    workers = lines[-1].workers if lines else 0
+    return {"seconds": seconds, "images_per_second": images / seconds if seconds else 0.0, "workers": workers}

@@ -10,6 +10,7 @@ import torch.distributed as dist
 
 from pipeline.errors import UserError
 from pipeline.training import progress
+from pipeline.training.history import Row
 from pipeline.training.loop import DivergedError, Event, train
 from pipeline.training.progress import Progress
 from pipeline.training.reduce import Group, place
@@ -35,10 +36,9 @@ def run(
         The checkpoint folder of the last step.
 
     Raises:
-        UserError: on every worker, whichever met it: the loss diverged, a checkpoint cannot be written, or
-            workers see different checkpoints.
+        UserError: on every worker, whichever met it: the loss diverged, `run_folder` cannot be written to,
+            or workers see different checkpoints.
     """
-    run_folder.mkdir(parents=True, exist_ok=True)
     state = _resume(task, run_folder, group, device)
     try:
         for event in train(task, images, state=state, group=group, device=device):
@@ -49,7 +49,11 @@ def run(
 
 
 def _resume(task: Task, run_folder: Path, group: Group, device: torch.device | str) -> State | None:
-    state = together(lambda: newest_verified(run_folder, task, device), group)
+    def newest() -> State | None:
+        run_folder.mkdir(parents=True, exist_ok=True)
+        return newest_verified(run_folder, task, device)
+
+    state = together(newest, run_folder, group)
     steps = gathered(state.step if state else 0, group)
     if len(set(steps)) > 1:
         raise UserError(
@@ -60,18 +64,23 @@ def _resume(task: Task, run_folder: Path, group: Group, device: torch.device | s
 
 
 def _keep(event: Event, run_folder: Path, group: Group) -> None:
-    task, writer = event.state.task, place(group)[0] == 0
-    if event.row and writer:
-        step, seen, loss = event.row
-        line = Progress(step, task.steps, seen, loss, event.seconds, event.images_per_second)
-        progress.append(run_folder, line)
-    if event.step % task.checkpoint_every == 0 or event.step == task.steps:
-        together(lambda: _save(run_folder, event.state) if writer else None, group)
+    task, (rank, workers) = event.state.task, place(group)
+    saved = event.step % task.checkpoint_every == 0 or event.step == task.steps
+
+    def write() -> None:
+        if event.row:
+            progress.append(run_folder, _line(event, event.row, workers))
+        if saved:
+            save(run_folder / folder_name(event.step), event.state)
+            prune(run_folder)
+
+    if event.row or saved:
+        together(write if rank == 0 else lambda: None, run_folder, group)
 
 
-def _save(run_folder: Path, state: State) -> None:
-    save(run_folder / folder_name(state.step), state)
-    prune(run_folder)
+def _line(event: Event, row: Row, workers: int) -> Progress:
+    steps = event.state.task.steps
+    return Progress(row.step, steps, row.images, row.loss, event.seconds, event.images_per_second, workers)
 
 
 def _last_good(run_folder: Path) -> str:
@@ -79,19 +88,28 @@ def _last_good(run_folder: Path) -> str:
     return f"The last good checkpoint is {kept[-1]}." if kept else "There is no checkpoint before it."
 
 
-def together(action: Callable[[], T], group: Group) -> T:
-    """Do something on this worker; where it fails on one worker, UserError is raised on all.
+def together(action: Callable[[], T], folder: Path, group: Group) -> T:
+    """Do something in a folder on this worker; where it fails on one worker, UserError is raised on all.
 
     So no worker waits in a collective for one that has given up. Also a barrier.
     """
     value, problem = None, ""
     try:
         value = action()
-    except (UserError, OSError) as error:
+    except UserError as error:
         problem = str(error)
+    except OSError as error:
+        problem = _unwritten(error, folder)
     if problems := [p for p in gathered(problem, group) if p]:
         raise UserError(problems[0])
     return value  # type: ignore[return-value]  # no problem here means that the action returned
+
+
+def _unwritten(error: OSError, folder: Path) -> str:
+    return (
+        f"cannot write {error.filename or folder} ({error.strerror or error}): free space or set "
+        "compute.storage to another folder, then run again: it goes on from the last checkpoint."
+    )
 
 
 def gathered(value: T, group: Group) -> list[T]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
 from pipeline import files
@@ -74,6 +75,7 @@ def save(folder: Path, state: State) -> None:
 
     Raises:
         UserError: a weight is not finite, so that nobody should go on from here.
+        OSError: the disk is full; nothing is left under the name then.
     """
     if not all(bool(value.isfinite().all()) for value in state.network.parameters()):
         raise UserError(
@@ -98,7 +100,8 @@ def _plain(state: State) -> dict[str, Any]:
 
 
 def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+    # Written by ourselves: save_file tells a full disk by an error that is no OSError.
+    path.write_bytes(serialised({name: value.detach().cpu().contiguous() for name, value in tensors.items()}))
 
 
 def _optimizer_tensors(state: State) -> dict[str, Tensor]:

@@ -42,6 +42,8 @@ class Task:
 
     `network` holds the keyword arguments of `make_network`, the ladder `sigmas` (L,) among them.
     `microshards` is the number of fixed parts a batch is cut into, whatever the number of workers.
+    `determinism` "elastic" makes the weights independent of that number, bit for bit: checked on the CPU,
+    expected but not checked on CUDA.
 
     Raises:
         UserError: batch_size is not divisible by microshards, or the network has no ladder.

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.data.catalogue import CATALOGUE
 from pipeline.data.dataset import open_dataset
 from pipeline.data.preparation import prepare
-from pipeline.data.catalogue import CATALOGUE
 from pipeline.data.readers import arrays, cifar, digits, folder, idx
 from pipeline.errors import UserError
 

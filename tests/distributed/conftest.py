@@ -14,15 +14,17 @@ from pathlib import Path
 
 import psutil
 import pytest
-import ray
+
+from pipeline.distributed.cluster import connect
 
 
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
     """Two CPUs of Ray on this machine, started once for the tests of a module."""
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        with connect(workers=2, cpus_per_worker=1, use_gpu=False):
+            yield
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from pipeline.distributed.cluster import ROOT, connect, is_remote, worker_environment
+from pipeline.distributed.cluster import ROOT, UseGpu, connect, is_remote, local_gpu, worker_environment
 from pipeline.errors import UserError
 
 
@@ -59,6 +59,35 @@ def test_what_counts_as_a_cluster(address: str | None, remote: bool, monkeypatch
     assert is_remote() is remote
 
 
+@pytest.mark.parametrize(
+    ("gpus", "use_gpu", "usable"),
+    [(1, "auto", 1), (2, "auto", 2), (0, "auto", 0), (2, True, 2), (2, False, 0)],
+)
+def test_auto_uses_what_gpus_there_are(
+    gpus: int, use_gpu: UseGpu, usable: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0, "GPU": float(gpus)})
+    with connect(workers=2, cpus_per_worker=1, use_gpu=use_gpu) as found:
+        assert found == usable
+
+
+def test_fewer_gpus_than_demanded_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0, "GPU": 1.0})
+    with pytest.raises(UserError, match=r"needs 2 GPUs, but the Ray cluster has 1.*compute\.use_gpu to auto"):
+        enter(workers=2, use_gpu=True)
+
+
+def test_a_gpu_of_this_process_is_used_as_told_and_missed_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert (local_gpu(True), local_gpu("auto"), local_gpu(False)) == (True, True, False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert (local_gpu("auto"), local_gpu(False)) == (False, False)
+    with pytest.raises(UserError, match=r"compute\.use_gpu is true, but torch finds no CUDA GPU"):
+        local_gpu(True)
+
+
 @pytest.mark.slow
 def test_a_local_ray_is_quiet_leaves_nothing_and_serves_nested_connections(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -66,11 +95,11 @@ def test_a_local_ray_is_quiet_leaves_nothing_and_serves_nested_connections(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     level, before = logging.getLogger().level, set(os.environ)
-    with connect(workers=1, cpus_per_worker=1, use_gpu="auto") as gpu:
-        assert gpu == (ray.cluster_resources().get("GPU", 0) >= 1)
+    with connect(workers=1, cpus_per_worker=1, use_gpu="auto") as gpus:
+        assert gpus == ray.cluster_resources().get("GPU", 0)
         assert logging.getLogger().level == level
         with connect(workers=1, cpus_per_worker=1, use_gpu=False) as inner:
-            assert inner is False
+            assert inner == 0
         assert ray.is_initialized()
         with pytest.raises(UserError, match=r"compute\.workers needs 2 CPUs, but the Ray cluster has 1"):
             enter(workers=2)

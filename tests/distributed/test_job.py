@@ -143,6 +143,32 @@ def test_an_address_that_does_not_answer_is_told_at_once(address: str, project: 
     assert time.monotonic() - begun < 8
 
 
+class Refusing:
+    """A client of a cluster that takes no job."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.stopped: list[str] = []
+
+    def submit_job(self, **job: object) -> str:
+        raise self.error
+
+    def stop_job(self, name: str) -> None:
+        self.stopped.append(name)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, ConnectionError, ValueError])
+def test_a_refused_job_is_told_and_leaves_nothing(
+    kind: type[Exception], project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Refusing(kind("no room"))
+    monkeypatch.setattr(job, "_client", lambda address: client)
+    with pytest.raises(UserError, match=r"compute\.job_address refused job train-good-.*no room.*null"):
+        job.submit("train", "good", "http://head:8265", "storage")
+    assert not list((project / "storage").iterdir())
+    assert len(client.stopped) == 1, "it may have been accepted, and only the answer lost"
+
+
 def test_an_address_without_storage_is_told(project: Path) -> None:
     with pytest.raises(UserError, match=r"compute\.job_storage"):
         job.submit("train", "good", "http://127.0.0.1:1", None)
@@ -175,7 +201,7 @@ if __name__ == "__main__":
 
 def test_a_stage_goes_through_its_door_and_is_tracked_here(project: Path, head: Head) -> None:
     text = (project / "params.yaml").read_text()
-    for line in (f"job_address: {head.dashboard}", "job_storage: storage", "variants: [good]"):
+    for line in (f"job_address: {head.dashboard}", "job_storage: storage", "variants: [good, tuned]"):
         text = re.sub(rf"^( *){line.split(':')[0]}:.*$", rf"\1{line}", text, count=1, flags=re.MULTILINE)
     for section in ("recipes", "noise", "sampler"):
         text = re.sub(rf"^({section}:.*)\n  ncsn:", r"\1\n  good:", text, flags=re.MULTILINE)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import ray
 
+from pipeline.distributed import train
 from pipeline.distributed.cluster import connect
-from pipeline.distributed.train import fit
+from pipeline.distributed.train import fit, workers_on
 from pipeline.errors import UserError
 from pipeline.training.progress import Progress
 from pipeline.training.run import run
@@ -90,3 +91,23 @@ def test_a_finished_task_starts_no_ray(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("started Ray"))
     assert fit_two(task, tmp_path, told.append) == end
     assert [progress.step for progress in told] == [2, 4, 6, 8]
+
+
+@pytest.mark.usefixtures("two_cpus")
+def test_a_folder_that_the_workers_do_not_share_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "write_text", lambda *_: None)  # the driver's file, on a disk of its own
+    with pytest.raises(UserError, match=r"not the same folder on all nodes: set compute\.storage"):
+        fit_two(make_task(), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("gpus", "workers", "microshards", "train_on"),
+    [(0, 4, 8, 4), (4, 4, 8, 4), (9, 4, 8, 4), (3, 4, 8, 2), (1, 4, 8, 1), (5, 10, 20, 5), (3, 5, 5, 1)],
+)
+def test_fewer_gpus_than_workers_train_on_what_divides_the_microshards(
+    gpus: int, workers: int, microshards: int, train_on: int
+) -> None:
+    assert workers_on(gpus, workers, microshards) == train_on

@@ -69,12 +69,23 @@ def test_the_moving_average_spans_the_same_fraction_of_a_trial_as_of_the_full_tr
     assert replace(setup, full_steps=1).task(START).ema_rate == 0.99, "never longer than the recipe's"
 
 
-@pytest.mark.parametrize("num_levels", [2, 7, 19, 40])
+@pytest.mark.parametrize("num_levels", [2, 7, 18, 19])
 def test_the_objective_spends_its_budget_and_not_more(setup: Setup, num_levels: int) -> None:
     sampler = setup.sampler(Ladder(2.0, 0.05, num_levels))
     spent = sampler.num_levels * sampler.steps_per_level + 1
-    assert spent <= max(setup.max_nfe, num_levels + 1), "longer ladders take one step a level"
-    assert spent + num_levels > setup.max_nfe
+    assert spent <= setup.max_nfe < spent + num_levels
+
+
+def test_a_ladder_beyond_the_budget_fails_with_its_reason_before_it_trains(setup: Setup) -> None:
+    with pytest.raises(UserError, match=r"20 levels and denoising exceed tune_noise\.max_nfe \(20\)"):
+        next(trial(Ladder(2.0, 0.05, 20).plain(), replace(setup, recipe={})))
+
+
+def test_more_starting_points_than_trials_are_refused(setup: Setup) -> None:
+    two = replace(setup, budget=replace(setup.budget, num_trials=2))
+    others = {"a": Ladder(0.5, 0.05, 5), "b": Ladder(0.6, 0.05, 5)}
+    with pytest.raises(UserError, match=r"tune_noise\.num_trials \(2\) .* at least 3"):
+        tune(two, START, others, bounds=BOUNDS, resources={"cpu": 1})
 
 
 def test_the_analytic_ladder_is_the_largest_distance_and_levels_that_overlap() -> None:
@@ -94,12 +105,14 @@ def test_the_analytic_ladder_is_the_largest_distance_and_levels_that_overlap() -
 
 
 def test_the_space_is_in_multiples_of_the_analytic_ladder_and_holds_the_published_one() -> None:
-    ranges = space(START, [START, Ladder(0.3, 0.01, 20)], BOUNDS)
+    ranges = space(START, [START, Ladder(0.3, 0.01, 20)], BOUNDS, longest=19)
     assert (ranges["sigma_max"].lower, ranges["sigma_max"].upper) == (0.3, 2.0)
     assert (ranges["sigma_min"].lower, ranges["sigma_min"].upper) == (0.01, 0.2)
     assert (ranges["num_levels"].lower, ranges["num_levels"].upper) == (3, 20)
     with pytest.raises(UserError, match=r"tune_noise\.sigma_min"):
-        space(START, [START], {**BOUNDS, "sigma_min": [0.5, 10.0]})
+        space(START, [START], {**BOUNDS, "sigma_min": [0.5, 10.0]}, longest=19)
+    short = space(START, [START], BOUNDS, longest=7)["num_levels"]
+    assert (short.lower, short.upper) == (3, 7), "no proposal is beyond the budget"
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -1,5 +1,8 @@
 """The reference folder: whole, verified, or not there at all."""
 
+import contextlib
+import resource
+
 import pytest
 
 from pipeline.errors import UserError
@@ -56,12 +59,19 @@ def test_accuracy_below_the_bound_leaves_nothing_behind(digits, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_write_leaves_nothing_behind(digits, tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
+@contextlib.contextmanager
+def small_disk(limit):
+    """No file of this process can grow beyond a number of bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))  # Python ignores SIGXFSZ
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    monkeypatch.setattr(features, "write_json", full)
+
+def test_a_full_disk_leaves_nothing_behind(digits, tmp_path):
     splits = ((digits.train, digits.train_labels), (digits.held_out, digits.held_out_labels))
-    with pytest.raises(OSError, match="No space"):
+    with small_disk(20_000), pytest.raises(OSError, match="File too large"):
         build(tmp_path / "reference", *splits, min_accuracy=0.0, **{**SETTINGS, "epochs": 1})
     assert list(tmp_path.iterdir()) == []

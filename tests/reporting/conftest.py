@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.commit import Commit
 from pipeline.reporting import report, rows
-from pipeline.reporting.provenance import Commit
 from pipeline.reporting.rows import Row, Table
 
 VARIANTS = ("ncsn", "ncsnv2", "tuned")

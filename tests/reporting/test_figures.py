@@ -227,3 +227,13 @@ def test_the_strip_is_labelled_with_the_levels_that_the_sampler_keeps(tmp_path: 
     sigmas = geometric_sigmas(50.0, 0.01, 232)[evenly(232, 12)]
     first, *rest = (f"{float(sigma):.2g}" for sigma in sigmas)
     assert figures._level_labels(path, 12) == [f"σ = {first}", *rest]
+
+
+def test_a_trial_that_failed_after_a_rung_is_not_the_best(tmp_path: Path) -> None:
+    """As in the search itself, where it cannot win."""
+    (tmp_path / "trials.csv").write_text(
+        "trial,sigma_max,sigma_min,num_levels,fid,steps,status\n"
+        "1,2.0,0.01,5,9.0,80,stopped\n2,1.0,0.01,5,1.0,160,failed\n3,1.5,0.01,5,8.0,80,stopped\n"
+    )
+    found = lines.read_trials(tmp_path / "trials.csv", lines.NOISE_RANGE)
+    assert [trial.number for trial in found] == [1, 3] and lines.best(found).number == 3

@@ -4,7 +4,6 @@ import ast
 import importlib
 import json
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.errors import UserError
-from pipeline.reporting import model_card, provenance, tables
+from pipeline.reporting import model_card, tables
 from pipeline.reporting.rows import Table
 
 Write = Callable[..., Path]
@@ -119,25 +118,3 @@ def test_the_card_quotes_the_sampler_of_the_best_row(
     program = model_card.usage(row, about(), sampler)
     assert "geometric_sigmas(3.25, 0.0125, 11)" in program
     assert "step_lr=1.5e-05, steps_per_level=7, denoise=True" in program
-
-
-def git(root: Path, *arguments: str) -> None:
-    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
-    subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True)
-
-
-def test_commit_and_whether_it_is_dirty(tmp_path: Path) -> None:
-    assert provenance.commit(tmp_path).sha is None
-    (tmp_path / "pipeline").mkdir()
-    (tmp_path / "pipeline/x.py").write_text("1")
-    git(tmp_path, "init")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-m", "x")
-    clean = provenance.commit(tmp_path)
-    assert clean.sha is not None and len(clean.sha) == 40 and not clean.dirty
-    (tmp_path / "reports").mkdir()
-    (tmp_path / "reports/table.md").write_text("written by a run")
-    assert provenance.commit(tmp_path) == clean
-    (tmp_path / "pipeline/y.py").write_text("2")
-    assert provenance.commit(tmp_path).dirty
-    assert provenance.commit(tmp_path).short() == f"{clean.sha[:10]}+dirty"

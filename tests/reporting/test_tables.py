@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.commit import Commit
 from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.reporting import rows, tables
-from pipeline.reporting.provenance import Commit
 from pipeline.reporting.rows import Table
 
 COLUMNS = {

@@ -1,11 +1,13 @@
 """The runs of a stage in a real store: what they hold, how they nest, how they end."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -15,7 +17,9 @@ from mlflow.tracking import MlflowClient
 from pipeline import tracking
 from pipeline.data.preparation import prepare
 from pipeline.errors import UserError
+from pipeline.files import sha256, write_json
 from pipeline.tracking import process
+from stages.report import evaluation
 
 from .conftest import HEAD, Place
 
@@ -138,8 +142,37 @@ def test_the_environment_names_a_parent(place: Place, monkeypatch: pytest.Monkey
 def test_runs_are_found_by_their_tags(place: Place) -> None:
     with tracking.stage("train", "ncsn", place.params) as old:
         assert old.find({"stage": "generate"}) is None
-    with tracking.stage("train", "ncsn", place.params) as new, tracking.stage("train", "tuned", place.params):
-        assert new.find({"stage": "train", "variant": "ncsn"}) == new.id != old.id
+    with tracking.stage("train", "ncsn", place.params) as new:
+        assert new.find({"stage": "train", "variant": "ncsn"}) == old.id, "the new one has not finished"
+    with tracking.stage("train", "tuned", place.params) as other:
+        assert other.find({"stage": "train", "variant": "ncsn"}) == new.id != old.id
+
+
+def test_a_row_names_the_run_that_wrote_its_numbers_or_none(place: Place) -> None:
+    path = Path("artifacts/metrics/ncsn.json")
+
+    def evaluated(preset: str, numbers: object, error: type[Exception] | None = None) -> str | None:
+        params = place.params.model_copy(update={"preset": preset})
+        with contextlib.suppress(RuntimeError), tracking.stage("evaluate", "ncsn", params) as run:
+            write_json(path, numbers)
+            run.set_tags({"metrics.sha256": sha256(path)})
+            if error:
+                raise error
+        return run.id
+
+    ours = evaluated("digits", 1)
+    evaluated("mnist", 1)
+    evaluated("digits", 1, RuntimeError)
+    evaluated("digits", 2)
+    with tracking.stage("report", None, place.params, last=True) as run:
+        write_json(path, 1)
+        assert evaluation(run, "digits", "ncsn") == ours, (
+            "a row from DVC's cache is older than the newest run"
+        )
+        assert evaluation(run, "cifar10", "ncsn") is None
+        write_json(path, 3)
+        assert evaluation(run, "digits", "ncsn") is None
+        assert evaluation(run, "digits", "tuned") is None, "not evaluated"
 
 
 def test_switched_off_it_is_silent_and_mlflow_is_not_imported(empty_place: Place) -> None:

@@ -2,20 +2,24 @@
 
 import json
 import logging
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.training import progress, verified
+from pipeline.training import progress
 from pipeline.training.progress import Follower, Progress, following, speed, telling
 from pipeline.training.run import run
 from pipeline.training.state import checkpoints, newest_verified
 from pipeline.training.task import Task
-from pipeline.training.tracker import NullTracker, Tracker
 from tests.training.tiny import digest, make_task
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_run_saves_on_the_way_and_at_its_end(task: Task, images: np.ndarray, tmp_path: Path) -> None:
@@ -56,28 +60,52 @@ def test_divergence_names_the_step_and_the_last_good_checkpoint(images: np.ndarr
         run(saved, images, tmp_path / "saved")
 
 
-def test_a_full_disk_is_told_and_costs_no_checkpoint(
-    task: Task, images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+from pipeline.errors import UserError
+from pipeline.training.run import run
+from tests.training.tiny import make_images, make_task
+
+torch.set_num_threads(1)
+folder, limit = Path(sys.argv[1]), int(sys.argv[2])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    run(make_task(), make_images(), folder)
+except UserError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize(("room", "written"), [(50, "a line of the log"), (5000, "a checkpoint")])
+def test_a_full_disk_is_told_and_the_next_run_goes_on(
+    room: int, written: str, task: Task, images: np.ndarray, tmp_path: Path
 ) -> None:
-    real, calls = verified.fsync, iter(range(100))
-
-    def full(path: Path) -> None:
-        if next(calls) > 12:
-            raise OSError(28, "No space left on device", str(path))
-        real(path)
-
-    with monkeypatch.context() as patch, pytest.raises(UserError, match="No space left"):
-        patch.setattr(verified, "fsync", full)
-        run(task, images, tmp_path / "disturbed")
-    state = newest_verified(tmp_path / "disturbed", task)
-    assert state is not None
-    assert not list((tmp_path / "disturbed").glob(".*"))
-    undisturbed = digest(run(task, images, tmp_path / "undisturbed"))
-    assert digest(run(task, images, tmp_path / "disturbed")) == undisturbed
+    expected = digest(run(task, images, tmp_path))
+    for lost in checkpoints(tmp_path)[1:]:
+        shutil.rmtree(lost)
+    log = tmp_path / progress.FILE
+    log.write_bytes(log.read_bytes().splitlines(keepends=True)[0])
+    command = [sys.executable, "-c", LIMITED, str(tmp_path), str(log.stat().st_size + room)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert re.fullmatch(
+        rf"cannot write {tmp_path}\S* \(File too large\): free space or set compute\.storage to "
+        r"another folder, then run again: it goes on from the last checkpoint\.\n",
+        ended.stderr,
+    ), written
+    assert [path.name for path in checkpoints(tmp_path)] == ["step_00000003"]
+    assert not list(tmp_path.glob(".*"))
+    assert digest(run(task, images, tmp_path)) == expected
+    seen: list[int] = []
+    Follower(tmp_path, lambda told: seen.append(told.step)).drain()
+    assert seen == [2, 4, 6, 8], "a line that the full disk cut short swallows none that follows"
 
 
 def line(step: int, loss: float = 1.0) -> Progress:
-    return Progress(step, 100, 16 * step, loss, 2.0, 80.0)
+    return Progress(step, 100, 16 * step, loss, 2.0, 80.0, workers=2)
 
 
 def test_a_follower_hands_on_each_step_once_in_whole_lines(tmp_path: Path) -> None:
@@ -90,7 +118,7 @@ def test_a_follower_hands_on_each_step_once_in_whole_lines(tmp_path: Path) -> No
         file.write('{"step": 20, "ste')  # a worker killed in mid-write
     follower.drain()
     assert seen == [10]
-    for step in (10, 20, 30):  # resumed: runs into the torn line, then repeats and goes on
+    for step in (20, 30):  # resumed: repeats the torn line and goes on
         progress.append(tmp_path, line(step))
     follower.drain()
     assert seen == [10, 20, 30]
@@ -125,7 +153,7 @@ def test_the_log_holds_the_history(task: Task, images: np.ndarray, tmp_path: Pat
 def test_time_spent_twice_is_counted_twice(tmp_path: Path) -> None:
     for step in (10, 20, 10, 20):
         progress.append(tmp_path, line(step))
-    assert speed(tmp_path) == {"seconds": 8.0, "images_per_second": 80.0}
+    assert speed(tmp_path) == {"seconds": 8.0, "images_per_second": 80.0, "workers": 2}
     assert json.loads((tmp_path / progress.FILE).read_text().splitlines()[0])["step"] == 10
 
 
@@ -138,8 +166,3 @@ def test_progress_is_told_in_a_line_with_the_time_left(caplog: pytest.LogCapture
         "train ncsn: step 10/100, loss 1.000, 80 images/s, 00:00:18 left",
         "train ncsn: step 100/100, loss 1.000, 80 images/s, 00:00:00 left",
     ]
-
-
-def test_a_tracker_may_be_nobody() -> None:
-    tracker: Tracker = NullTracker()
-    tracker.log_metrics({"loss": 1.0}, 3)

@@ -86,7 +86,7 @@ def _refused(rank: int, folder: Path) -> str:
             raise OSError(28, "No space left on device")
 
     with pytest.raises(UserError) as caught:
-        together(full, None)
+        together(full, folder, None)
     return str(caught.value)
 
 

@@ -1,0 +1,60 @@
+"""FID against the length of training: how far the default budget is from the floor, and what would close it.
+
+    python benchmarks/training_length.py --variant ncsnv2 --steps 1600 3750 7500 15000
+
+Needs `dvc repro reference tune_noise`. One process and one thread; samples and seeds are not the report's.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from pipeline.data.dataset import open_dataset
+from pipeline.distributed import tune_noise
+from pipeline.distributed.search import Budget
+from pipeline.distributed.shards import Ladder
+from pipeline.files import read_json, read_yaml
+from pipeline.metrics import features, reference
+from pipeline.params import load
+
+ARTIFACTS = Path("artifacts")
+
+
+def setup(variant: str, steps: list[int]) -> tune_noise.Setup:
+    """The recipe and batch of params.yaml, judged on as many samples as the report uses."""
+    params = load()
+    tune = params.tune_noise.kwargs() | {"rungs": steps, "num_trials": 1, "max_concurrent": 1}
+    return tune_noise.Setup(
+        recipe=params.recipes[variant].kwargs(),
+        full_steps=steps[-1],
+        images=open_dataset(ARTIFACTS / "data").split("train"),
+        classifier=features.load(ARTIFACTS / "reference"),
+        reference=reference.load_moments(ARTIFACTS / "reference", "train"),
+        device="cpu",
+        budget=Budget.read(tune),
+        batch_size=params.train.batch_size,
+        num_samples=params.generate.num_samples,
+        max_nfe=106,  # what ncsnv2 spends in the report
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--variant", default="ncsnv2")
+    parser.add_argument("--steps", type=int, nargs="+", default=[1600, 3750, 7500, 15000])
+    given = parser.parse_args()
+    floor = read_json(ARTIFACTS / "metrics/reference.json")["floor_fid"]
+    ladder = Ladder.read(read_yaml(ARTIFACTS / f"noise/{given.variant}.yaml"))
+    start = time.process_time()
+    sys.stdout.write(
+        "| steps | CPU seconds | loss | FID | times the floor |\n| --: | --: | --: | --: | --: |\n"
+    )
+    for found in tune_noise.trial(ladder.plain(), setup(given.variant, given.steps)):
+        row = f"{found['steps']:,} | {time.process_time() - start:.0f} | {found['loss']:.2f} | {found['fid']:.2f}"
+        sys.stdout.write(f"| {row} | {found['fid'] / floor:.1f} |\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
