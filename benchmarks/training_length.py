@@ -51,8 +51,9 @@ def main() -> None:
         "| steps | CPU seconds | loss | FID | times the floor |\n| --: | --: | --: | --: | --: |\n"
     )
     for found in tune_noise.trial(ladder.plain(), setup(given.variant, given.steps)):
-        row = f"{found['steps']:,} | {time.process_time() - start:.0f} | {found['loss']:.2f} | {found['fid']:.2f}"
-        sys.stdout.write(f"| {row} | {found['fid'] / floor:.1f} |\n")
+        fid, seconds = found["fid"], time.process_time() - start
+        row = f"{found['steps']:,} | {seconds:.0f} | {found['loss']:.2f} | {fid:.2f} | {fid / floor:.1f}"
+        sys.stdout.write(f"| {row} |\n")
         sys.stdout.flush()
 
 

@@ -67,9 +67,9 @@ _SIX = Plan((*_FIVE.cascades[:3], Cascade("res31", "refine31", 2), *_FIVE.cascad
 def plan(image_size: int) -> Plan:
     """The layout for an image size: 4 cascades up to 64 pixels, 5 up to 128, 6 above (NCSNv2, B.1).
 
-    Below 16 pixels it is sized for 8 x 8, and ours: three cascades that halve the image each, for a dilation
-    reads little but padding on so small a map; one residual unit and one pooling where the published networks
-    have two or three. At equal CPU time both train to a lower loss than the published layout (docs/digits.md).
+    Below 16 pixels it is sized for 8 x 8, and ours: three cascades, each half the size of the one before,
+    for a dilation reads little but padding on so small a map; one residual unit and one pooling where the
+    published networks have two or three.
 
     Raises:
         UserError: a size that the cascades cannot halve evenly, or below 8.
