@@ -173,7 +173,7 @@ class TuneSampler(Search):
             )
         if self.sigma_max[1] > 1 or self.sigma_min[0] < 1:
             raise ValueError(
-                f"sigma_max ({self.sigma_max}) must be at most 1 and sigma_min ({self.sigma_min}) at least 1: "
+                f"sigma_max ({self.sigma_max}) must be at most 1, sigma_min ({self.sigma_min}) at least 1: "
                 "beyond, the network was not trained"
             )
         return self
