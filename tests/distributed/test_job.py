@@ -250,7 +250,7 @@ def test_dvc_in_a_job_on_a_shared_file_system_works_on_the_cluster_and_fails_wit
     (project / "stages" / "train.py").write_text(SHARED)
     (project / "dvc.yaml").write_text(
         "stages:\n  good: {cmd: python -m stages.train PORT, outs: [out]}\n"
-        "  bad: {cmd: python -m stages.train nowhere, deps: [out]}\n".replace("PORT", head.address[-6:])
+        "  bad: {cmd: python -m stages.train nowhere, deps: [out]}\n".replace("PORT", head.address[-5:])
     )
     subprocess.run(["dvc", "init", "--no-scm"], env=head.environment, check=True, capture_output=True)
 
