@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from pipeline.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.pipeline
 
 
 @pytest.fixture
