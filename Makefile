@@ -23,9 +23,13 @@ repro: $(VENV)/installed ## set up, run the pipeline, print the table
 test: $(VENV)/installed ## set up, run the tests
 	@python -m pytest
 
-ui: $(VENV)/installed ## open the MLflow UI on http://127.0.0.1:5000
-	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1 --port 5000 --workers 1 \
-	  --backend-store-uri "sqlite:///$(CURDIR)/mlflow.db" --default-artifact-root "$(CURDIR)/mlartifacts"
+ui: $(VENV)/installed ## open the MLflow UI on http://127.0.0.1:5000, or say where MLFLOW_TRACKING_URI has it
+	@case "$$MLFLOW_TRACKING_URI" in \
+	  http://*|https://*) echo "MLFLOW_TRACKING_URI is set, and runs go there: open $$MLFLOW_TRACKING_URI" ;; \
+	  *) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1 --port 5000 --workers 1 \
+	    --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" \
+	    --default-artifact-root "$(CURDIR)/mlartifacts" ;; \
+	esac
 
 lint: $(VENV)/installed ## check style and types
 	@ruff check . && ruff format --check . && mypy

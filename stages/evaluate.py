@@ -6,12 +6,12 @@ from pipeline import door, tracking
 from pipeline.data.dataset import open_dataset
 from pipeline.files import sha256, write_json
 from pipeline.metrics import features
-from pipeline.metrics.variant import evaluate_variant
+from pipeline.metrics.variant import evaluate_variant, headline
 from pipeline.params import Params
 
 
 def main(params: Params, variant: str) -> None:
-    """artifacts/{data,reference,samples/<variant>} -> artifacts/metrics/<variant>.json."""
+    """artifacts/{data,reference,samples/V} -> artifacts/{evaluation/V,metrics/V/{raw,denoised}}.json."""
     data = open_dataset(Path("artifacts/data"))
     with tracking.stage("evaluate", variant, params) as run:
         run.log_dataset(data.manifest)
@@ -22,8 +22,10 @@ def main(params: Params, variant: str) -> None:
             features.load(Path("artifacts/reference")),
             **params.evaluate.kwargs(),
         )
-        path = Path("artifacts/metrics") / f"{variant}.json"
+        path = Path("artifacts/evaluation") / f"{variant}.json"
         write_json(path, metrics)
+        for kind, numbers in headline(metrics).items():
+            write_json(Path("artifacts/metrics") / variant / f"{kind}.json", numbers)
         run.set_tags({"metrics.sha256": sha256(path)})  # by which `report` knows whose numbers it shows
         run.log_metrics(metrics)
 

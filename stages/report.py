@@ -14,27 +14,29 @@ ARTIFACTS, OUT = Path("artifacts"), Path("reports")
 def main(params: Params) -> None:
     """artifacts/ -> reports/{README.md,table.md,table.csv,table.json,model_card.md,figures/}."""
     data = open_dataset(ARTIFACTS / "data")
-    with tracking.stage("report", None, params, last=True) as run:
-        runs = {name: evaluation(run, params.preset, name) for name in params.variants}
-        report.write(
+    shown = {name: evaluation(params.preset, name) for name in params.variants}
+    with tracking.stage("report", None, params, last=True, shows=shown.values()) as run:
+        table = report.write(
             OUT,
             ARTIFACTS,
             params.variants,
             manifest=data.manifest,
             real=data.split("train"),
-            runs=runs,
+            runs={name: run.find(tags) for name, tags in shown.items()},
             **params.report.kwargs(),
         )
-        run.log_artifact(OUT)
+        run.summarise(table.headline(), OUT)
+        for row in table.rows:
+            if row.measured and row.denoised:  # the model is read for the record alone: no file here needs it
+                network, note = ARTIFACTS / "models" / row.system, f"FID {row.fid:.2f} denoised, N={row.n}"
+                run.report_network(network, f"ncsn-{params.preset}-{row.system}", note)
 
 
-def evaluation(run: tracking.Run, preset: str, variant: str) -> str | None:
-    """The id of the run that wrote the very numbers of a variant's row; None where no record matches."""
-    path = ARTIFACTS / f"metrics/{variant}.json"
-    if not path.exists():
-        return None
-    tags = {"stage": "evaluate", "variant": variant, "preset": preset, "metrics.sha256": sha256(path)}
-    return run.find(tags)
+def evaluation(preset: str, variant: str) -> dict[str, str]:
+    """The tags of the run that wrote the very numbers of a variant's row; no run's where there are none."""
+    path = ARTIFACTS / f"evaluation/{variant}.json"
+    digest = sha256(path) if path.exists() else "none"
+    return {"stage": "evaluate", "variant": variant, "preset": preset, "metrics.sha256": digest}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from pipeline.files import read_json, sha256
 from pipeline.metrics.evaluate import evaluate
 from pipeline.metrics.features import Classifier, Images
 
+HEADLINE = ("fid", "kid", "kid_std", "inception_score", "precision", "recall", "density", "coverage")
+
 
 class Settings(TypedDict):
     """The keyword arguments of `evaluate`."""
@@ -42,6 +44,14 @@ def evaluate_variant(
     rows["floor"] = held_out
     metrics = {name: evaluate(images, train, classifier, **settings) for name, images in rows.items()}
     return {**metrics, **{key: manifest[key] for key in ("nfe", "num_samples")}}
+
+
+def headline(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """What DVC compares of `evaluate_variant`'s result: for raw and denoised a flat dict of a few numbers."""
+    return {
+        kind: {key: metrics[kind][key] for key in HEADLINE} | {"nfe": metrics["nfe"][kind]}
+        for kind in ("raw", "denoised")
+    }
 
 
 def read_samples(folder: Path, kind: str, manifest: dict[str, Any]) -> Images:

@@ -99,6 +99,15 @@ class Table:
         """The floor rows: one for each number of held-out images that an evaluation used."""
         return tuple(row for row in self.rows if row.is_floor)
 
+    def headline(self) -> dict[str, float]:
+        """FID and NFE of what was measured, by names such as fid/tuned/denoised and fid/floor."""
+        named = {
+            "floor" if row.is_floor else f"{row.system}/{'denoised' if row.denoised else 'raw'}": row
+            for row in self.rows
+        }
+        found = {f"{key}/{name}": getattr(row, key) for key in ("fid", "nfe") for name, row in named.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
     def to_json(self) -> dict[str, Any]:
         """The table as plain data; `from_json` gives the same table back."""
         return dataclasses.asdict(self)
@@ -151,7 +160,7 @@ def _join(row: Row, papers: tuple[Published, ...], extra: Mapping[str, Any]) -> 
 
 def _variant_rows(artifacts: Path, variant: str, data: str) -> Iterator[Row]:
     command = f"dvc repro evaluate@{variant}"
-    path = artifacts / f"metrics/{variant}.json"
+    path = artifacts / f"evaluation/{variant}.json"
     for denoised, key in ((False, "raw"), (True, "denoised")):
         if not path.exists():
             yield Row(variant, denoised, command)
@@ -161,7 +170,7 @@ def _variant_rows(artifacts: Path, variant: str, data: str) -> Iterator[Row]:
 
 
 def _floor_row(artifacts: Path, variant: str, data: str) -> Row | None:
-    path = artifacts / f"metrics/{variant}.json"
+    path = artifacts / f"evaluation/{variant}.json"
     if not path.exists():
         return None
     return Row(FLOOR, None, "dvc repro evaluate", **_measures(path, "floor", data))

@@ -13,7 +13,7 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Protocol
 from urllib.parse import urlsplit
@@ -50,12 +50,21 @@ class Settings(Protocol):
 
 
 @contextlib.contextmanager
-def stage(name: str, variant: str | None, params: Settings, *, last: bool = False) -> Iterator[Run]:
+def stage(
+    name: str,
+    variant: str | None,
+    params: Settings,
+    *,
+    last: bool = False,
+    shows: Iterable[Mapping[str, str]] = (),
+) -> Iterator[Run]:
     """The run of one stage: FINISHED at the end of the block, FAILED or KILLED by an exception.
 
     Args:
         name: the stage's name in dvc.yaml, which says what sections of the parameters it reads.
         last: nothing of the pipeline follows, so that the parent run ends with this one.
+        shows: tags of the runs whose results this stage shows without making any. Where nothing ran before
+            it, it joins the pipeline run of the newest of them instead of beginning one.
 
     Raises:
         UserError: tracking is on and the store cannot be opened.
@@ -72,7 +81,7 @@ def stage(name: str, variant: str | None, params: Settings, *, last: bool = Fals
                 from pipeline.tracking import client, pipeline_run
 
                 store = client.Store(provenance.root(), values["tracking"]["experiment"])
-            with pipeline_run.stage_run(store, name, variant, values, last=last) as run:
+            with pipeline_run.stage_run(store, name, variant, values, last=last, shows=shows) as run:
                 yield run
 
 

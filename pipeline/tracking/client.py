@@ -21,7 +21,9 @@ from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 
+from pipeline.commit import commit
 from pipeline.errors import UserError
+from pipeline.files import sha256
 from pipeline.tracking import PATIENCE, process
 from pipeline.tracking.provenance import LONGEST, flat, numbers
 from pipeline.tracking.runs import NullRun, Run, status_of
@@ -33,6 +35,9 @@ PAUSE_SECONDS = 30.0
 """How long a store that failed is left alone."""
 HASTE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "3", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 """Before the work begins, in place of PATIENCE: a dead server is told at once."""
+
+REPORTED = "reported"
+"""The alias of the version whose numbers the last report shows; MLflow itself resolves `latest`."""
 
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -113,8 +118,9 @@ class Store:
         return MlflowRun(self, run_id, self.client.get_run(run_id).data.tags.get("mlflow.parentRunId"))
 
     def has(self, run_id: str) -> bool:
+        """Whether there is such a run, and it is not deleted."""
         try:
-            return bool(self.client.get_run(run_id))
+            return bool(self.client.get_run(run_id).info.lifecycle_stage == "active")
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return False
@@ -139,14 +145,11 @@ class MlflowRun:
         self._store, self._client = store, store.client
         self._pending: list[Metric] = []
         self._flushed = time.monotonic()
-        self._final: dict[str, float] = {}
         self._params: dict[str, str] = {}
 
     def log_metrics(self, values: Mapping[str, Any], step: int = 0) -> None:
         now = int(time.time() * 1000)
-        for key, value in numbers(values).items():
-            self._pending.append(Metric(key, value, now, step))
-            self._final[key] = value
+        self._pending += [Metric(key, value, now, step) for key, value in numbers(values).items()]
         if len(self._pending) >= BATCH or time.monotonic() - self._flushed > FLUSH_SECONDS:
             self._flush()
 
@@ -209,7 +212,31 @@ class MlflowRun:
         self._client.log_outputs(self.id, [LoggedModelOutput(model_id, 0)])
         with contextlib.suppress(MlflowException):  # it is there already
             self._client.create_registered_model(name)
-        self._client.create_model_version(name, f"models:/{model_id}", self.id, model_id=model_id)
+        self._client.create_model_version(
+            name,
+            f"models:/{model_id}",
+            self.id,
+            tags={"checkpoint": _identity(checkpoint)},
+            description=f"{name}, commit {commit().short()}",
+            model_id=model_id,
+        )
+
+    def report_network(self, checkpoint: Path, name: str, note: str) -> None:
+        self._store.attempt(lambda: self._describe(checkpoint, name, note))
+
+    def _describe(self, checkpoint: Path, name: str, note: str) -> None:
+        same = f"name = '{name}' AND tags.checkpoint = '{_identity(checkpoint)}'"
+        for newest in self._client.search_model_versions(same, 1, ["version_number DESC"]):
+            described = f"{(newest.description or name).split(';')[0]}; {note}"
+            self._client.update_model_version(name, newest.version, described)
+            self._client.set_registered_model_alias(name, REPORTED, newest.version)
+
+    def summarise(self, values: Mapping[str, float], path: Path) -> None:
+        if self.parent_id is not None:
+            parent = MlflowRun(self._store, self.parent_id, None)
+            parent.log_metrics(values)
+            parent.log_artifact(path)
+            parent._flush(urgent=True)
 
     def child(self, name: str, params: Mapping[str, Any] | None = None) -> Run:
         run = self._store.attempt(lambda: self._store.create(name, process.tags("trial"), self.id))
@@ -218,17 +245,13 @@ class MlflowRun:
         run.log_params(params or {})
         return run
 
-    def summarise(self, prefix: str) -> None:
-        """Copy last metrics under `prefix` and new parameters to the parent: all that the UI compares."""
+    def share_params(self) -> None:
+        """Send what waits, and copy to the parent what parameters it lacks, such as what a search found."""
         self._flush(urgent=True)
         parent = self.parent_id
         if parent is None or (entity := self._store.attempt(lambda: self._client.get_run(parent))) is None:
             return
         self._send_params(parent, {k: v for k, v in self._params.items() if k not in entity.data.params})
-        now = int(time.time() * 1000)
-        metrics = [Metric(f"{prefix}.{key}", value, now, 0) for key, value in self._final.items()]
-        for start in range(0, len(metrics), BATCH):
-            self._store.attempt(lambda: self._batch(parent, metrics=metrics[start : start + BATCH]))  # noqa: B023
 
     def end(self, status: str = "FINISHED") -> None:
         self._flush(urgent=True)
@@ -273,6 +296,12 @@ def _alone(lock: Path) -> Iterator[None]:
     with lock.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _identity(checkpoint: Path) -> str:
+    """A checkpoint by the SHA-256 of its manifest, which lists those of its files; "none" without one."""
+    manifest = checkpoint / "manifest.json"
+    return sha256(manifest) if manifest.exists() else "none"
 
 
 def _short(value: Any) -> bool:

@@ -1,9 +1,14 @@
-"""The levels of runs: a pipeline run per `dvc` process, its stages, and the ends nobody else writes."""
+"""The levels of runs: a pipeline run per `dvc` process, its stages, and the ends nobody else writes.
+
+A stage that only shows what others made, with nothing run before it, begins no pipeline run: a report written
+anew stands under the pipeline run of the newest numbers it shows. An experiment of DVC's always begins one,
+by its own name.
+"""
 
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pipeline.errors import UserError
@@ -12,16 +17,26 @@ from pipeline.tracking.client import MlflowRun, Store
 from pipeline.tracking.runs import status_of
 
 ERROR_LENGTH = 2000
+EXPERIMENT = "DVC_EXP_NAME"
+"""Environment, set by `dvc exp run` in a stage: the experiment's name, given or made up."""
+NO_RESULT = ("compute", "tracking")
+"""Sections of the parameters that change no result."""
 
 
 @contextlib.contextmanager
 def stage_run(
-    store: Store, stage: str, variant: str | None, params: dict[str, Any], *, last: bool
+    store: Store,
+    stage: str,
+    variant: str | None,
+    params: dict[str, Any],
+    *,
+    last: bool,
+    shows: Iterable[Mapping[str, str]],
 ) -> Iterator[MlflowRun]:
     """Begin a stage's run below the pipeline's, and end what ends with it."""
     ours = ATTACH not in os.environ
     with store.opening():
-        run = _begin(store, stage, variant, params) if ours else store.attach(_existing(store, ATTACH))
+        run = _begin(store, stage, variant, params, shows) if ours else store.attach(_existing(store, ATTACH))
     run.log_params(provenance.sections(stage, variant, params))
     error: BaseException | None = None
     try:
@@ -32,22 +47,24 @@ def stage_run(
     finally:
         if error is not None:
             run.set_tags({"error": f"{type(error).__name__}: {error}"[:ERROR_LENGTH]})
-        run.summarise(".".join(filter(None, (stage, variant))))
+        run.share_params()
         if ours:
             run.end(status_of(error))
             _end_parent(store, run, status_of(error), last)
         store.tell_losses()
 
 
-def _begin(store: Store, stage: str, variant: str | None, params: dict[str, Any]) -> MlflowRun:
+def _begin(
+    store: Store, stage: str, variant: str | None, params: dict[str, Any], shows: Iterable[Mapping[str, str]]
+) -> MlflowRun:
     sweep(store)
-    parent = _parent(store, params)
+    parent = _parent(store, params, shows)
     tags = provenance.tags(stage, variant, params) | process.tags("stage")
     return store.create(" ".join(filter(None, (stage, variant))), tags, parent)
 
 
-def _parent(store: Store, params: dict[str, Any]) -> str:
-    """The pipeline run to stand under: named by the environment, found by its process, or new."""
+def _parent(store: Store, params: dict[str, Any], shows: Iterable[Mapping[str, str]]) -> str:
+    """The pipeline run to stand under: named by the environment, found by its process, joined, or new."""
     if PARENT in os.environ:
         return _existing(store, PARENT)
     owner = process.pipeline_owner()
@@ -55,9 +72,22 @@ def _parent(store: Store, params: dict[str, Any]) -> str:
     for run in store.search({"pipeline.level": "pipeline"}, owner=process.prefix(owner)):
         if process.same(run.data.tags["pipeline.process"], name):
             return str(run.info.run_id)
+    if EXPERIMENT not in os.environ and (joined := _maker(store, shows)):
+        return joined
     tags = provenance.common(params) | process.tags("pipeline", owner)
-    created = store.create(f"{params['preset']} {time.strftime('%Y-%m-%d %H:%M:%S')}", tags, None)
+    title = os.environ.get(EXPERIMENT) or f"{params['preset']} {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    created = store.create(title, tags, None)
+    created.log_params({key: value for key, value in params.items() if key not in NO_RESULT})
     return created.id
+
+
+def _maker(store: Store, shows: Iterable[Mapping[str, str]]) -> str | None:
+    """The pipeline run of the newest run with any of these tags; None without one, or where it is deleted."""
+    made = [run for tags in shows for run in store.search(tags, status="FINISHED")[:1]]
+    if not made:
+        return None
+    parent = max(made, key=lambda run: int(run.info.start_time)).data.tags.get("mlflow.parentRunId")
+    return parent if parent and store.has(parent) else None
 
 
 def _existing(store: Store, variable: str) -> str:
@@ -69,11 +99,17 @@ def _existing(store: Store, variable: str) -> str:
 
 
 def _end_parent(store: Store, run: MlflowRun, status: str, last: bool) -> None:
-    """End the pipeline run with its last stage, with a failed one, or if it is this process's own."""
-    if PARENT in os.environ or run.parent_id is None:
+    """End the pipeline run with its last stage, with a failed one, or if it is this process's own.
+
+    One that has ended, and was joined, stays as it ended.
+    """
+    parent = run.parent_id
+    if PARENT in os.environ or parent is None:
         return
     if last or status != "FINISHED" or process.pipeline_owner().pid == os.getpid():
-        store.end(run.parent_id, status)
+        entity = store.attempt(lambda: store.client.get_run(parent), urgent=True)
+        if entity and entity.info.status == "RUNNING":
+            store.end(parent, status)
 
 
 def sweep(store: Store) -> None:

@@ -41,6 +41,15 @@ class Run(Protocol):
             shape: (C, H, W) of the images.
         """
 
+    def report_network(self, checkpoint: Path, name: str, note: str) -> None:
+        """Put a note behind the description of the version of `name` that holds this very checkpoint.
+
+        The alias `reported` moves to it; a checkpoint that was never registered is passed over.
+        """
+
+    def summarise(self, values: Mapping[str, float], path: Path) -> None:
+        """Give the pipeline run, whose row the UI compares, its headline numbers and a file or folder."""
+
     def child(self, name: str, params: Mapping[str, Any] | None = None) -> "Run":
         """Begin a run below this one, such as a trial; a context manager, or to be ended by `end`."""
 
@@ -76,6 +85,8 @@ class NullRun:
     def log_artifact(self, path: Path, folder: str | None = None) -> None: ...
     def log_dataset(self, manifest: Mapping[str, Any]) -> None: ...
     def log_network(self, checkpoint: Path, name: str, shape: tuple[int, int, int]) -> None: ...
+    def report_network(self, checkpoint: Path, name: str, note: str) -> None: ...
+    def summarise(self, values: Mapping[str, float], path: Path) -> None: ...
     def end(self, status: str = "FINISHED") -> None: ...
 
     def child(self, name: str, params: Mapping[str, Any] | None = None) -> Run:
@@ -126,6 +137,12 @@ class NotedRun(NullRun):
 
     def log_network(self, checkpoint: Path, name: str, shape: tuple[int, int, int]) -> None:
         self._note("log_network", checkpoint=checkpoint, name=name, shape=shape)
+
+    def report_network(self, checkpoint: Path, name: str, note: str) -> None:
+        self._note("report_network", checkpoint=checkpoint, name=name, note=note)
+
+    def summarise(self, values: Mapping[str, float], path: Path) -> None:
+        self._note("summarise", values=values, path=path)
 
     def child(self, name: str, params: Mapping[str, Any] | None = None) -> Run:
         self._note("child", name=name, params=params)

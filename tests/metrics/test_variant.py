@@ -6,7 +6,7 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.files import sha256, write_json
 from pipeline.metrics.evaluate import evaluate
-from pipeline.metrics.variant import evaluate_variant
+from pipeline.metrics.variant import evaluate_variant, headline
 
 SETTINGS = {"nearest_k": 5, "kid_subsets": 5, "kid_subset_size": 100, "splits": 10, "seed": 0}
 
@@ -31,6 +31,16 @@ def test_rows(folder, digits, classifier):
     assert found["floor"] == evaluate(digits.held_out, digits.train, classifier, **SETTINGS)
     assert found["raw"] == evaluate(255 - digits.held_out, digits.train, classifier, **SETTINGS)
     assert (found["nfe"], found["num_samples"]) == ({"raw": 50, "denoised": 51}, 720)
+
+
+def test_what_dvc_shows_are_flat_numbers_of_the_variant_alone(folder, digits, classifier):
+    found = evaluate_variant(folder, digits.train, digits.held_out, classifier, **SETTINGS)
+    shown = headline(found)
+    assert set(shown) == {"raw", "denoised"}
+    for kind, numbers in shown.items():
+        assert all(type(value) in (int, float) for value in numbers.values())
+        assert numbers.items() <= {**found[kind], "nfe": found["nfe"][kind]}.items()
+        assert {"fid", "kid", "nfe"} <= numbers.keys()
 
 
 @pytest.mark.parametrize("name", ["raw.npy", "denoised.npy", "manifest.json"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import torch
 from mlflow.models import get_model_info
 
 from pipeline import tracking
+from pipeline.commit import Commit
+from pipeline.tracking import client
 from pipeline.training import state
 from pipeline.training.task import Task
 
@@ -75,6 +78,36 @@ def test_a_registered_network_gives_the_checkpoint_s_scores_at_any_batch_size(
     for size in (1, 5):
         expected = network(torch.from_numpy(x[:size]), torch.from_numpy(sigma[:size])).numpy()
         np.testing.assert_allclose(np.load(elsewhere / f"score{size}.npy"), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_alias_stands_at_the_newest_version_of_the_very_checkpoint_that_was_reported(
+    place: Place, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "commit", lambda: Commit("0123456789abcdef", dirty=True))
+    name, other = "ncsn-digits-tuned", place.path / "other"
+    shutil.copytree(checkpoint, other)
+    (other / "manifest.json").write_text("{}")
+
+    def found() -> tuple[dict[str, int], list[str]]:
+        versions = place.client.search_model_versions(f"name = '{name}'", order_by=["version_number ASC"])
+        aliases = place.client.get_registered_model(name).aliases
+        return {alias: int(version) for alias, version in aliases.items()}, [
+            str(v.description) for v in versions
+        ]
+
+    with tracking.stage("train", "tuned", place.params) as run:
+        for folder in (checkpoint, checkpoint, other):
+            run.log_network(folder, name, (1, 8, 8))
+        plain = "ncsn-digits-tuned, commit 0123456789+dirty"
+        assert found() == ({}, [plain] * 3)
+        run.report_network(checkpoint, name, "FID 9.00")
+        run.report_network(checkpoint, name, "FID 2.00")
+        assert found() == ({"reported": 2}, [plain, f"{plain}; FID 2.00", plain])
+        run.report_network(other, name, "FID 3.00")
+        (other / "manifest.json").write_text("{ }")
+        run.report_network(other, name, "never registered")
+        run.report_network(place.path / "absent", name, "not here")
+        assert found() == ({"reported": 3}, [plain, f"{plain}; FID 2.00", f"{plain}; FID 3.00"])
 
 
 def test_the_signature_leaves_the_batch_open_and_nothing_is_pickled(

@@ -32,10 +32,11 @@ def work(params: tracking.Settings) -> None:
         run.log_dataset(MANIFEST)
         run.log_artifact(Path("plot.txt"))
         run.log_metrics({"best": 3.5})
+        run.summarise({"fid/tuned": 3.5}, Path("plot.txt"))
 
 
 def recorded(place: Place) -> list[object]:
-    (stage,) = place.runs("stage")
+    (stage,), (pipeline,) = place.runs("stage"), place.runs("pipeline")
     trials = sorted(place.runs("trial"), key=lambda run: run.info.run_name)
     history = [[m.value for m in place.client.get_metric_history(t.info.run_id, "loss")] for t in trials]
     return [
@@ -44,7 +45,8 @@ def recorded(place: Place) -> list[object]:
         [(t.info.run_name, t.info.status, t.data.params) for t in trials],
         history,
         {t.data.tags["mlflow.parentRunId"] for t in trials} == {stage.info.run_id},
-        place.runs("pipeline")[0].data.metrics,
+        [a.path for a in place.client.list_artifacts(pipeline.info.run_id)],
+        pipeline.data.metrics,
     ]  # fmt: skip
 
 
@@ -78,7 +80,7 @@ def test_a_server_that_others_reach_is_told_by_the_job_itself(
         assert place.runs("stage")[0].info.status == "RUNNING"
     assert [s.info.run_id for s in place.runs("stage")] == [submitter.id]
     assert recorded(place)[:2] == ["FINISHED", {"best": 3.5}]
-    assert recorded(place)[-1] == {"tune_noise.best": 3.5}
+    assert recorded(place)[-2:] == [["plot.txt"], {"fid/tuned": 3.5}]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """The runs of a stage in a real store: what they hold, how they nest, how they end."""
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -62,13 +64,24 @@ def test_trials_are_nested_below_the_stage_below_the_pipeline(place: Place) -> N
     assert [r.info.status for r in (stage, pipeline)] == ["FINISHED", "FINISHED"]
 
 
-def test_the_parent_shows_what_its_stages_came_to(place: Place) -> None:
-    with tracking.stage("evaluate", "tuned", place.params) as run:
+def test_the_parent_shows_the_headline_and_the_files_and_all_parameters_that_count(place: Place) -> None:
+    Path("reports/figures").mkdir(parents=True)
+    for name in ("table.md", "figures/samples.png"):
+        (Path("reports") / name).write_text("x")
+    with tracking.stage("tune_noise", None, place.params) as run:
         run.log_metrics({"raw": {"fid": 9.0}})
-        run.log_metrics({"raw": {"fid": 7.0}})
+        run.log_params({"noise": {"tuned": {"sigma_max": 3.5}}})
+        run.summarise({"fid/tuned/raw": 9.0}, Path("reports"))
+        run.summarise({"fid/tuned/raw": 7.0}, Path("reports"))
     (pipeline,) = place.runs("pipeline")
-    assert pipeline.data.metrics == {"evaluate.tuned.raw.fid": 7.0}
-    assert pipeline.data.params["evaluate.nearest_k"] == str(place.params.evaluate.nearest_k)
+    assert pipeline.data.metrics == {"fid/tuned/raw": 7.0}
+    assert pipeline.data.params["noise.tuned.sigma_max"] == "3.5", "found by the stage"
+    assert pipeline.data.params["generate.seed"] == str(place.params.generate.seed), (
+        "of a stage that did not run"
+    )
+    assert not [key for key in pipeline.data.params if key.startswith(("compute", "tracking"))]
+    files = [place.client.list_artifacts(pipeline.info.run_id, folder) for folder in (None, "figures")]
+    assert [[a.path for a in found] for found in files] == [["figures", "table.md"], ["figures/samples.png"]]
 
 
 def test_two_stages_of_one_dvc_process_share_a_parent_and_the_last_ends_it(place: Place) -> None:
@@ -81,7 +94,7 @@ with tracking.stage('prepare', None, p, last=sys.argv[1] == '2') as run:
     (pipeline,), stages = place.runs("pipeline"), place.runs("stage")
     assert [s.data.tags["mlflow.parentRunId"] for s in stages] == [pipeline.info.run_id] * 2
     assert pipeline.info.status == "FINISHED"
-    assert pipeline.data.metrics == {"prepare.1": 1.0, "prepare.2": 1.0}
+    assert [s.data.metrics for s in stages] == [{"1": 1.0}, {"2": 1.0}]
 
 
 def test_what_a_pipeline_left_running_is_ended_at_the_next_start(place: Place) -> None:
@@ -139,6 +152,82 @@ def test_the_environment_names_a_parent(place: Place, monkeypatch: pytest.Monkey
         pass
 
 
+@pytest.fixture
+def restart(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Make this process another, as the next `dvc repro` is."""
+    starts = itertools.count(step=1000)
+
+    def another() -> None:
+        start = next(starts)
+        monkeypatch.setattr(process, "key", lambda owner: f"{process.prefix(owner)}{start}")
+
+    return another
+
+
+def evaluated(place: Place, number: str) -> str:
+    """The id of the pipeline run of an evaluation that came to this number."""
+    with tracking.stage("evaluate", "tuned", place.params) as run:
+        run.set_tags({"number": number})
+    return str(run.parent_id)
+
+
+def reported(place: Place, *numbers: str) -> str:
+    """The id of the pipeline run of a report that shows these numbers."""
+    shows = [{"number": number} for number in numbers]
+    with tracking.stage("report", None, place.params, last=True, shows=shows) as run:
+        run.summarise({"fid": float(numbers[0])}, Path("params.yaml"))
+    return str(run.parent_id)
+
+
+def test_a_report_alone_joins_the_pipeline_run_of_the_newest_numbers_it_shows(
+    place: Place, restart: Callable[[], None]
+) -> None:
+    made = []
+    for number in "123":
+        restart()
+        made.append(evaluated(place, number))
+    before = {run.info.run_id: run.info.end_time for run in place.runs("pipeline")}
+    assert len(before) == 3
+    restart()
+    assert reported(place, "2", "1", "none") == made[1]
+    assert reported(place, "1") == made[0]
+    assert place.client.get_run(made[0]).data.metrics == {"fid": 1.0}
+    with pytest.raises(ValueError, match="convert string to float"):
+        reported(place, "x", "1")
+    assert {run.info.run_id: run.info.end_time for run in place.runs("pipeline")} == before
+    assert {run.info.status for run in place.runs("pipeline")} == {"FINISHED"}, "as they had ended"
+    assert place.runs("stage")[-1].info.status == "FAILED"
+
+
+def test_a_report_of_nothing_known_begins_a_pipeline_run(place: Place, restart: Callable[[], None]) -> None:
+    gone = evaluated(place, "1")
+    place.client.delete_run(gone)
+    restart()
+    assert reported(place, "1") != gone
+    restart()
+    assert reported(place, "2") != gone
+    assert len(place.runs("pipeline")) == 2
+
+
+def test_a_report_after_other_stages_stands_with_them(place: Place, restart: Callable[[], None]) -> None:
+    evaluated(place, "1")
+    restart()
+    with tracking.stage("toy", None, place.params) as toy:
+        pass
+    assert reported(place, "1") == toy.parent_id
+
+
+def test_an_experiment_has_its_name_and_a_run_of_its_own(
+    place: Place, restart: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated(place, "1")
+    restart()
+    monkeypatch.setenv("DVC_EXP_NAME", "other-seed")
+    reported(place, "1")
+    names = [run.info.run_name for run in place.runs("pipeline")]
+    assert names[0].startswith("digits 20") and names[1:] == ["other-seed"]
+
+
 def test_runs_are_found_by_their_tags(place: Place) -> None:
     with tracking.stage("train", "ncsn", place.params) as old:
         assert old.find({"stage": "generate"}) is None
@@ -149,7 +238,7 @@ def test_runs_are_found_by_their_tags(place: Place) -> None:
 
 
 def test_a_row_names_the_run_that_wrote_its_numbers_or_none(place: Place) -> None:
-    path = Path("artifacts/metrics/ncsn.json")
+    path = Path("artifacts/evaluation/ncsn.json")
 
     def evaluated(preset: str, numbers: object, error: type[Exception] | None = None) -> str | None:
         params = place.params.model_copy(update={"preset": preset})
@@ -166,13 +255,13 @@ def test_a_row_names_the_run_that_wrote_its_numbers_or_none(place: Place) -> Non
     evaluated("digits", 2)
     with tracking.stage("report", None, place.params, last=True) as run:
         write_json(path, 1)
-        assert evaluation(run, "digits", "ncsn") == ours, (
+        assert run.find(evaluation("digits", "ncsn")) == ours, (
             "a row from DVC's cache is older than the newest run"
         )
-        assert evaluation(run, "cifar10", "ncsn") is None
+        assert run.find(evaluation("cifar10", "ncsn")) is None
         write_json(path, 3)
-        assert evaluation(run, "digits", "ncsn") is None
-        assert evaluation(run, "digits", "tuned") is None, "not evaluated"
+        assert run.find(evaluation("digits", "ncsn")) is None
+        assert run.find(evaluation("digits", "tuned")) is None, "not evaluated"
 
 
 def test_switched_off_it_is_silent_and_mlflow_is_not_imported(empty_place: Place) -> None:
@@ -181,6 +270,7 @@ def test_switched_off_it_is_silent_and_mlflow_is_not_imported(empty_place: Place
     done = empty_place.run("""
 with tracking.stage('train', 'ncsn', p) as run, run.child('trial') as trial:
     trial.log_metrics({'loss': 1.0}); run.log_dataset({}); run.log_network(Path('no'), 'n', (1, 8, 8))
+    run.report_network(Path('no'), 'n', 'note'); run.summarise({'fid': 1.0}, Path('no'))
     assert run.id is None and trial.id is None and 'mlflow' not in sys.modules
 """)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
