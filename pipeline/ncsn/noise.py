@@ -1,7 +1,9 @@
-"""Noise ladders: geometric levels and the rules that choose them (techniques 1, 2 and 4 of NCSNv2).
+"""Noise ladders: geometric levels, the rules that choose them (techniques 1, 2 and 4 of NCSNv2), and EDM's.
 
 References:
     Y. Song, S. Ermon, "Improved Techniques for Training Score-Based Generative Models", arXiv 2006.09011.
+    T. Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models" (EDM),
+        arXiv 2206.00364.
 """
 
 import math
@@ -35,16 +37,30 @@ def geometric_sigmas(sigma_max: float, sigma_min: float, num_levels: int) -> Ten
         UserError: an end that is not positive and finite, ends not descending, or fewer than 2 levels.
     """
     log_ratio = _log_range(sigma_max, sigma_min)
-    if num_levels < 2:
-        raise UserError(f"num_levels is {num_levels}: a ladder needs at least 2 levels.")
-    steps = torch.arange(num_levels, dtype=torch.float64) / (num_levels - 1)
-    sigmas = (sigma_max * torch.exp(-log_ratio * steps)).float()
-    if not bool((sigmas.diff() < 0).all()):
-        raise UserError(
-            f"num_levels is {num_levels}: too many to tell apart in float32 between sigma_max {sigma_max} "
-            f"and sigma_min {sigma_min}; use fewer."
-        )
-    return sigmas
+    return _ladder(sigma_max * torch.exp(-log_ratio * _fractions(num_levels)))
+
+
+def karras_sigmas(sigma_max: float, sigma_min: float, num_levels: int, rho: float = 7.0) -> Tensor:
+    """EDM's ladder for sampling, even in sigma^(1/rho), both ends included (equation 5).
+
+    EDM's own 0 after the last level is left to the sampler. In EDM sigma runs from 80 to 0.002 for pixels
+    in [-1, 1]: 40 to 0.001 for pixels in [0, 1].
+
+    Args:
+        sigma_max: largest noise standard deviation, in the unit of the pixels.
+        sigma_min: smallest one.
+        num_levels: the number of levels, at least 2.
+        rho: at least 1. 1 spaces the levels evenly; the larger, the denser at sigma_min, towards a
+            geometric ladder.
+
+    Returns:
+        (L,) float32, strictly descending, computed in float64.
+
+    Raises:
+        UserError: a rho below 1 or infinite, and as `geometric_sigmas`.
+    """
+    root = math.exp(-_log_range(sigma_max, sigma_min) / _checked_rho(rho))
+    return _ladder(sigma_max * (1 - (1 - root) * _fractions(num_levels)) ** rho)
 
 
 def max_pairwise_distance(x: Tensor, *, seed: int = 0) -> float:
@@ -165,6 +181,28 @@ def variance_ratio(u: Tensor, ratio: float, steps_per_level: int) -> Tensor:
     """
     stationary = 1 / (1 - u / 2)
     return (1 - u) ** (2 * steps_per_level) * (ratio**2 - stationary) + stationary
+
+
+def _fractions(num_levels: int) -> Tensor:
+    if num_levels < 2:
+        raise UserError(f"num_levels is {num_levels}: a ladder needs at least 2 levels.")
+    return torch.arange(num_levels, dtype=torch.float64) / (num_levels - 1)
+
+
+def _ladder(exact: Tensor) -> Tensor:
+    sigmas = exact.float()
+    if not bool((sigmas.diff() < 0).all()):
+        raise UserError(
+            f"num_levels is {len(exact)}: too many to tell apart in float32 between sigma_max "
+            f"{float(exact[0])} and sigma_min {float(exact[-1])}; use fewer."
+        )
+    return sigmas
+
+
+def _checked_rho(rho: float) -> float:
+    if not (rho >= 1 and math.isfinite(rho)):
+        raise UserError(f"rho is {rho}: it must be a number of at least 1, such as 7.")
+    return rho
 
 
 def _smallest_excess(ratio: float, steps_per_level: int) -> float:

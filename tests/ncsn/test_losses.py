@@ -1,10 +1,26 @@
 """Losses: values and gradients against closed forms for Gaussians, and the place of their minimum."""
 
+import math
+from collections.abc import Callable
+
+import pytest
+import scipy.stats
 import torch
 from torch import Tensor
 
-from pipeline.ncsn.losses import denoising_score_matching, sliced_score_matching
-from pipeline.ncsn.score import denoise
+from pipeline.errors import UserError
+from pipeline.ncsn.losses import (
+    annealed_sliced_score_matching,
+    denoising_score_matching,
+    edm_weighting,
+    explicit_score_matching,
+    log_normal_sigma,
+    log_uniform_sigma,
+    sliced_score_matching,
+)
+from pipeline.ncsn.mixtures import GaussianMixture
+from pipeline.ncsn.noise import geometric_sigmas
+from pipeline.ncsn.score import Score, denoise, match
 
 N, DIM = 200_000, 2
 
@@ -137,3 +153,196 @@ def test_denoising_returns_the_posterior_mean_of_a_gaussian() -> None:
     total = 1.5**2 + sigma**2
     mean = denoise(lambda x, sigma: -x / total.view(-1, 1, 1, 1), x, sigma)
     torch.testing.assert_close(mean, x * (1.5**2 / total).view(-1, 1, 1, 1))
+
+
+class Bent:
+    """score(x, sigma) = -slope tanh(x) / (1 + sigma), the score of no Gaussian."""
+
+    def __init__(self, slope: float) -> None:
+        self.slope = torch.tensor(slope, dtype=torch.float64, requires_grad=True)
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return -self.slope * x.tanh() / match(1 + sigma, x)
+
+
+class Scaled:
+    """slope times the exact score of N(0, spread^2 I) at every sigma: a linear family that holds it."""
+
+    def __init__(self, slope: float, spread: float) -> None:
+        self.slope, self.spread = torch.tensor(slope, dtype=torch.float64, requires_grad=True), spread
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return -self.slope * x / match(self.spread**2 + sigma**2, x)
+
+
+def two_modes() -> GaussianMixture:
+    means = torch.tensor([[-1.0, 0.5], [1.5, -0.5]], dtype=torch.float64).view(2, DIM, 1, 1)
+    return GaussianMixture((0.3, 0.7), means, 0.6)
+
+
+def uniform(n: int = N, seed: int = 3) -> Tensor:
+    return torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def plain(score: Score, x: Tensor, sigma: Tensor, z: Tensor, v: Tensor) -> Tensor:
+    return denoising_score_matching(score, x, sigma, z)
+
+
+def edm(score: Score, x: Tensor, sigma: Tensor, z: Tensor, v: Tensor) -> Tensor:
+    return edm_weighting(sigma, 1.5) * denoising_score_matching(score, x, sigma, z)
+
+
+def sliced(score: Score, x: Tensor, sigma: Tensor, z: Tensor, v: Tensor) -> Tensor:
+    return annealed_sliced_score_matching(score, x, sigma, z, v, variance_reduced=False)
+
+
+def reduced(score: Score, x: Tensor, sigma: Tensor, z: Tensor, v: Tensor) -> Tensor:
+    return annealed_sliced_score_matching(score, x, sigma, z, v, variance_reduced=True)
+
+
+def explicit(score: Score, x: Tensor, sigma: Tensor, z: Tensor, v: Tensor) -> Tensor:
+    return explicit_score_matching(score, Scaled(1.0, 1.5), x + match(sigma, x) * z, sigma)
+
+
+Loss = Callable[[Score, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+@pytest.mark.parametrize("law", ["log-uniform", "log-normal"])
+@pytest.mark.parametrize("loss", [plain, edm, sliced, reduced, explicit])
+def test_over_many_sigmas_the_minimum_is_the_exact_score_at_each(loss: Loss, law: str) -> None:
+    """Newton's step lands on a slope of 1, the losses being quadratic in it."""
+    (x, z), (v, normal) = draws(), draws(seed=1)
+    sigma = (
+        log_uniform_sigma(uniform(), 3.0, 0.3)
+        if law == "log-uniform"
+        else log_normal_sigma(normal[:, 0, 0, 0], -0.5, 0.5)
+    )
+    score = Scaled(0.2, 1.5)
+    (first,) = torch.autograd.grad(loss(score, 1.5 * x, sigma, z, v).mean(), score.slope, create_graph=True)
+    (second,) = torch.autograd.grad(first, score.slope)
+    close(score.slope - first / second, 1.0, rtol=0.03)
+
+
+def test_edms_loss_is_its_weight_times_the_error_of_the_denoiser() -> None:
+    """Equation 2 of arXiv 2206.00364 with the weight of table 1, by another path."""
+    x, z = draws(6)
+    sigma = torch.tensor([0.002, 0.1, 0.25, 0.5, 1.0, 40.0], dtype=torch.float64)
+    score = Bent(0.7)
+    error = denoise(score, x + match(sigma, x) * z, sigma) - x
+    weight = (sigma**2 + 0.25**2) / (sigma * 0.25) ** 2
+    found = edm_weighting(sigma, 0.25) * denoising_score_matching(score, x, sigma, z)
+    torch.testing.assert_close(found, weight * error.square().flatten(1).sum(1))
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.25, 5.0])
+def test_edms_loss_of_the_exact_denoiser_of_a_gaussian_is_the_same_at_every_sigma(sigma: float) -> None:
+    """For data of standard deviation sigma_data it is D, which is what the weight is for."""
+    x, z = draws()
+    loss = edm_weighting(torch.tensor(sigma).double(), 0.25) * denoising_score_matching(
+        Scaled(1.0, 0.25), 0.25 * x, torch.tensor(sigma).double(), z
+    )
+    close(loss.mean(), DIM)
+
+
+def test_edms_loss_and_gradient_of_a_gaussian_are_the_closed_form() -> None:
+    """x ~ N(0, s^2): 1 + sigma^2 / sigma_data^2 times D (sigma^2 a^2 (s^2 + sigma^2) - 2 a sigma^2 + 1)."""
+    x, z = draws()
+    spread, sigma, slope = 1.5, 0.8, 0.6
+    score = Linear(slope)
+    loss = edm_weighting(torch.tensor(sigma).double(), 0.5) * denoising_score_matching(
+        score, spread * x, torch.tensor(sigma, dtype=x.dtype), z
+    )
+    (gradient,) = torch.autograd.grad(loss.mean(), score.slope)
+    weight, total = 2 * (1 + sigma**2 / 0.25), spread**2 + sigma**2
+    close(loss.mean(), weight * DIM / 2 * (sigma**2 * slope**2 * total - 2 * slope * sigma**2 + 1))
+    close(gradient, weight * DIM * sigma**2 * (slope * total - 1))
+
+
+def test_edms_settings_in_pixels_of_0_to_1_are_those_of_minus_1_to_1_halved() -> None:
+    z = draws(50)[0].flatten()
+    wide, ours = log_normal_sigma(z, -1.2, 1.2), log_normal_sigma(z, -1.2 - math.log(2), 1.2)
+    torch.testing.assert_close(ours, wide / 2)
+    torch.testing.assert_close(edm_weighting(ours, 0.25), edm_weighting(wide, 0.5))
+
+
+@pytest.mark.parametrize("variance_reduced", [False, True])
+def test_annealed_sliced_and_denoising_losses_differ_by_half_the_dimension(variance_reduced: bool) -> None:
+    """Stein's identity, for a score that is not the truth's; their gradients are one."""
+    (_, z), (v, _) = draws(), draws(seed=1)
+    x = two_modes().sample(N, torch.Generator().manual_seed(5))
+    sigma = log_uniform_sigma(uniform(), 1.5, 0.4)
+    score = Bent(0.8)
+    ssm = annealed_sliced_score_matching(score, x, sigma, z, v, variance_reduced=variance_reduced).mean()
+    dsm = denoising_score_matching(score, x, sigma, z).mean()
+    close(ssm, dsm.item() - DIM / 2)
+    (found,), (expected,) = (torch.autograd.grad(loss, score.slope) for loss in (ssm, dsm))
+    close(found, expected.item(), rtol=0.03)
+
+
+def test_annealed_sliced_loss_of_one_example_is_its_formula() -> None:
+    """sigma^2 (v^T J v + |s|^2 / 2) at x + sigma z, with the Jacobian J written out."""
+    (x, z), (v, _) = draws(4), draws(4, seed=1)
+    sigma = torch.tensor([0.1, 0.5, 1.0, 3.0], dtype=torch.float64)
+    score = Bent(0.7)
+    loss = annealed_sliced_score_matching(score, x, sigma, z, v, variance_reduced=True)
+    for k in range(4):
+        point = x[k] + sigma[k] * z[k]
+        slopes = -0.7 * (1 - point.tanh() ** 2) / (1 + sigma[k])
+        value = -0.7 * point.tanh() / (1 + sigma[k])
+        expected = sigma[k] ** 2 * ((v[k] ** 2 * slopes).sum() + value.square().sum() / 2)
+        torch.testing.assert_close(loss[k], expected)
+
+
+@pytest.mark.parametrize("variance_reduced", [False, True])
+def test_sliced_and_explicit_losses_differ_by_the_truths_own_norm(variance_reduced: bool) -> None:
+    """Hyvärinen's identity on a mixture: E sliced + E |grad log p|^2 / 2 = E explicit; one gradient."""
+    mixture = two_modes()
+    x, v = mixture.sample(N, torch.Generator().manual_seed(5)), draws()[1]
+    score, clean = Bent(0.8), torch.zeros(())
+    ssm = sliced_score_matching(score, x, clean, v, variance_reduced=variance_reduced).mean()
+    esm = explicit_score_matching(score, mixture.score, x, clean).mean()
+    close(ssm, esm.item() - mixture.score(x).square().flatten(1).sum(1).mean().item() / 2)
+    (found,), (expected,) = (torch.autograd.grad(loss, score.slope) for loss in (ssm, esm))
+    close(found, expected.item(), rtol=0.03)
+
+
+def test_the_explicit_loss_of_a_gaussian_is_the_closed_form() -> None:
+    """(a - b)^2 |x|^2 / 2 for each example, and D s^2 (a - b)^2 / 2 in the mean."""
+    x, sigma = 1.5 * draws()[0], torch.ones(())
+    score = Linear(0.6)
+    loss = explicit_score_matching(score, Linear(1.0), x, sigma)
+    torch.testing.assert_close(loss, 0.4**2 / 2 * x.square().flatten(1).sum(1))
+    (gradient,) = torch.autograd.grad(loss.mean(), score.slope)
+    close(gradient, DIM * 1.5**2 * -0.4)
+
+
+def test_draws_of_sigma_have_their_laws() -> None:
+    """Kolmogorov and Smirnov on 20,000 draws, which tell apart laws that differ by about 1 % anywhere."""
+    u, z = uniform(20_000), draws(20_000)[0][:, 0, 0, 0]
+    logs = log_uniform_sigma(u, 50.0, 0.01).log()
+    assert scipy.stats.kstest(logs, "uniform", (math.log(0.01), math.log(5_000))).pvalue > 0.01
+    logs = log_normal_sigma(z, -1.89, 1.2).log()
+    assert scipy.stats.kstest(logs, "norm", (-1.89, 1.2)).pvalue > 0.01
+
+
+def test_uniform_draws_at_equal_steps_are_a_geometric_ladder() -> None:
+    ladder = log_uniform_sigma(torch.linspace(1, 0, 10), 20.0, 0.5)
+    torch.testing.assert_close(ladder, geometric_sigmas(20.0, 0.5, 10))
+    assert ladder.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda t: edm_weighting(t, 0.0), "sigma_data is 0.0"),
+        (lambda t: edm_weighting(t, math.nan), "sigma_data is nan"),
+        (lambda t: log_uniform_sigma(t, math.inf, 0.1), "sigma_max is inf"),
+        (lambda t: log_uniform_sigma(t, 1.0, 0.0), "sigma_min is 0.0"),
+        (lambda t: log_uniform_sigma(t, 0.1, 1.0), "sigma_min is 1.0.*below sigma_max, 0.1"),
+        (lambda t: log_normal_sigma(t, 0.0, 0.0), "p_std is 0.0"),
+        (lambda t: log_normal_sigma(t, math.inf, 1.0), "p_mean is inf"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(call: Callable[[Tensor], Tensor], named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        call(torch.ones(3))

@@ -1,7 +1,6 @@
-"""Score matching losses, per example: the mean over a batch is the caller's.
+"""Sliced score matching, at one noise level and over many.
 
 References:
-    P. Vincent, "A Connection Between Score Matching and Denoising Autoencoders", 2011.
     Y. Song et al., "Sliced Score Matching", arXiv 1905.07088.
     Y. Song, S. Ermon, "Generative Modeling by Estimating Gradients of the Data Distribution",
         arXiv 1907.05600.
@@ -11,26 +10,6 @@ import torch
 from torch import Tensor
 
 from pipeline.ncsn.score import Score, match
-
-
-def denoising_score_matching(score: Score, x: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
-    """sigma^2 times the denoising score matching loss, of which equation 6 of NCSN takes the mean.
-
-    sigma^2 / 2 ||score(x_tilde, sigma) + noise / sigma||^2 with x_tilde = x + sigma noise, written as
-    1/2 ||sigma score + noise||^2, which no small sigma can blow up.
-
-    Args:
-        score: the score model.
-        x: clean images, (B, *shape).
-        sigma: noise standard deviation of each example, () or (B,), in the unit of x.
-        noise: standard normal draws z, (B, *shape).
-
-    Returns:
-        (B,), summed over pixels and channels.
-    """
-    scale = match(sigma, x)
-    residual = scale * score(x + scale * noise, sigma) + noise
-    return residual.square().flatten(1).sum(1) / 2
 
 
 def sliced_score_matching(
@@ -57,10 +36,32 @@ def sliced_score_matching(
         x = x.detach().requires_grad_()
         value = score(x, sigma)
         (gradient,) = torch.autograd.grad((value * projection).sum(), x, create_graph=differentiable)
-    norm = value.square() if variance_reduced else None
-    half = norm.flatten(1).sum(1) if norm is not None else _dot(value, projection).square()
-    loss = _dot(gradient, projection) + half / 2
+    norm = _dot(value, value) if variance_reduced else _dot(value, projection).square()
+    loss = _dot(gradient, projection) + norm / 2
     return loss if differentiable else loss.detach()
+
+
+def annealed_sliced_score_matching(
+    score: Score, x: Tensor, sigma: Tensor, noise: Tensor, projection: Tensor, *, variance_reduced: bool
+) -> Tensor:
+    """sigma^2 times sliced score matching on noisy points: NCSN trained without denoising (section 4.2).
+
+    Its expectation is that of `denoising_score_matching` less D / 2, for every score.
+
+    Args:
+        score: the score model.
+        x: clean images, (B, *shape), of D values each.
+        sigma: noise standard deviation of each example, () or (B,), in the unit of x.
+        noise: standard normal draws z, (B, *shape); the points are x + sigma z.
+        projection, variance_reduced: see `sliced_score_matching`.
+
+    Returns:
+        (B,).
+    """
+    x_tilde = x + match(sigma, x) * noise
+    return sigma**2 * sliced_score_matching(
+        score, x_tilde, sigma, projection, variance_reduced=variance_reduced
+    )
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
