@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 from pipeline.ncsn.networks.blocks import Norm, RefineBlock, ResidualBlock
 
+CPU_LAYOUT = torch.channels_last
+"""Of the features: the one in which a CPU pools and convolves faster."""
+
 
 @dataclass(frozen=True)
 class Cascade:
@@ -134,8 +137,8 @@ class RefineNet(nn.Module):
     def refine(self, x: Tensor, level: Tensor | None) -> Tensor:
         """Images in [0, 1], (B, C, H, W), mapped to [-1, 1] first, to a tensor of the same shape."""
         h = self.begin_conv(2 * x - 1)
-        if h.device.type == "cpu":  # the rest keeps this layout, in which a CPU pools and convolves faster
-            h = h.contiguous(memory_format=torch.channels_last)
+        if h.device.type == "cpu":  # the rest keeps this layout
+            h = h.contiguous(memory_format=CPU_LAYOUT)
         features = []
         for cascade in self.cascades:
             for block in self.get_submodule(cascade.down).children():
