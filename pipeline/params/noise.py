@@ -1,0 +1,39 @@
+"""The section `noise`: by variant, the ladder of noise levels it is trained on."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.params.section import Levels, Positive, Section
+
+
+class FixedNoise(Section):
+    """A geometric ladder given by its ends and length."""
+
+    rule: Literal["fixed"]
+    sigma_max: Positive
+    sigma_min: Positive
+    num_levels: Levels
+
+    @model_validator(mode="after")
+    def descending(self) -> Self:
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(f"sigma_min ({self.sigma_min}) must be below sigma_max ({self.sigma_max})")
+        return self
+
+
+class AnalyticNoise(Section):
+    """Techniques 1 and 2 of NCSNv2, computed on the data set."""
+
+    rule: Literal["analytic"]
+    sigma_min: Positive
+    overlap: Annotated[float, Field(gt=0, lt=1)]
+
+
+class TunedNoise(Section):
+    """The winner of `tune_noise`."""
+
+    rule: Literal["tuned"]
+
+
+Noise = Annotated[FixedNoise | AnalyticNoise | TunedNoise, Field(discriminator="rule")]

@@ -1,0 +1,83 @@
+"""The section `sampler`: by variant, how its samples are drawn."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.params.section import Count, Fraction, Levels, Positive, Section
+
+Rho = Positive | None
+"""Karras's exponent; null: geometric levels."""
+
+
+class FixedSampler(Section):
+    """Annealed Langevin dynamics with a step that is given."""
+
+    rule: Literal["fixed"]
+    step_lr: Positive
+    steps_per_level: Count
+
+
+class AnalyticSampler(Section):
+    """Technique 4 of NCSNv2: the step from the ladder and the steps per level."""
+
+    rule: Literal["analytic"]
+    steps_per_level: Count
+
+
+class TunedSampler(Section):
+    """The winner of `tune_sampler`."""
+
+    rule: Literal["tuned"]
+
+
+class ConsistentSampler(Section):
+    """Consistent annealed sampling (arXiv 2009.05475)."""
+
+    rule: Literal["consistent"]
+    num_levels: Levels
+    rho: Rho
+    step_lr: Positive
+
+
+class PredictorCorrectorSampler(Section):
+    """Predictor-corrector sampling (arXiv 2011.13456)."""
+
+    rule: Literal["predictor_corrector"]
+    num_levels: Levels
+    rho: Rho
+    predictor: Literal["reverse_diffusion", "ancestral", "none"]
+    corrector_steps: Annotated[int, Field(ge=0)]
+    snr: Fraction
+
+
+class ODESampler(Section):
+    """The probability-flow ODE (arXiv 2011.13456, 2206.00364, 2211.01095)."""
+
+    rule: Literal["euler", "heun", "dpm_solver"]
+    num_levels: Levels
+    rho: Rho
+
+
+class StochasticHeunSampler(Section):
+    """Heun with churn (arXiv 2206.00364, algorithm 2); churn_min and churn_max in units of pixels."""
+
+    rule: Literal["stochastic_heun"]
+    num_levels: Levels
+    rho: Rho
+    churn: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    churn_min: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    churn_max: Positive
+    churn_noise: Positive
+
+
+Sampler = Annotated[
+    FixedSampler
+    | AnalyticSampler
+    | TunedSampler
+    | ConsistentSampler
+    | PredictorCorrectorSampler
+    | ODESampler
+    | StochasticHeunSampler,
+    Field(discriminator="rule"),
+]

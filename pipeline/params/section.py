@@ -1,0 +1,21 @@
+"""What every section of params.yaml is, and the kinds of numbers that stand there."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Levels = Annotated[int, Field(ge=2)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: frozen, strictly typed, without unknown keys."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    def kwargs(self) -> dict[str, Any]:
+        """The section as the keyword arguments of the call it configures."""
+        return self.model_dump()

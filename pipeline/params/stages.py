@@ -1,0 +1,77 @@
+"""The sections of the other stages, and the two that change no result."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.params.section import Count, Positive, Section, Seed
+from pipeline.params.training import Precision
+
+
+class Data(Section):
+    name: str
+    source: str | None
+    image_size: Count
+    held_out: Count | None
+    seed: Seed
+
+
+class Reference(Section):
+    width: Count
+    epochs: Count
+    batch_size: Count
+    lr: Positive
+    seed: Seed
+    min_accuracy: Annotated[float, Field(ge=0, le=1)]
+
+
+class Generate(Section):
+    num_samples: Count
+    shard_size: Count
+    precision: Precision
+    compile: bool
+    seed: Seed
+
+
+class Evaluate(Section):
+    nearest_k: Count
+    kid_subsets: Count
+    kid_subset_size: Count
+    splits: Count
+    seed: Seed
+
+
+class Report(Section):
+    grid: Annotated[list[Count], Field(min_length=2, max_length=2)]
+
+
+class ToyLosses(Section):
+    """Figure 1's trainings: one for each sigma, 0 being no noise."""
+
+    sigmas: Annotated[list[Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=1)]
+    width: Count
+    steps: Count
+    batch_size: Count
+    lr: Positive
+
+
+class Toy(Section):
+    num_samples: Count
+    steps: Count
+    losses: ToyLosses
+    seed: Seed
+
+
+class Compute(Section):
+    workers: Count
+    cpus_per_worker: Count
+    use_gpu: bool | Literal["auto"]
+    max_failures: Annotated[int, Field(ge=-1)]
+    storage: str
+    job_address: str | None
+    job_storage: str | None
+
+
+class Tracking(Section):
+    enabled: bool
+    experiment: str

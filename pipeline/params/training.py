@@ -1,0 +1,68 @@
+"""The sections `recipes` and `train`: how a network is trained."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.params.section import Count, Fraction, Positive, Section, Seed
+
+
+class Network(Section):
+    kind: Literal["ncsn", "ncsnv2"]
+    width: Count
+
+
+class LevelsLoss(Section):
+    """Denoising score matching on the levels of the ladder, weighted by sigma^2 (NCSN, equation 6)."""
+
+    kind: Literal["levels"]
+
+
+class LogUniformLoss(Section):
+    """The same at any sigma between the ladder's ends."""
+
+    kind: Literal["log_uniform"]
+
+
+class EDMLoss(Section):
+    """EDM's law of sigma and its weighting (arXiv 2206.00364, table 1), in the unit of pixels in [0, 1]."""
+
+    kind: Literal["edm"]
+    p_mean: Annotated[float, Field(allow_inf_nan=False)]
+    p_std: Positive
+    sigma_data: Positive
+
+
+Loss = Annotated[LevelsLoss | LogUniformLoss | EDMLoss, Field(discriminator="kind")]
+Precision = Literal["float32", "bfloat16"]
+
+
+class Recipe(Section):
+    network: Network
+    loss: Loss
+    lr: Positive
+    betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)]
+    adam_eps: Positive
+    ema_rate: Fraction
+    dequantise: bool
+    flip: bool
+
+
+class Train(Section):
+    steps: Count
+    batch_size: Count
+    microshards: Count
+    determinism: Literal["elastic", "fast"]
+    precision: Precision
+    compile: bool
+    checkpoint_every: Count
+    log_every: Count
+    seed: Seed
+
+    @model_validator(mode="after")
+    def divisible(self) -> Self:
+        if self.batch_size % self.microshards:
+            raise ValueError(
+                f"batch_size ({self.batch_size}) must be divisible by microshards ({self.microshards})"
+            )
+        return self

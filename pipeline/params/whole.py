@@ -1,0 +1,124 @@
+"""params.yaml as one object, and what holds between its sections."""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.params.noise import Noise
+from pipeline.params.sampler import Sampler
+from pipeline.params.search import TuneNoise, TuneSampler
+from pipeline.params.section import Section
+from pipeline.params.stages import Compute, Data, Evaluate, Generate, Reference, Report, Toy, Tracking
+from pipeline.params.training import Recipe, Train
+
+NAME = re.compile("[A-Za-z0-9_-]+")
+TAKEN = ("best", "analytic", "reference", "toy")
+TAKEN_PREFIXES = ("train_", "generate_")
+"""What stages call other files beside `<variant>.yaml` and `<variant>.json`."""
+
+
+class Params(Section):
+    preset: str
+    variants: Annotated[list[str], Field(min_length=1)]
+    data: Data
+    reference: Reference
+    noise: dict[str, Noise]
+    tune_noise: TuneNoise
+    train: Train
+    recipes: dict[str, Recipe]
+    sampler: dict[str, Sampler]
+    tune_sampler: TuneSampler
+    generate: Generate
+    evaluate: Evaluate
+    report: Report
+    toy: Toy
+    compute: Compute
+    tracking: Tracking
+
+    @model_validator(mode="after")
+    def consistent(self) -> Self:
+        wrong = [line for rule in RULES for line in rule(self)]
+        if wrong:
+            raise ValueError("\n  ".join(wrong))
+        return self
+
+
+def _entries(params: Params) -> Iterator[str]:
+    """Every variant that is trained or searched has a recipe, a ladder and a sampler."""
+    for variant in sorted({*params.variants, params.tune_noise.variant, params.tune_sampler.variant}):
+        for name in ("recipes", "noise", "sampler"):
+            if variant not in getattr(params, name):
+                yield f"variant {variant!r} has no entry in `{name}`: add {name}.{variant}"
+
+
+def _names(params: Params) -> Iterator[str]:
+    """A variant's name is that of files, which must be its own."""
+    for variant in sorted({v for v in params.variants if params.variants.count(v) > 1}):
+        yield f"variants: {variant!r} stands there twice: remove one"
+    for variant in sorted({*params.variants, *params.noise, *params.sampler}):
+        if not NAME.fullmatch(variant):
+            yield f"variant {variant!r}: rename it with letters, digits, - and _ alone: it names files"
+        elif variant in TAKEN or variant.startswith(TAKEN_PREFIXES):
+            yield f"variant {variant!r}: rename it: the pipeline has files of that name"
+
+
+def _searches(params: Params) -> Iterator[str]:
+    """The rule `tuned` stands where a search looks, and the search can be held."""
+    for name, rules in (("noise", params.noise), ("sampler", params.sampler)):
+        searched = getattr(params, f"tune_{name}").variant
+        for variant, rule in rules.items():
+            if rule.rule == "tuned" and variant != searched:
+                yield (
+                    f"{name}.{variant}.rule is tuned, but tune_{name}.variant is {searched!r}: "
+                    "make them agree, or give the variant another rule"
+                )
+    if params.tune_sampler.variant not in params.variants:
+        yield (
+            f"tune_sampler.variant ({params.tune_sampler.variant!r}) is not in variants {params.variants}: "
+            "add it there, since its network must be trained, or search another's sampler"
+        )
+    fixed = {tuple(rule.kwargs().items()) for rule in params.noise.values() if rule.rule == "fixed"}
+    searching = any(rule.rule == "tuned" for rule in params.noise.values())
+    if searching and params.tune_noise.num_trials <= len(fixed):
+        yield (
+            f"tune_noise.num_trials ({params.tune_noise.num_trials}) must be at least {1 + len(fixed)}: "
+            f"the search starts from the analytic ladder and from {len(fixed)} fixed in `noise`"
+        )
+
+
+def _sizes(params: Params) -> Iterator[str]:
+    """The evaluation has enough images, as far as the parameters tell how many there are."""
+    counts = {"generate.num_samples": params.generate.num_samples, "data.held_out": params.data.held_out}
+    needs = {
+        "evaluate.kid_subset_size": params.evaluate.kid_subset_size,
+        "evaluate.nearest_k": params.evaluate.nearest_k + 1,
+        "evaluate.splits": params.evaluate.splits,
+    }
+    for key, fewest in needs.items():
+        for name, count in counts.items():
+            if count is not None and count < fewest:
+                value = getattr(params.evaluate, key.split(".")[1])
+                yield (
+                    f"{key} ({value}) needs {fewest} images, but {name} is {count}: lower it or raise {name}"
+                )
+
+
+def _seeds(params: Params) -> Iterator[str]:
+    for name in ("tune_noise", "tune_sampler"):
+        seed = getattr(params, name).seed
+        if seed == params.generate.seed:
+            yield f"{name}.seed ({seed}) is generate.seed: selection and report must not share samples"
+
+
+def _workers(params: Params) -> Iterator[str]:
+    if params.train.microshards % params.compute.workers:
+        yield (
+            f"train.microshards ({params.train.microshards}) must be divisible by "
+            f"compute.workers ({params.compute.workers})"
+        )
+
+
+RULES = (_entries, _names, _searches, _sizes, _seeds, _workers)
+"""What holds between sections: each yields the mistakes it finds, with key and mend."""

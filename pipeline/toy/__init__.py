@@ -1,0 +1,88 @@
+"""The experiments of NCSN's first figures (arXiv 1907.05600, sections 3 and 4.3, appendix B.1).
+
+Figure 1 needs images; 2 and 3 are in two dimensions, on 1/5 N((-5, -5), I) + 4/5 N((5, 5), I).
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.toy.fig1 import LossCurve, loss_curves
+from pipeline.toy.fig2 import ScoreFields, score_fields
+from pipeline.toy.fig3 import Divergence, Panel, divergences, panels
+
+__all__ = [
+    "Divergence",
+    "LossCurve",
+    "Panel",
+    "ScoreFields",
+    "Toy",
+    "divergences",
+    "loss_curves",
+    "panels",
+    "run",
+    "score_fields",
+]
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Everything the three figures need."""
+
+    curves: tuple[LossCurve, ...]
+    fields: ScoreFields
+    panels: tuple[Panel, ...]
+    divergences: tuple[Divergence, ...]
+
+    def metrics(self) -> dict[str, Any]:
+        """The numbers of the figures, ready for JSON."""
+        return {
+            "losses": {f"sigma_{c.sigma:g}": c.metrics() for c in self.curves},
+            "score_squared_error": self.fields.squared_error(),
+            "panels": {p.name: {"fraction": p.fraction, "spread": p.spread} for p in self.panels},
+            "diverged": {d.name: {"level": d.level, "finite": d.finite} for d in self.divergences},
+        }
+
+
+def run(
+    images: np.ndarray,
+    *,
+    num_samples: int,
+    steps: int,
+    seed: int,
+    losses: Mapping[str, Any],
+) -> Toy:
+    """All three figures.
+
+    Args:
+        images: of figure 1, uint8 (N, C, H, W); value v stands for v / 255.
+        num_samples: in each panel of figure 3; 1,280 in the paper.
+        steps: of training figure 2's network; 10,000 in the paper.
+        seed: of everything random.
+        losses: figure 1's setting, see `loss_curves`.
+
+    Raises:
+        UserError: images whose side is no multiple of 4.
+    """
+    with _one_thread():
+        return Toy(
+            loss_curves(images, **losses, seed=seed),
+            score_fields(steps=steps, seed=seed),
+            panels(num_samples=num_samples, seed=seed),
+            divergences(num_samples=num_samples, seed=seed),
+        )
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Tensors this small are slower on several threads, many times so beside other work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
