@@ -1,6 +1,5 @@
-"""Stage `generate VARIANT`: samples by annealed Langevin dynamics, with and without the last denoising."""
+"""Stage `generate VARIANT`: samples by the variant's sampler, with and without the last denoising."""
 
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -10,9 +9,10 @@ from torch.nn import Module
 
 from pipeline import door, tracking
 from pipeline.distributed import cluster, sample
-from pipeline.distributed.shards import Sampler, Shape
+from pipeline.distributed.shards import Shape
 from pipeline.files import read_json, read_yaml, sha256, whole_folder, write_json
 from pipeline.params import Params
+from pipeline.samplers.settings import Sampler
 from pipeline.training.state import load_network
 
 ARTIFACTS = Path("artifacts")
@@ -29,7 +29,7 @@ def main(params: Params, variant: str) -> None:
         manifest = {
             **params.generate.kwargs(),
             "nfe": made.nfe,
-            "sampler": asdict(sampler),
+            "sampler": sampler.plain(),
         }
         with whole_folder(ARTIFACTS / "samples" / variant) as folder:
             for name in ("raw", "denoised", "intermediate"):

@@ -1,23 +1,27 @@
-"""Stage `toy`: figures 2 and 3 of the 2019 paper on a mixture of two Gaussians, and their numbers."""
+"""Stage `toy`: figures 1, 2 and 3 of the 2019 paper, and their numbers."""
 
 from pathlib import Path
 
 from pipeline import door, toy, tracking
+from pipeline.data.dataset import open_dataset
 from pipeline.files import whole_folder, write_json
 from pipeline.params import Params
 from pipeline.reporting import style
-from pipeline.reporting.toy import samples, score_fields
+from pipeline.reporting.toy import loss_curves, samples, score_fields
 
+DATA = Path("artifacts/data")
 OUT, METRICS = Path("artifacts/toy"), Path("artifacts/metrics/toy.json")
 
 
 def main(params: Params) -> None:
-    """Nothing -> artifacts/toy/{fig2,fig3}.png and .svg, artifacts/metrics/toy.json."""
+    """artifacts/data -> artifacts/toy/{fig1,fig2,fig3}.png and .svg, artifacts/metrics/toy.json."""
     with tracking.stage("toy", None, params) as run:
-        made = toy.run(**params.toy.kwargs())
+        data, setting = open_dataset(DATA), params.toy.kwargs()
+        made = toy.run(data.split("train"), **setting)
         with whole_folder(OUT) as folder:
+            style.save(loss_curves(made.curves, data.manifest["name"], setting["losses"]), folder, "fig1")
             style.save(score_fields(made.fields), folder, "fig2")
-            style.save(samples(made.panels), folder, "fig3")
+            style.save(samples(made.panels, made.divergences), folder, "fig3")
         write_json(METRICS, made.metrics())
         run.log_metrics(made.metrics())
         run.log_artifact(OUT)

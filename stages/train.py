@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline import door, tracking
 from pipeline.data.dataset import open_dataset
-from pipeline.distributed.train import fit
+from pipeline.distributed.train import fit, published
 from pipeline.files import read_yaml, whole_folder, write_json
 from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.params import Params
@@ -36,6 +36,7 @@ def main(params: Params, variant: str) -> None:
         sizes = {key: compute[key] for key in ("workers", "cpus_per_worker", "use_gpu", "max_failures")}
         checkpoint = fit(task, images, run_folder, on_event=on_event, **sizes)
         _publish(checkpoint, variant, speed(run_folder))
+        published(run_folder, variant)
         run.log_network(OUT / "models" / variant, f"ncsn-{params.preset}-{variant}", images.shape[1:])
 
 

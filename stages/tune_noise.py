@@ -6,12 +6,12 @@ from pipeline import door, tracking
 from pipeline.data.dataset import open_dataset
 from pipeline.distributed import cluster, tune_noise
 from pipeline.distributed.search import Budget, resources
-from pipeline.distributed.shards import Ladder
 from pipeline.distributed.trials import tell, write_trials
 from pipeline.files import whole_folder, write_yaml
 from pipeline.metrics import features, reference
 from pipeline.params import Params
 from pipeline.reporting import lines, style
+from pipeline.samplers.settings import Ladder
 
 DATA, REFERENCE, OUT = Path("artifacts/data"), Path("artifacts/reference"), Path("artifacts/noise")
 

@@ -78,6 +78,7 @@ def test_ncsn_is_the_2019_papers(name: str) -> None:
     assert p.sampler["ncsn"].model_dump() == {"rule": "fixed", "step_lr": 2e-5, "steps_per_level": 100}
     assert p.recipes["ncsn"].model_dump() == {
         "network": {"kind": "ncsn", "width": 64 if name == "mnist" else 128},
+        "loss": {"kind": "levels"},
         "lr": 1e-3,
         "betas": [0.9, 0.999],
         "adam_eps": 1e-8,
@@ -93,6 +94,7 @@ def test_ncsnv2_is_the_2020_papers(name: str) -> None:
     for variant in ("ncsnv2", "tuned"):
         assert params(name).recipes[variant].model_dump() == {
             "network": {"kind": "ncsnv2", "width": 64 if name == "mnist" else 128},
+            "loss": {"kind": "levels"},
             "lr": 1e-4,
             "betas": [0.9, 0.999],
             "adam_eps": 1e-8,

@@ -10,8 +10,10 @@ import numpy as np
 import ray
 import torch
 
-from pipeline.distributed.shards import Drawn, Sampler, Shape, draw, single_threaded
+from pipeline.distributed.shards import Drawn, Shape, draw, single_threaded
+from pipeline.ncsn.execution import evaluated
 from pipeline.ncsn.score import Score
+from pipeline.samplers.settings import Sampler
 
 logger = logging.getLogger(__name__)
 
@@ -61,20 +63,24 @@ def generate(
     shape: Shape,
     num_samples: int,
     shard_size: int,
+    precision: str,
+    compile: bool,
     seed: int,
     remote: bool,
     workers: int = 1,
     use_gpu: bool = False,
     progress: Progress | None = None,
 ) -> Samples:
-    """Draw samples 0 ... num_samples - 1 by annealed Langevin dynamics, with and without the last denoising.
+    """Draw samples 0 ... num_samples - 1 with and without the last denoising.
 
     Sample k belongs to shard k // shard_size, which is always computed whole, in one batch, on one thread:
-    its bits depend on the network, the sampler, `seed`, `shard_size` and the kind of device, on nothing else.
+    its bits depend on the network, the sampler, `seed`, `shard_size`, `precision`, `compile` and the kind of
+    device, on nothing else.
 
     Args:
         network: the score, called with sigma; on the CPU, it is moved where it is needed.
         shape: (C, H, W) of a sample.
+        precision, compile: how the network is evaluated, see `pipeline.ncsn.execution.evaluated`.
         remote: over the tasks of the Ray that is connected; else in this process.
         workers: shards side by side in this process; with Ray the cluster decides.
         use_gpu: a GPU for each shard.
@@ -85,7 +91,8 @@ def generate(
     """
     begin, tell = time.perf_counter(), progress or LogProgress()
     shards = range(-(-num_samples // shard_size))
-    work = _Work(network, sampler, shape, shard_size, seed, "cuda" if use_gpu else "cpu")
+    device = "cuda" if use_gpu else "cpu"
+    work = _Work(network, sampler, shape, shard_size, precision, compile, seed, device)
     finished = _over_ray(work, shards) if remote else _in_threads(work, shards, workers)
     drawn: dict[int, Drawn] = {}
     for shard, result in finished:
@@ -102,6 +109,8 @@ class _Work:
     sampler: Sampler
     shape: Shape
     shard_size: int
+    precision: str
+    compile: bool
     seed: int
     device: str
 
@@ -109,7 +118,7 @@ class _Work:
         single_threaded()
         first = number * self.shard_size
         return draw(
-            self.network,
+            evaluated(self.network, precision=self.precision, compile=self.compile),
             self.sampler,
             seed=self.seed,
             indices=range(first, first + self.shard_size),

@@ -1,63 +1,19 @@
-"""Samples of a score in fixed shards, and the sampler's settings. No Ray here: trials and tasks call this."""
+"""Samples of a score in fixed shards. No Ray here: trials and tasks call this."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
-from pipeline.ncsn import noise
 from pipeline.ncsn.score import Score
 from pipeline.samplers.images import to_uint8
-from pipeline.samplers.langevin import annealed_langevin_levels, denoised
+from pipeline.samplers.langevin import denoised
 from pipeline.samplers.nfe import CountEvaluations
 from pipeline.samplers.seeds import SampleNoise
+from pipeline.samplers.settings import Sampler
 
 Shape = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Ladder:
-    """A geometric noise ladder, in units of pixels in [0, 1]."""
-
-    sigma_max: float
-    sigma_min: float
-    num_levels: int
-
-    def sigmas(self) -> Tensor:
-        """(L,) float32, descending."""
-        return noise.geometric_sigmas(self.sigma_max, self.sigma_min, self.num_levels)
-
-    def plain(self) -> dict[str, Any]:
-        """The settings as YAML holds them."""
-        return asdict(self)
-
-    @classmethod
-    def read(cls, plain: Mapping[str, Any]) -> Self:
-        """From a mapping that holds these keys, and maybe others."""
-        try:
-            return cls(**{name: plain[name] for name in cls.__dataclass_fields__})
-        except KeyError as error:
-            raise UserError(
-                f"the settings {dict(plain)} lack {error}: repeat the stage that wrote them."
-            ) from error
-
-
-@dataclass(frozen=True)
-class Sampler(Ladder):
-    """Annealed Langevin dynamics: the ladder, the step eps at its last level, and steps T at each level."""
-
-    step_lr: float
-    steps_per_level: int
-
-    @classmethod
-    def analytic(cls, ladder: Ladder, steps_per_level: int, ratio: float = 1.0) -> Self:
-        """The step by technique 4 of NCSNv2 (arXiv 2006.09011), times `ratio`."""
-        step_lr = noise.step_lr(ladder.sigmas(), steps_per_level) * ratio
-        return cls(ladder.sigma_max, ladder.sigma_min, ladder.num_levels, step_lr, steps_per_level)
 
 
 @dataclass(frozen=True)
@@ -65,7 +21,7 @@ class Drawn:
     """Samples as bytes, uint8 (B, C, H, W), and what they cost."""
 
     raw: np.ndarray
-    """The end of annealed Langevin dynamics."""
+    """With the noise of the last level."""
     denoised: np.ndarray
     """The same after x + sigma_L^2 score(x, sigma_L)."""
     levels: np.ndarray
@@ -95,14 +51,14 @@ def draw(
         UserError: the dynamics diverged to NaN or infinity.
     """
     counted = CountEvaluations(score)
-    sigmas, rng = sampler.sigmas(), SampleNoise(seed, indices, shape, device)
-    keep = set(evenly(sampler.num_levels, max_levels))
+    rng = SampleNoise(seed, indices, shape, device)
+    keep = set(evenly(sampler.ladder.num_levels, max_levels))
     levels = []
-    for level, x in enumerate(_levels(counted, sampler, sigmas, rng)):
+    for level, x in enumerate(sampler.levels(counted, rng)):
         if watched and level in keep:
             levels.append(_bytes(x[:watched]))
     raw_nfe = counted.nfe
-    clean = denoised(counted, x, sigmas)
+    clean = denoised(counted, x, sampler.ladder.sigmas())
     kept = np.stack(levels) if levels else np.zeros((0, 0, *shape), np.uint8)
     return Drawn(_bytes(x), _bytes(clean), kept, {"raw": raw_nfe, "denoised": counted.nfe})
 
@@ -110,12 +66,6 @@ def draw(
 def evenly(num_levels: int, at_most: int) -> list[int]:
     """Up to `at_most` levels from the first to the last, evenly spaced: 5 of 21 -> [0, 5, 10, 15, 20]."""
     return sorted(set(np.linspace(0, num_levels - 1, min(at_most, num_levels)).round().astype(int).tolist()))
-
-
-def _levels(score: Score, sampler: Sampler, sigmas: Tensor, rng: SampleNoise) -> Iterator[Tensor]:
-    return annealed_langevin_levels(
-        score, sigmas, rng, step_lr=sampler.step_lr, steps_per_level=sampler.steps_per_level
-    )
 
 
 def _bytes(x: Tensor) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Training on Ray Train: it starts workers and starts them again; what a run is stands in its folder."""
 
+import contextlib
 import logging
 import shutil
 import uuid
@@ -19,6 +20,9 @@ from pipeline.training.progress import Follower, OnEvent, following
 from pipeline.training.run import run, together
 from pipeline.training.state import finished
 from pipeline.training.task import Task
+
+PUBLISHED = "published"
+"""A file in a run's folder, once its last checkpoint is where it is wanted: the variant it is of."""
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +60,7 @@ def fit(
     """
     run_folder = run_folder.resolve()
     run_folder.mkdir(parents=True, exist_ok=True)
+    (run_folder / PUBLISHED).unlink(missing_ok=True)
     if done := finished(run_folder, task):
         Follower(run_folder, on_event).drain()
         return done
@@ -73,6 +78,19 @@ def fit(
     if done is None:
         raise UserError(refusal or _unshared(run_folder))
     return done
+
+
+def published(run_folder: Path, variant: str) -> None:
+    """Note that a variant's result was copied from a run to its place, and delete its earlier such runs.
+
+    What is unfinished, or not copied yet, is never deleted; the newest run of each variant stays, so that a
+    stage that has to run again for another reason than its task trains nothing.
+    """
+    (run_folder / PUBLISHED).write_text(variant)
+    for mark in run_folder.parent.glob(f"*/{PUBLISHED}"):
+        with contextlib.suppress(OSError):  # deleted by another pipeline that shares the storage
+            if mark.parent.name != run_folder.name and mark.read_text() == variant:
+                shutil.rmtree(mark.parent)
 
 
 def workers_on(gpus: int, workers: int, microshards: int) -> int:

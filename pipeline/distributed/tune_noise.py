@@ -5,20 +5,21 @@ from the ladders that other variants are given, such as published ones.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from pipeline.distributed.search import Budget, Range, search
-from pipeline.distributed.shards import Ladder, Sampler, draw, single_threaded
+from pipeline.distributed.shards import draw, single_threaded
 from pipeline.distributed.trials import Record, Settings, best
 from pipeline.errors import UserError
 from pipeline.metrics.features import Classifier
 from pipeline.metrics.fid import Moments, distance, moments
 from pipeline.ncsn import noise
 from pipeline.ncsn.networks import make_network
+from pipeline.samplers.settings import Ladder, Sampler
 from pipeline.training.loop import train
 from pipeline.training.task import Task
 
@@ -66,6 +67,8 @@ class Setup:
                 "batch_size": self.batch_size,
                 "microshards": 1,
                 "determinism": "elastic",
+                "precision": "float32",
+                "compile": False,
                 "checkpoint_every": steps,
                 "log_every": steps,
                 "seed": self.budget.seed,
@@ -188,7 +191,7 @@ def tune(
         space(start, unique, bounds, longest=setup.max_nfe - 1),
         metric="fid",
         budget=setup.budget,
-        points=[asdict(ladder) for ladder in unique],
+        points=[ladder.plain() for ladder in unique],
         shared={"setup": setup},
         resources=resources,
         on_trial=on_trial,

@@ -5,19 +5,20 @@ ladder of the training with the step of technique 4 of NCSNv2 (arXiv 2006.09011,
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pipeline.distributed.search import Budget, Range, search
-from pipeline.distributed.shards import Ladder, Sampler, Shape, draw, single_threaded
+from pipeline.distributed.shards import Shape, draw, single_threaded
 from pipeline.distributed.trials import Record, Settings, best
 from pipeline.errors import UserError
 from pipeline.metrics.features import Classifier
 from pipeline.metrics.fid import Moments, distance, moments
 from pipeline.ncsn.networks import NCSN
 from pipeline.ncsn.score import Score
+from pipeline.samplers.settings import Ladder, Sampler
 
 Rules = Mapping[str, Mapping[str, Any]]
 """params.yaml's section `sampler`: by variant, the rule and its numbers."""
@@ -53,7 +54,7 @@ class Setup:
     def start(self) -> Settings:
         """The analytic choice: the trained ladder, as many steps as the budget allows, ratio 1."""
         steps = max(1, (self.max_nfe - 1) // self.trained.num_levels)
-        return {**asdict(self.trained), "steps_per_level": steps, "step_lr_ratio": 1.0}
+        return {**self.trained.plain(), "steps_per_level": steps, "step_lr_ratio": 1.0}
 
     def conditional(self) -> bool:
         """Whether the network knows the levels of its training only, so that the ladder must stay."""
@@ -90,7 +91,11 @@ def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, float]]:
         )
         seen.append(setup.classifier.features(drawn.denoised))
         fid = distance(moments(np.concatenate(seen)), setup.reference)
-        yield {"fid": fid, "samples": last, "nfe": drawn.nfe["denoised"], **asdict(sampler)}
+        yield {"fid": fid, "samples": last, "nfe": drawn.nfe["denoised"], **_numbers(sampler)}
+
+
+def _numbers(sampler: Sampler) -> dict[str, float]:
+    return {**sampler.ladder.plain(), **sampler.options}
 
 
 def tune(
@@ -148,7 +153,7 @@ def space(setup: Setup, bounds: Mapping[str, Sequence[float]]) -> dict[str, Rang
         "num_levels": [max(2, round(bound * trained.num_levels)) for bound in bounds["num_levels"]],
     }
     if setup.conditional():
-        ends |= {name: [value, value] for name, value in asdict(trained).items()}
+        ends |= {name: [value, value] for name, value in trained.plain().items()}
     if ends["sigma_min"][1] >= ends["sigma_max"][0]:
         raise UserError(
             f"tune_sampler lets sigma_min reach {ends['sigma_min'][1]:.3g} and sigma_max fall to "
@@ -158,7 +163,8 @@ def space(setup: Setup, bounds: Mapping[str, Sequence[float]]) -> dict[str, Rang
 
 
 def settled(rules: Rules, ladders: Mapping[str, Ladder], tuned: Mapping[str, Sampler]) -> dict[str, Sampler]:
-    """The sampler of every variant: fixed as given and analytic on its trained ladder, or the one found.
+    """The sampler of every variant: annealed Langevin dynamics on its trained ladder, fixed as given or
+    analytic; the one found; or another one, by its name, on levels of its own between the same ends.
 
     Args:
         tuned: the samplers found, by variant.
@@ -170,10 +176,14 @@ def settled(rules: Rules, ladders: Mapping[str, Ladder], tuned: Mapping[str, Sam
 
 
 def _settle(variant: str, rule: Mapping[str, Any], ladder: Ladder, tuned: Mapping[str, Sampler]) -> Sampler:
+    options = {key: value for key, value in rule.items() if key not in ("rule", "num_levels", "rho")}
     if rule["rule"] == "fixed":
-        return Sampler(**asdict(ladder), step_lr=rule["step_lr"], steps_per_level=rule["steps_per_level"])
+        return Sampler.langevin(ladder, **options)
     if rule["rule"] == "analytic":
-        return Sampler.analytic(ladder, rule["steps_per_level"])
+        return Sampler.analytic(ladder, **options)
+    if rule["rule"] != "tuned":
+        levels = Ladder(ladder.sigma_max, ladder.sigma_min, rule["num_levels"], rule["rho"])
+        return Sampler(rule["rule"], levels, options)
     if variant not in tuned:
         raise UserError(
             f"sampler.{variant}.rule is `tuned`, but tune_sampler.variant is "

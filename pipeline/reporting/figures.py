@@ -12,8 +12,31 @@ from pipeline.files import read_json
 from pipeline.reporting import lines, pictures, style
 from pipeline.reporting.pictures import Images, Panel
 from pipeline.reporting.rows import Row, Table
+from pipeline.samplers.settings import Sampler
 
 LEVELS_SHOWN = 12
+
+# Title and caption of the figures that the stage `toy` drew.
+TOYS = {
+    "fig1": (
+        "Toy: the loss without noise",
+        "Sliced score matching of a residual auto-encoder on this data set, without noise and with a little: "
+        "pixels of few grey levels leave the loss without a lower bound, noise gives it one. The network and "
+        "its training are smaller than the paper's, as written below. (Fig 1 of arXiv 1907.05600.)",
+    ),
+    "fig2": (
+        "Toy: score fields",
+        "The score of the two-mode mixture, exact and as a network learnt it by sliced score matching: right "
+        "where there are data, wrong where there are none. (Fig 2 of arXiv 1907.05600.)",
+    ),
+    "fig3": (
+        "Toy: why the noise is annealed",
+        "Samples of the mixture by plain and by annealed Langevin dynamics with exact scores, and the share "
+        "of them in each mode. The paper states two ladders for one step of 0.1: appendix B.1's, 20 to 1 "
+        "(above), works; section 4.3's, 10 to 0.1 (below), makes every sample about four times as large in "
+        "each iteration, until none is a number. (Fig 3 of arXiv 1907.05600.)",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -98,10 +121,9 @@ def _strips(folder: Path, artifacts: Path, table: Table) -> Iterator[Shown]:
 
 def _level_labels(manifest: Path, frames: int) -> list[str]:
     """`σ = 1` and so on: the noise levels of `frames` frames, spread evenly over the sampler's ladder."""
-    sampler = read_json(manifest)["sampler"]
-    sigmas = np.geomspace(sampler["sigma_max"], sampler["sigma_min"], sampler["num_levels"])
+    sigmas = Sampler.read(read_json(manifest)["sampler"]).ladder.sigmas()
     kept = np.linspace(0, len(sigmas) - 1, frames).round().astype(int)
-    first, *rest = (f"{sigma:.2g}" for sigma in sigmas[kept])
+    first, *rest = (f"{float(sigmas[level]):.2g}" for level in kept)
     return [f"σ = {first}", *rest]
 
 
@@ -157,19 +179,12 @@ def _search(folder: Path, path: Path, search: lines.Search, shown: Shown) -> Sho
 
 
 def _toy(folder: Path, artifacts: Path) -> Iterator[Shown]:
-    captions = {
-        "fig2": "The score of the two-mode mixture, exact and as a network learnt it by sliced score "
-        "matching: right where there are data, wrong where there are none. (Fig 2 of arXiv 1907.05600.)",
-        "fig3": "Samples of the mixture by plain and by annealed Langevin dynamics with exact scores, and "
-        "the share of them in each mode. (Fig 3 of arXiv 1907.05600.)",
-    }
-    titles = {"fig2": "Toy: score fields", "fig3": "Toy: why the noise is annealed"}
-    for name, caption in captions.items():
+    for name, (title, caption) in TOYS.items():
         made = [path for end in ("png", "svg") if (path := artifacts / f"toy/{name}.{end}").exists()]
         for path in made:
             shutil.copyfile(path, folder / f"toy_{path.name}")
         files = tuple(f"toy_{path.name}" for path in made)
-        yield Shown(f"toy_{name}", titles[name], caption, "dvc repro toy", files)
+        yield Shown(f"toy_{name}", title, caption, "dvc repro toy", files)
 
 
 def _keep(

@@ -48,7 +48,7 @@ def card(table: Table, manifest: Mapping[str, Any], samplers: Mapping[str, Mappi
 
     Args:
         manifest: of the data set: name, title, licence, homepage, shape (N, C, H, W).
-        samplers: variant -> settings of annealed Langevin dynamics that made its samples.
+        samplers: variant -> settings of the sampler that made its samples.
     """
     out = io.StringIO()
     writer = YAML()
@@ -128,19 +128,15 @@ def usage(row: Row, manifest: Mapping[str, Any], sampler: Mapping[str, Any]) -> 
     return f"""\
 from pathlib import Path
 
-from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.samplers.images import to_uint8
-from pipeline.samplers.langevin import annealed_langevin
 from pipeline.samplers.seeds import SampleNoise
+from pipeline.samplers.settings import Sampler
 from pipeline.training.state import load_network
 
 score = load_network(Path("artifacts/models/{row.system}"))
-sigmas = geometric_sigmas({sampler["sigma_max"]!r}, {sampler["sigma_min"]!r}, {sampler["num_levels"]!r})
+sampler = Sampler.read({dict(sampler)})
 noise = SampleNoise(seed=0, indices=range(16), shape=({channels}, {height}, {width}))
-x = annealed_langevin(
-    score, sigmas, noise,
-    step_lr={sampler["step_lr"]!r}, steps_per_level={sampler["steps_per_level"]!r}, denoise={row.denoised},
-)
+x = sampler.sample(score, noise, denoise={row.denoised})
 images = to_uint8(x)  # (16, {channels}, {height}, {width}), uint8
 """
 

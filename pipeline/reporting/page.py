@@ -23,6 +23,7 @@ STAGES = (
     ("report", "this page", "`report`"),
 )
 SETTINGS = (
+    ("Sampler", "kind"),
     ("σ₁", "sigma_max"),
     ("σ_L", "sigma_min"),
     ("Levels L", "num_levels"),
@@ -41,7 +42,7 @@ def readme(
     """The page as Markdown; its pictures are links relative to the page.
 
     Args:
-        samplers: variant -> settings of annealed Langevin dynamics that made its samples.
+        samplers: variant -> settings of the sampler that made its samples.
         reference: metrics of the reference classifier.
         toy: metrics of the two-mode mixture.
     """
@@ -93,7 +94,9 @@ def _settings(samplers: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _setting(value: Any) -> str:
-    return DASH if value is None else f"{value:.4g}"
+    if value is None:
+        return DASH
+    return f"`{value}`" if isinstance(value, str) else f"{value:.4g}"
 
 
 def _reference_line(reference: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
-"""Figures 2 and 3 of the 2019 paper (arXiv 1907.05600) from the numbers of `pipeline.toy`."""
+"""Figures 1, 2 and 3 of the 2019 paper (arXiv 1907.05600) from the numbers of `pipeline.toy`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,15 +9,51 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from pipeline.reporting import style
-from pipeline.toy import HALF_WIDTH, MEANS, Array, Panel, ScoreFields
+from pipeline.reporting.lines import smoothed
+from pipeline.toy import Divergence, LossCurve, Panel, ScoreFields
+from pipeline.toy.mixture import HALF_WIDTH, MEANS, Array
 
 TITLES = {
     "exact": ("Exact samples", "drawn from the mixture"),
     "langevin": ("Langevin", "one level, no noise"),
-    "annealed_convolution": ("Annealed, convolved", "mode std √(1 + σ²) at level σ"),
-    "annealed_released": ("Annealed, released", "mode std σ at level σ"),
+    "annealed_convolution": ("Annealed, σ 20 to 1", "convolved: std √(1 + σ²)"),
+    "annealed_released": ("Annealed, σ 20 to 1", "released: std σ"),
 }
 """What each panel of figure 3 is called, and what tells it from its neighbour."""
+
+PAPER = {"width": 32, "batch_size": 128, "steps": 50_000, "lr": 1e-3}
+"""Figure 1's setting in the paper, on CIFAR-10."""
+
+
+@style.house
+def loss_curves(curves: Sequence[LossCurve], data: str, setting: Mapping[str, Any]) -> Figure:
+    """Figure 1: the loss of each batch (thin) and its running mean (bold), a panel for each sigma.
+
+    Args:
+        data: the data set's name.
+        setting: width, batch_size, steps and lr of the trainings, to be told beside the paper's.
+    """
+    figure = style.figure(2.5)
+    for axes, curve in zip(figure.subplots(1, len(curves), sharex=True, sharey=True), curves, strict=True):
+        fluctuation = f"fluctuation at the end: {curve.metrics()['fluctuation']:.0%}"
+        _titles(axes, f"Noise σ = {curve.sigma:g}" if curve.sigma else "No noise", fluctuation)
+        steps = np.arange(1, len(curve.losses) + 1)
+        axes.plot(steps, curve.losses, color=style.BLUE, linewidth=0.6, alpha=0.6)
+        axes.plot(steps, smoothed(curve.losses.astype(np.float64)), color=style.VERMILION)
+        axes.set_xlabel("step")
+    figure.axes[0].set_ylabel("sliced score matching")
+    figure.axes[0].yaxis.set_major_formatter("{x:,.4g}")
+    figure.supxlabel(f"{data}; {_beside_the_papers(setting)}", size=7.5, color=style.GREY)
+    return figure
+
+
+def _beside_the_papers(setting: Mapping[str, Any]) -> str:
+    what = "the paper's" if all(setting[key] == value for key, value in PAPER.items()) else "reduced"
+    return (
+        f"{what}: filters {setting['width']} to {4 * setting['width']} (paper: 32 to 128), "
+        f"batch {setting['batch_size']} (128), {setting['steps']:,} steps (50,000), "
+        f"learning rate {setting['lr']:g} (0.001)"
+    )
 
 
 @style.house
@@ -83,21 +120,39 @@ def _arrows(axes: Axes, fields: ScoreFields, score: Array, title: str) -> None:
 
 
 @style.house
-def samples(panels: Sequence[Panel]) -> Figure:
-    """Figure 3: samples of the mixture by each method, with the share of them in each mode."""
-    figure = style.figure(2.65)
-    for axes, panel in zip(figure.subplots(1, len(panels), sharex=True, sharey=True), panels, strict=True):
-        title, subtitle = TITLES[panel.name]
-        axes.set_title(title, pad=15)
-        axes.text(0, 1.03, subtitle, transform=axes.transAxes, size=7.5, color=style.GREY)
+def samples(panels: Sequence[Panel], divergences: Sequence[Divergence]) -> Figure:
+    """Figure 3: samples by each method with the share of them in each mode; below, the ladder that fails."""
+    figure = style.figure(4.75)
+    above, below = figure.subfigures(2, 1, height_ratios=[2.65, 2.1], squeeze=False).ravel()
+    for axes, panel in zip(above.subplots(1, len(panels), sharex=True, sharey=True), panels, strict=True):
+        _titles(axes, *TITLES[panel.name])
         axes.scatter(*panel.samples.T, s=2.5, color=style.BLUE, alpha=0.35, linewidths=0, rasterized=True)
         _share(axes, (5, -1.0), panel.fraction)
         _share(axes, (-5, 1.0), 1 - panel.fraction)
         _square(axes)
         axes.set(xlim=(-10.5, 10.5), ylim=(-10.5, 10.5))
         axes.set_xlabel(f"x$_1$\nstd within a mode: {panel.spread:.2f}")
-    figure.axes[0].set_ylabel("x$_2$")
+    above.axes[0].set_ylabel("x$_2$")
+    for axes, divergence in zip(below.subplots(1, len(divergences), sharey=True), divergences, strict=True):
+        _failure(axes, divergence)
+    below.axes[0].set_ylabel("largest coordinate")
     return figure
+
+
+def _failure(axes: Axes, divergence: Divergence) -> None:
+    """How the samples grow, to the iteration after which one is no longer a number."""
+    end = divergence.finite + 1
+    _titles(axes, "Annealed, σ 10 to 0.1", TITLES[divergence.name][1])
+    axes.semilogy(np.arange(1, end), divergence.sizes, color=style.VERMILION, marker=".")
+    axes.axvline(end, color=style.GREY, linewidth=0.8, linestyle="--")
+    where = f"not a number after iteration {end}\nof 1,000, in level {divergence.level} of 10"
+    axes.text(0.93, 0.08, where, transform=axes.transAxes, ha="right", size=7.5)
+    axes.set(xlabel="iteration", xlim=(0, end + 1))
+
+
+def _titles(axes: Axes, title: str, subtitle: str) -> None:
+    axes.set_title(title, pad=15)
+    axes.text(0, 1.03, subtitle, transform=axes.transAxes, size=7.5, color=style.GREY)
 
 
 def _share(axes: Axes, place: tuple[float, float], fraction: float) -> None:

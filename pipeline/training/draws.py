@@ -7,6 +7,7 @@ import torch
 
 from pipeline.data.order import batch_indices
 from pipeline.errors import UserError
+from pipeline.ncsn.losses import log_normal_sigma, log_uniform_sigma
 from pipeline.training.task import Task
 
 STREAM = 0x7261696E  # keeps these draws apart from every other use of the same seed
@@ -48,14 +49,29 @@ def microshards(task: Task, images: np.ndarray, step: int, shards: range, device
 
 
 def _draw(task: Task, pixels: np.ndarray, rng: np.random.Generator, device: torch.device) -> Draw:
-    sigmas = np.asarray(task.network["sigmas"], np.float32)
-    sigma = sigmas[rng.integers(0, len(sigmas), len(pixels))]
+    sigma = sigmas(task, rng, len(pixels))
     noise = rng.standard_normal(pixels.shape, np.float32)
     if task.flip:
         turned = rng.random(len(pixels)) < 0.5
         pixels = np.where(turned[:, None, None, None], pixels[..., ::-1], pixels)
     x = _dequantised(pixels, rng) if task.dequantise else pixels.astype(np.float32) / np.float32(255)
-    return Draw(*(torch.from_numpy(a).to(device) for a in (x, sigma, noise)))
+    return Draw(*(torch.as_tensor(a).to(device) for a in (x, sigma, noise)))
+
+
+def sigmas(task: Task, rng: np.random.Generator, count: int) -> torch.Tensor:
+    """The noise of each example, (count,) float32, by the law that the task's loss names.
+
+    "levels": a level of the ladder, each as likely (NCSN, equation 6). "log_uniform": any sigma between
+    the ladder's ends. "edm": log-normal (arXiv 2206.00364, table 1), ladder or not.
+    """
+    ladder, kind = torch.tensor(task.network["sigmas"]), task.loss["kind"]
+    if kind == "levels":
+        return ladder[torch.from_numpy(rng.integers(0, len(ladder), count))]
+    if kind == "log_uniform":
+        u = torch.from_numpy(rng.random(count, np.float32))
+        return log_uniform_sigma(u, float(ladder[0]), float(ladder[-1]))
+    z = torch.from_numpy(rng.standard_normal(count, np.float32))
+    return log_normal_sigma(z, task.loss["p_mean"], task.loss["p_std"])
 
 
 def _dequantised(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.errors import UserError
-from pipeline.ncsn.losses import denoising_score_matching
+from pipeline.ncsn.execution import evaluated
+from pipeline.ncsn.losses import denoising_score_matching, edm_weighting
+from pipeline.ncsn.score import Score
 from pipeline.training.draws import Draw, microshards
 from pipeline.training.history import Row
 from pipeline.training.reduce import Group, place, sum_in_order
@@ -133,9 +135,10 @@ def _elastic(state: State, group: Group) -> Backward:
     """
     parameters = [p for p in state.network.parameters() if p.requires_grad]
     sizes = [p.numel() for p in parameters]
+    score = _score(state.network, state.task)
 
     def flat_gradient(draw: Draw) -> Tensor:
-        loss = _loss(state.network, draw).sum() / state.task.batch_size
+        loss = _loss(score, draw, state.task).sum() / state.task.batch_size
         gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
         return torch.cat([*(g.flatten() for g in gradients), loss.detach().view(1)])
 
@@ -154,10 +157,11 @@ def _fast(state: State, group: Group) -> Backward:
     network = state.network
     if workers > 1:
         network = DistributedDataParallel(network, process_group=group, forward_sync_buffers=False)
+    score = _score(network, state.task)
 
     def backward(draws: list[Draw]) -> Tensor:
         whole = Draw(*(torch.cat([getattr(d, key) for d in draws]) for key in ("x", "sigma", "noise")))
-        loss = _loss(network, whole).mean()
+        loss = _loss(score, whole, state.task).mean()
         torch.autograd.backward(loss)
         total = loss.detach() / workers
         if workers > 1:
@@ -167,8 +171,15 @@ def _fast(state: State, group: Group) -> Backward:
     return backward
 
 
-def _loss(network: torch.nn.Module, draw: Draw) -> Tensor:
-    return denoising_score_matching(network, draw.x, draw.sigma, draw.noise)
+def _score(network: torch.nn.Module, task: Task) -> Score:
+    return evaluated(network, precision=task.precision, compile=task.compile)
+
+
+def _loss(score: Score, draw: Draw, task: Task) -> Tensor:
+    loss = denoising_score_matching(score, draw.x, draw.sigma, draw.noise)
+    if task.loss["kind"] != "edm":
+        return loss
+    return edm_weighting(draw.sigma, task.loss["sigma_data"]) * loss
 
 
 class _Clock:

@@ -40,7 +40,8 @@ def data_digest(images: np.ndarray) -> str:
 class Task:
     """One training, complete: two tasks with one fingerprint end in the same weights.
 
-    `network` holds the keyword arguments of `make_network`, the ladder `sigmas` (L,) among them.
+    `network` holds the keyword arguments of `make_network`, the ladder `sigmas` (L,) among them; `loss`
+    says what noise is drawn and how it is weighted (`pipeline.training.draws.sigmas`).
     `microshards` is the number of fixed parts a batch is cut into, whatever the number of workers.
     `determinism` "elastic" makes the weights independent of that number, bit for bit: checked on the CPU,
     expected but not checked on CUDA.
@@ -50,6 +51,7 @@ class Task:
     """
 
     network: Mapping[str, Any]
+    loss: Mapping[str, Any]
     lr: float
     betas: tuple[float, float]
     adam_eps: float
@@ -60,6 +62,8 @@ class Task:
     batch_size: int
     microshards: int
     determinism: str
+    precision: str
+    compile: bool
     checkpoint_every: int
     log_every: int
     seed: int
@@ -88,8 +92,9 @@ class Task:
         """A task from params.yaml's sections `recipes.VARIANT` and `train`, the ladder (L,) and the data.
 
         Args:
-            recipe: network {kind, width}, lr, betas, adam_eps, ema_rate, dequantise, flip.
-            train: steps, batch_size, microshards, determinism, checkpoint_every, log_every, seed.
+            recipe: network {kind, width}, loss, lr, betas, adam_eps, ema_rate, dequantise, flip.
+            train: steps, batch_size, microshards, determinism, precision, compile, checkpoint_every,
+                log_every, seed.
             sigmas: (L,), strictly descending, in units of pixels in [0, 1].
             image_shape: (C, H, W) of one image.
             data_sha256: `data_digest` of the training images.

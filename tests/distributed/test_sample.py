@@ -8,13 +8,21 @@ import torch
 from torch import Tensor
 
 from pipeline.distributed.sample import Samples, generate
-from pipeline.distributed.shards import Sampler, draw, evenly
+from pipeline.distributed.shards import draw, evenly
 from pipeline.errors import UserError
 from pipeline.ncsn.networks import make_network
+from pipeline.samplers.settings import Ladder, Sampler
 
 SHAPE = (1, 8, 8)
-SAMPLER = Sampler(sigma_max=1.0, sigma_min=0.1, num_levels=3, step_lr=1e-3, steps_per_level=2)
-SETTINGS: dict[str, Any] = {"shape": SHAPE, "shard_size": 8, "seed": 7, "remote": False}
+SAMPLER = Sampler.langevin(Ladder(1.0, 0.1, 3), step_lr=1e-3, steps_per_level=2)
+SETTINGS: dict[str, Any] = {
+    "shape": SHAPE,
+    "shard_size": 8,
+    "precision": "float32",
+    "compile": False,
+    "seed": 7,
+    "remote": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +30,7 @@ def network() -> torch.nn.Module:
     """A small network with random weights: convolutions are where threads and batches would change bits."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made = make_network("ncsnv2", channels=1, image_size=8, width=4, sigmas=SAMPLER.sigmas())
+        made = make_network("ncsnv2", channels=1, image_size=8, width=4, sigmas=SAMPLER.ladder.sigmas())
     return made.eval().requires_grad_(False)
 
 
@@ -60,7 +68,7 @@ def test_one_process_threads_and_ray_workers_give_the_same_bits(network: torch.n
     assert told == [(8, 20), (16, 20), (20, 20)]
     assert same(one, generate(network, SAMPLER, num_samples=20, **SETTINGS, workers=3))
     assert same(one, generate(network, SAMPLER, num_samples=20, **{**SETTINGS, "remote": True}))
-    diverging = Sampler(1.0, 0.1, 30, step_lr=1e3, steps_per_level=9)
+    diverging = Sampler.langevin(Ladder(1.0, 0.1, 30), step_lr=1e3, steps_per_level=9)
     with pytest.raises(UserError, match="step_lr"):
         generate(normal, diverging, num_samples=8, **{**SETTINGS, "remote": True})
 
@@ -80,7 +88,7 @@ def test_evaluations_are_counted_and_samples_watched_on_their_way() -> None:
 
 
 def test_samples_follow_the_score_and_denoising_removes_noise() -> None:
-    fine = Sampler(1.0, 0.1, 20, step_lr=2e-3, steps_per_level=10)
+    fine = Sampler.langevin(Ladder(1.0, 0.1, 20), step_lr=2e-3, steps_per_level=10)
     made = draw(normal, fine, seed=1, indices=range(400), shape=SHAPE)
     spread = made.raw.std() / 255  # exact: sqrt(.01 + .1^2), the data at the last level
     assert made.raw.mean() / 255 == pytest.approx(0.5, abs=0.01)
@@ -96,6 +104,6 @@ def test_watched_levels_are_spread_from_the_first_to_the_last() -> None:
 
 
 def test_the_analytic_step_is_technique_4() -> None:
-    ladder = Sampler(50, 0.01, 232, 1.0, 5)
-    assert Sampler.analytic(ladder, 5).step_lr == pytest.approx(6.18e-6, rel=0.01)
-    assert Sampler.analytic(ladder, 5, ratio=0.5).step_lr == pytest.approx(3.09e-6, rel=0.01)
+    ladder = Ladder(50, 0.01, 232)
+    assert Sampler.analytic(ladder, 5).options["step_lr"] == pytest.approx(6.18e-6, rel=0.01)
+    assert Sampler.analytic(ladder, 5, ratio=0.5).options["step_lr"] == pytest.approx(3.09e-6, rel=0.01)

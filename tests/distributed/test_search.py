@@ -50,7 +50,7 @@ def modules(settings: Settings, images: np.ndarray) -> Iterator[dict[str, float]
 
 def slow(settings: Settings, parity: int, folder: str) -> Iterator[dict[str, float]]:
     """The bowl, seen late by trials of one parity of n; the first waits until another runs beside it."""
-    begun, deadline = Path(folder) / f"second of {parity}", time.monotonic() + 60
+    begun, deadline = Path(folder) / f"second of {parity}", time.monotonic() + 200
     if settings != FIRST:
         begun.touch()
     while not begun.exists() and time.monotonic() < deadline:

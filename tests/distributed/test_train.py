@@ -10,7 +10,7 @@ import ray
 
 from pipeline.distributed import train
 from pipeline.distributed.cluster import connect
-from pipeline.distributed.train import fit, workers_on
+from pipeline.distributed.train import fit, published, workers_on
 from pipeline.errors import UserError
 from pipeline.training.progress import Progress
 from pipeline.training.run import run
@@ -91,6 +91,23 @@ def test_a_finished_task_starts_no_ray(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("started Ray"))
     assert fit_two(task, tmp_path, told.append) == end
     assert [progress.step for progress in told] == [2, 4, 6, 8]
+
+
+def test_a_published_run_replaces_the_variant_s_last_and_no_other(tmp_path: Path) -> None:
+    old, new, other, copied, unfinished = (tmp_path / name for name in ("old", "new", "b", "copied", "part"))
+    task = make_task()
+    for folder in (old, new, other, copied):
+        run(task, make_images(), folder)
+    run(make_task(steps=3), make_images(), unfinished)
+    published(old, "a")
+    published(other, "b")
+    published(copied, "a")
+    assert not old.exists() and copied.exists() and other.exists()
+    fit_two(task, copied)  # being read again, it is not to be deleted until it is copied
+    published(new, "a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "copied", "new", "part"]
+    published(copied, "a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "copied", "part"]
 
 
 @pytest.mark.usefixtures("two_cpus")

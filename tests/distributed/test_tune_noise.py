@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from pipeline.distributed.search import Budget
-from pipeline.distributed.shards import Ladder
 from pipeline.distributed.trials import FINISHED
 from pipeline.distributed.tune_noise import Setup, analytic, settled, space, trial, tune
 from pipeline.errors import UserError
 from pipeline.metrics.fid import moments
+from pipeline.samplers.settings import Ladder
 
 RECIPE = {
     "network": {"kind": "ncsnv2", "width": 4},
+    "loss": {"kind": "levels"},
     "lr": 1e-3,
     "betas": [0.9, 0.999],
     "adam_eps": 1e-8,
@@ -72,7 +73,7 @@ def test_the_moving_average_spans_the_same_fraction_of_a_trial_as_of_the_full_tr
 @pytest.mark.parametrize("num_levels", [2, 7, 18, 19])
 def test_the_objective_spends_its_budget_and_not_more(setup: Setup, num_levels: int) -> None:
     sampler = setup.sampler(Ladder(2.0, 0.05, num_levels))
-    spent = sampler.num_levels * sampler.steps_per_level + 1
+    spent = sampler.ladder.num_levels * sampler.options["steps_per_level"] + 1
     assert spent <= setup.max_nfe < spent + num_levels
 
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from pipeline.distributed.search import Budget
-from pipeline.distributed.shards import Ladder, Sampler
 from pipeline.distributed.trials import FAILED, FINISHED
 from pipeline.distributed.tune_sampler import Setup, settled, space, trial, tune
 from pipeline.errors import UserError
 from pipeline.metrics.fid import moments
 from pipeline.ncsn.mixtures import GaussianMixture
 from pipeline.ncsn.networks import make_network
+from pipeline.samplers.settings import Ladder, Sampler
 
 SHAPE = (1, 2, 2)
 BOUNDS = {
@@ -100,9 +100,10 @@ def test_the_objective_is_a_function_of_its_seed(setup: Setup) -> None:
 @pytest.mark.parametrize("steps", [1, 4, 60])
 def test_no_proposal_exceeds_the_budget(setup: Setup, levels: int, steps: int) -> None:
     used = setup.sampler({**setup.start(), "num_levels": levels, "steps_per_level": steps})
-    assert used.num_levels >= 2 and used.num_levels * used.steps_per_level + 1 <= setup.max_nfe
+    nfe = used.ladder.num_levels * used.options["steps_per_level"] + 1
+    assert used.ladder.num_levels >= 2 and nfe <= setup.max_nfe
     counted = next(trial(used.plain() | {"step_lr_ratio": 1.0}, setup))
-    assert counted["nfe"] == used.num_levels * used.steps_per_level + 1
+    assert counted["nfe"] == nfe
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -110,9 +111,9 @@ def test_the_search_is_never_worse_than_the_analytic_choice_and_survives_diverge
     found = tune(setup, bounds=BOUNDS, resources={"cpu": 1})
     first = found.records[0]
     assert first.settings == setup.start() and first.status == FINISHED
-    assert found.compared["analytic"]["step_lr"] == Sampler.analytic(setup.trained, 4).step_lr
+    assert found.compared["analytic"]["step_lr"] == Sampler.analytic(setup.trained, 4).options["step_lr"]
     assert found.compared["tuned"]["fid"] <= found.compared["analytic"]["fid"]
-    assert found.winner.num_levels * found.winner.steps_per_level + 1 <= 41
+    assert found.winner.ladder.num_levels * found.winner.options["steps_per_level"] + 1 <= 41
     failed = [record for record in found.records if record.status == FAILED]
     assert failed and all("diverged" in record.reason for record in failed), "bounds up to 10,000 times"
 
@@ -135,15 +136,19 @@ def test_bounds_beyond_the_trained_range_are_refused(setup: Setup) -> None:
 
 def test_every_variant_gets_a_sampler_on_its_own_ladder() -> None:
     ladders = {"a": Ladder(1.0, 0.01, 10), "b": Ladder(50.0, 0.01, 232), "c": Ladder(2.0, 0.1, 5)}
+    ladders["d"] = ladders["b"]
     rules = {
         "a": {"rule": "fixed", "step_lr": 2e-5, "steps_per_level": 100},
         "b": {"rule": "analytic", "steps_per_level": 5},
         "c": {"rule": "tuned"},
+        "d": {"rule": "heun", "num_levels": 18, "rho": 7.0},
     }
-    tuned = Sampler(1.5, 0.1, 4, 1e-3, 2)
+    tuned = Sampler.langevin(Ladder(1.5, 0.1, 4), step_lr=1e-3, steps_per_level=2)
     made = settled(rules, ladders, {"c": tuned})
-    assert made["a"] == Sampler(1.0, 0.01, 10, 2e-5, 100)
-    assert made["b"].step_lr == pytest.approx(6.18e-6, rel=0.01) and made["b"].num_levels == 232
+    assert made["a"] == Sampler.langevin(ladders["a"], step_lr=2e-5, steps_per_level=100)
+    assert made["b"].options["step_lr"] == pytest.approx(6.18e-6, rel=0.01)
+    assert made["b"].ladder == ladders["b"]
     assert made["c"] == tuned
+    assert made["d"] == Sampler("heun", Ladder(50.0, 0.01, 18, 7.0), {})
     with pytest.raises(UserError, match=r"sampler\.c\.rule"):
         settled(rules, ladders, {"b": tuned})

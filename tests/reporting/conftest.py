@@ -12,6 +12,7 @@ import pytest
 from pipeline.commit import Commit
 from pipeline.reporting import report, rows
 from pipeline.reporting.rows import Row, Table
+from pipeline.samplers.settings import Ladder, Sampler
 
 VARIANTS = ("ncsn", "ncsnv2", "tuned")
 COMMIT = Commit("0123456789abcdef0123456789abcdef01234567", dirty=True)
@@ -49,12 +50,12 @@ def write_csv(path: Path, header: str, rows: list[list[Any]]) -> None:
 def write_variant(root: Path, variant: str, n: int = 720) -> None:
     raw, denoised = FIDS[variant]
     measured = {"raw": measures(raw, n), "denoised": measures(denoised, n), "floor": measures(FLOOR, n)}
-    write_json(root / f"metrics/{variant}.json", measured)
+    write_json(root / f"evaluation/{variant}.json", measured)
 
 
 def write_samples(root: Path, variant: str, rng: np.random.Generator) -> None:
     folder = root / f"samples/{variant}"
-    sampler = {"sigma_max": 5.0, "sigma_min": 0.01, "num_levels": 17, "step_lr": 2e-5, "steps_per_level": 5}
+    sampler = Sampler.langevin(Ladder(5.0, 0.01, 17), step_lr=2e-5, steps_per_level=5).plain()
     nfe = {"raw": NFES[variant], "denoised": NFES[variant] + 1}
     write_json(
         folder / "manifest.json",

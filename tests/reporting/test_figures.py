@@ -110,6 +110,16 @@ def toy_panels() -> list[toy.Panel]:
     ]
 
 
+def loss_curves() -> list[toy.LossCurve]:
+    rng = np.random.default_rng(0)
+    return [toy.LossCurve(sigma, rng.normal(0, 1e6, 400).astype(np.float32)) for sigma in (0.0, 0.01, 0.16)]
+
+
+def divergences() -> list[toy.Divergence]:
+    names = [name for name in toy_figures.TITLES if name.startswith("annealed")]
+    return [toy.Divergence(name, 4.0 ** np.arange(30, dtype=np.float32)) for name in names]
+
+
 def every_figure() -> Iterator[tuple[str, Figure]]:
     yield "grid of one", pictures.grid(panels(1), 2, 5)
     yield "grid of five", pictures.grid(panels(5), 3, 16)
@@ -122,8 +132,10 @@ def every_figure() -> Iterator[tuple[str, Figure]]:
         yield f"step sizes {low}", lines.trials(some_trials(STEP_SIZE, low, high), STEP_SIZE)
     yield "noise ranges", lines.trials(some_trials(NOISE_RANGE, 0.005, 50), NOISE_RANGE)
     yield "one trial", lines.trials(some_trials(STEP_SIZE, 1e-6, 1e-5, 1), STEP_SIZE)
+    setting = {"width": 32, "batch_size": 128, "steps": 49_999, "lr": 0.00123}
+    yield "toy, figure 1", toy_figures.loss_curves(loss_curves(), "fashion_mnist", setting)
     yield "toy, figure 2", toy_figures.score_fields(score_fields())
-    yield "toy, figure 3", toy_figures.samples(toy_panels())
+    yield "toy, figure 3", toy_figures.samples(toy_panels(), divergences())
 
 
 def test_no_text_lies_on_another_or_leaves_the_figure(texts: Callable[[Figure], dict[Text, Bbox]]) -> None:
@@ -223,7 +235,9 @@ def test_a_csv_that_cannot_be_read_is_named(tmp_path: Path, content: str | None)
 
 def test_the_strip_is_labelled_with_the_levels_that_the_sampler_keeps(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
-    path.write_text('{"sampler": {"sigma_max": 50.0, "sigma_min": 0.01, "num_levels": 232}}')
+    path.write_text(
+        '{"sampler": {"kind": "langevin", "sigma_max": 50.0, "sigma_min": 0.01, "num_levels": 232}}'
+    )
     sigmas = geometric_sigmas(50.0, 0.01, 232)[evenly(232, 12)]
     first, *rest = (f"{float(sigma):.2g}" for sigma in sigmas)
     assert figures._level_labels(path, 12) == [f"σ = {first}", *rest]
@@ -237,3 +251,11 @@ def test_a_trial_that_failed_after_a_rung_is_not_the_best(tmp_path: Path) -> Non
     )
     found = lines.read_trials(tmp_path / "trials.csv", lines.NOISE_RANGE)
     assert [trial.number for trial in found] == [1, 3] and lines.best(found).number == 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "called"), [({}, "digits; the paper's: "), ({"lr": 3e-3}, "digits; reduced: ")]
+)
+def test_a_reduced_training_is_called_so(changed: dict[str, float], called: str) -> None:
+    figure = toy_figures.loss_curves(loss_curves(), "digits", toy_figures.PAPER | changed)
+    assert figure.get_supxlabel().startswith(called)

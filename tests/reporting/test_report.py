@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from pipeline.errors import UserError
 from pipeline.reporting import model_card, tables
 from pipeline.reporting.rows import Table
+from pipeline.samplers.settings import Ladder, Sampler
 
 Write = Callable[..., Path]
 
@@ -108,13 +109,8 @@ def test_the_card_quotes_the_sampler_of_the_best_row(
 ) -> None:
     row = build().row("tuned", True)
     assert row is not None
-    sampler = {
-        "sigma_max": 3.25,
-        "sigma_min": 0.0125,
-        "num_levels": 11,
-        "step_lr": 1.5e-5,
-        "steps_per_level": 7,
-    }
-    program = model_card.usage(row, about(), sampler)
-    assert "geometric_sigmas(3.25, 0.0125, 11)" in program
-    assert "step_lr=1.5e-05, steps_per_level=7, denoise=True" in program
+    ladder = Ladder(3.25, 0.0125, 11)
+    sampler = Sampler.langevin(ladder, step_lr=1.5e-5, steps_per_level=7)
+    program = model_card.usage(row, about(), sampler.plain())
+    assert f"Sampler.read({sampler.plain()})" in program
+    assert "denoise=True" in program

@@ -1,11 +1,9 @@
 """The stages `toy` and `report`, called as DVC calls them but in a folder of their own and untracked."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from ruamel.yaml import YAML
 
 from pipeline.data.preparation import prepare
@@ -21,28 +19,20 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     raw = YAML(typ="safe").load(ROOT / "params.yaml")
     raw["tracking"]["enabled"] = False
     raw["toy"] |= {"num_samples": 60, "steps": 2}
+    raw["toy"]["losses"] |= {"steps": 2, "width": 4, "batch_size": 8}
     monkeypatch.chdir(tmp_path)
     return parse(raw, "params.yaml")
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Small tensors are slower on several threads, many times slower where other tests use them too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def test_toy_draws_both_figures_and_counts_the_modes(params: Params, one_thread: None) -> None:
+def test_toy_draws_its_figures_and_counts_the_modes(params: Params) -> None:
+    prepare(Path("artifacts/data"), **params.data.kwargs())
     toy.main(params)
-    assert {path.name for path in Path("artifacts/toy").iterdir()} == {
-        "fig2.png",
-        "fig2.svg",
-        "fig3.png",
-        "fig3.svg",
-    }
-    found = json.loads(Path("artifacts/metrics/toy.json").read_text())["panels"]
+    files = {f"fig{number}.{end}" for number in (1, 2, 3) for end in ("png", "svg")}
+    assert {path.name for path in Path("artifacts/toy").iterdir()} == files
+    metrics = json.loads(Path("artifacts/metrics/toy.json").read_text())
+    assert set(metrics["losses"]) == {f"sigma_{sigma:g}" for sigma in params.toy.losses.sigmas}
+    assert {found["level"] for found in metrics["diverged"].values()} == {1}
+    found = metrics["panels"]
     assert set(found) == set(TITLES), "a panel without a title, or a title without a panel"
     assert abs(found["langevin"]["fraction"] - 0.5) < 0.2
     assert all(abs(found[name]["fraction"] - 0.8) < 0.2 for name in TITLES if name != "langevin")

@@ -145,7 +145,7 @@ def test_rows_carry_their_provenance(build: Build) -> None:
 
 
 def test_an_evaluator_of_its_own_is_named_in_the_row(build: Build, artifacts: Path) -> None:
-    path = artifacts / "metrics/ncsn.json"
+    path = artifacts / "evaluation/ncsn.json"
     path.write_text(path.read_text().replace("CNN, 64 features", "another"))
     text = tables.provenance(build())
     assert "| Evaluator |" in text and text.count("another") == 3
@@ -153,7 +153,7 @@ def test_an_evaluator_of_its_own_is_named_in_the_row(build: Build, artifacts: Pa
 
 @pytest.mark.parametrize("missing", ["fid", "kid_std", "evaluator", "n_reference"])
 def test_a_metric_that_is_missing_is_named(build: Build, artifacts: Path, missing: str) -> None:
-    path = artifacts / "metrics/tuned.json"
+    path = artifacts / "evaluation/tuned.json"
     value = json.loads(path.read_text())
     del value["denoised"][missing]
     write_json(path, value)
@@ -165,6 +165,17 @@ def test_metrics_without_samples_are_an_error(build: Build, artifacts: Path) -> 
     (artifacts / "samples/tuned/manifest.json").unlink()
     with pytest.raises(UserError, match=r"samples/tuned/manifest\.json"):
         build()
+
+
+def test_the_headline_is_the_fid_and_cost_of_each_measured_row(build: Build) -> None:
+    found = build(variants=("tuned", "absent")).headline()
+    assert found == {
+        "fid/tuned/raw": 3.1072,
+        "fid/tuned/denoised": 1.7342,
+        "fid/floor": 1.4713,
+        "nfe/tuned/raw": 80,
+        "nfe/tuned/denoised": 81,
+    }
 
 
 def test_cost_is_as_counted(build: Build) -> None:

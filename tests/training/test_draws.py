@@ -1,7 +1,11 @@
 """Randomness as a function of position: nothing depends on who draws it, and the laws are the paper's."""
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from pipeline.data.order import batch_indices
@@ -73,6 +77,21 @@ def test_levels_are_uniform_and_noise_is_standard_normal() -> None:
     assert noise.mean() == pytest.approx(0, abs=4 / noise.numel() ** 0.5)
     assert noise.var() == pytest.approx(1, abs=4 * (2 / noise.numel()) ** 0.5)
     assert noise.dtype == sigma.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("loss", "law"),
+    [
+        ({"kind": "log_uniform"}, scipy.stats.uniform(math.log(0.02), math.log(50))),
+        ({"kind": "edm", "p_mean": -1.9, "p_std": 1.2, "sigma_data": 0.25}, scipy.stats.norm(-1.9, 1.2)),
+    ],
+)
+def test_continuous_noise_has_the_law_that_the_loss_names(loss: dict[str, Any], law: Any) -> None:
+    draws = microshards(make_task(batch_size=4000, loss=loss), make_images(4000), 0, range(4), CPU)
+    sigma = torch.cat([d.sigma for d in draws])
+    assert sigma.dtype == torch.float32
+    assert scipy.stats.kstest(sigma.log().numpy(), law.cdf).pvalue > 1e-3
+    assert scipy.stats.kstest(sigma.log().numpy() + 0.1, law.cdf).pvalue < 1e-3
 
 
 def test_fewer_images_than_a_batch_are_refused_by_name(task: Task) -> None:

@@ -58,6 +58,31 @@ def test_it_is_the_published_algorithm(determinism: str, images: np.ndarray) -> 
     assert torch.cat([value.flatten() for value in near]).float().mean() > 0.9
 
 
+def test_edms_loss_is_its_weighting_of_the_squared_error_of_the_denoiser(images: np.ndarray) -> None:
+    task = make_task(loss={"kind": "edm", "p_mean": -1.9, "p_std": 1.2, "sigma_data": 0.25})
+    torch.manual_seed(task.seed)
+    network = make_network(**task.network)
+    draws = microshards(task, images, 0, range(4), torch.device("cpu"))
+    x, sigma, z = (torch.cat([getattr(d, key) for d in draws]) for key in ("x", "sigma", "noise"))
+    s = sigma[:, None, None, None]
+    denoised = x + s * z + s**2 * network(x + s * z, sigma)
+    weight = (sigma**2 + 0.25**2) / (sigma * 0.25) ** 2
+    expected = (weight * (denoised - x).pow(2).sum((1, 2, 3))).mean()
+    assert next(iter(train(task, images))).loss == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("determinism", ["elastic", "fast"])
+def test_in_bfloat16_the_losses_are_those_of_float32_to_a_few_thousandths(
+    determinism: str, images: np.ndarray
+) -> None:
+    full, mixed = (
+        [event.loss for event in train(make_task(precision=p, determinism=determinism), images)]
+        for p in ("float32", "bfloat16")
+    )
+    assert mixed != full
+    assert mixed == pytest.approx(full, rel=5e-3)
+
+
 def test_the_loss_falls(images: np.ndarray) -> None:
     losses = [event.loss for event in train(make_task(steps=30, log_every=30), images)]
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])

@@ -17,6 +17,7 @@ NETWORK = make_task().network
 
 CHANGES: dict[str, Any] = {
     "network": {**NETWORK, "width": 16},
+    "loss": {"kind": "log_uniform"},
     "lr": 2e-3,
     "betas": (0.9, 0.99),
     "adam_eps": 1e-7,
@@ -27,6 +28,8 @@ CHANGES: dict[str, Any] = {
     "batch_size": 32,
     "microshards": 2,
     "determinism": "fast",
+    "precision": "bfloat16",
+    "compile": True,
     "log_every": 3,
     "seed": 1,
     "data_sha256": "1" * 64,
@@ -69,7 +72,7 @@ def test_an_edit_of_the_training_code_makes_another_task_and_one_elsewhere_does_
     for place in ("samplers/langevin.py", "data/catalogue.py", "tracking/runs.py"):
         (package / place).write_text("# edited\n")
     assert code_version(package) == code_version(source)
-    for place in ("training/loop.py", "ncsn/losses.py", "data/order.py", "ncsn/networks/blocks.py"):
+    for place in ("training/loop.py", "ncsn/losses/denoising.py", "data/order.py", "ncsn/networks/blocks.py"):
         code_version.cache_clear()
         before = code_version(package)
         (package / place).write_text("# edited\n")
@@ -99,10 +102,14 @@ def test_build_takes_the_sections_as_they_stand() -> None:
     task = make_task()
     recipe = {
         "network": {"kind": "ncsnv2", "width": 8},
+        "loss": task.loss,
         "betas": [0.9, 0.999],
         **{key: getattr(task, key) for key in ("lr", "adam_eps", "ema_rate", "dequantise", "flip")},
     }
-    keys = ("steps", "batch_size", "microshards", "determinism", "checkpoint_every", "log_every", "seed")
+    keys = (
+        *("steps", "batch_size", "microshards", "determinism", "precision", "compile"),
+        *("checkpoint_every", "log_every", "seed"),
+    )
     built = Task.build(
         recipe,
         {key: getattr(task, key) for key in keys},

@@ -18,6 +18,7 @@ def make_task(**changes: Any) -> Task:
     network = {"kind": "ncsnv2", "channels": 1, "image_size": 8, "width": 8, "sigmas": (1.0, 0.5, 0.1, 0.02)}
     settings: dict[str, Any] = {
         "network": network,
+        "loss": {"kind": "levels"},
         "lr": 1e-3,
         "betas": (0.9, 0.999),
         "adam_eps": 1e-8,
@@ -28,6 +29,8 @@ def make_task(**changes: Any) -> Task:
         "batch_size": 16,
         "microshards": 4,
         "determinism": "elastic",
+        "precision": "float32",
+        "compile": False,
         "checkpoint_every": 3,
         "log_every": 2,
         "seed": 0,

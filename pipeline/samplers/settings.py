@@ -1,0 +1,125 @@
+"""A sampler as plain settings: which one, on which ladder, with which numbers."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Self
+
+from torch import Tensor
+
+from pipeline.errors import UserError
+from pipeline.ncsn import noise
+from pipeline.ncsn.score import Score
+from pipeline.samplers.consistent import consistent_levels
+from pipeline.samplers.dpm_solver import dpm_solver_levels
+from pipeline.samplers.langevin import annealed_langevin_levels, denoised
+from pipeline.samplers.ode import begin, probability_flow_levels
+from pipeline.samplers.predictor_corrector import predictor_corrector_levels
+from pipeline.samplers.seeds import SampleNoise
+
+Levels = Callable[..., Iterator[Tensor]]
+
+KINDS: dict[str, Levels] = {
+    "langevin": annealed_langevin_levels,
+    "consistent": consistent_levels,
+    "predictor_corrector": predictor_corrector_levels,
+    "euler": partial(probability_flow_levels, method="euler", denoise=False),
+    "heun": partial(probability_flow_levels, method="heun", denoise=False),
+    "stochastic_heun": partial(probability_flow_levels, method="heun", denoise=False),
+    "dpm_solver": partial(dpm_solver_levels, denoise=False),
+}
+"""By name: called with (score, sigmas, rng) and the sampler's own options, each yields the samples once for
+each level of the ladder, the last time with noise sigma_L, which the denoising step removes."""
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Noise levels by their ends and number, in units of pixels in [0, 1]."""
+
+    sigma_max: float
+    sigma_min: float
+    num_levels: int
+    rho: float | None = None
+    """Exponent of Karras's spacing (arXiv 2206.00364, equation 5); None: geometric."""
+
+    def sigmas(self) -> Tensor:
+        """(L,) float32, descending."""
+        if self.rho is None:
+            return noise.geometric_sigmas(self.sigma_max, self.sigma_min, self.num_levels)
+        return noise.karras_sigmas(self.sigma_max, self.sigma_min, self.num_levels, self.rho)
+
+    def plain(self) -> dict[str, Any]:
+        """The settings as YAML holds them; a geometric ladder has no rho."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def read(cls, plain: Mapping[str, Any]) -> Self:
+        """From a mapping that holds these keys, and maybe others.
+
+        Raises:
+            UserError: a key is missing.
+        """
+        try:
+            ends = {name: plain[name] for name in ("sigma_max", "sigma_min", "num_levels")}
+        except KeyError as error:
+            raise UserError(
+                f"the settings {dict(plain)} lack {error}: repeat the stage that wrote them."
+            ) from error
+        return cls(**ends, rho=plain.get("rho"))
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """One of `KINDS` on a ladder, with its options."""
+
+    kind: str
+    ladder: Ladder
+    options: Mapping[str, Any]
+    """The kind's own keyword arguments, such as `step_lr` and `steps_per_level` of annealed Langevin
+    dynamics."""
+
+    @classmethod
+    def langevin(cls, ladder: Ladder, *, step_lr: float, steps_per_level: int) -> Self:
+        """Annealed Langevin dynamics: the step eps at the last level, and steps T at each level."""
+        return cls("langevin", ladder, {"step_lr": step_lr, "steps_per_level": steps_per_level})
+
+    @classmethod
+    def analytic(cls, ladder: Ladder, steps_per_level: int, ratio: float = 1.0) -> Self:
+        """Annealed Langevin dynamics, its step by technique 4 of NCSNv2 (arXiv 2006.09011) times `ratio`."""
+        step_lr = noise.step_lr(ladder.sigmas(), steps_per_level) * ratio
+        return cls.langevin(ladder, step_lr=step_lr, steps_per_level=steps_per_level)
+
+    def plain(self) -> dict[str, Any]:
+        """The settings as YAML holds them."""
+        return {"kind": self.kind, **self.ladder.plain(), **self.options}
+
+    @classmethod
+    def read(cls, plain: Mapping[str, Any]) -> Self:
+        """The inverse of `plain`; the key `rule`, by which a sampler was chosen, may stand beside.
+
+        Raises:
+            UserError: an unknown kind, or a key is missing.
+        """
+        ladder, kind = Ladder.read(plain), plain.get("kind")
+        if kind not in KINDS:
+            raise UserError(f"the sampler {kind!r} is not one of {', '.join(KINDS)}: repeat `tune_sampler`.")
+        known = {"kind", "rule", *Ladder.__dataclass_fields__}
+        return cls(kind, ladder, {key: value for key, value in plain.items() if key not in known})
+
+    def levels(self, score: Score, rng: SampleNoise) -> Iterator[Tensor]:
+        """The samples, (B, *shape), unclamped, once for each level; the last ones have noise sigma_L.
+
+        Langevin dynamics start from U[0, 1) as in the papers, the others from N(0.5, sigma_1^2).
+
+        Raises:
+            UserError: options that the sampler refuses.
+        """
+        sigmas = self.ladder.sigmas()
+        start = None if self.kind == "langevin" else begin(sigmas, rng, None)
+        return KINDS[self.kind](score, sigmas, rng, start=start, **self.options)
+
+    def sample(self, score: Score, rng: SampleNoise, *, denoise: bool) -> Tensor:
+        """Samples, (B, *shape), unclamped, with or without the last denoising step."""
+        x = deque(self.levels(score, rng), maxlen=1).pop()
+        return denoised(score, x, self.ladder.sigmas()) if denoise else x
