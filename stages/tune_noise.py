@@ -25,7 +25,8 @@ def main(params: Params) -> None:
     with tracking.stage("tune_noise", None, params) as run:
         with whole_folder(OUT) as folder:
             if ladders.keys() != rules.keys():
-                found = _search(params, images, start, ladders, run)
+                points = {v: ladder for v, ladder in ladders.items() if rules[v]["rule"] != "continuous"}
+                found = _search(params, images, start, points, run)
                 write_yaml(folder / "best.yaml", found.compared)
                 write_trials(folder, found.records)
                 trials = lines.read_trials(folder / "trials.csv", lines.NOISE_RANGE)
@@ -47,7 +48,7 @@ def _search(
     ) as gpus:
         setup = tune_noise.Setup(
             recipe=params.recipes[tune.variant].kwargs(),
-            full_steps=params.train.steps,
+            full_steps=params.recipes[tune.variant].steps or params.train.steps,
             images=images,
             classifier=features.load(REFERENCE),
             reference=reference.load_moments(REFERENCE, "train"),

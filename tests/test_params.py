@@ -73,11 +73,11 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "accuracy above 1": (put("reference.min_accuracy", 95.0), "reference.min_accuracy: .* found 95.0"),
     "unknown rule": (
         put("noise.ncsn.rule", "linear"),
-        "noise.ncsn: .*'linear'.*'fixed', 'analytic', 'tuned'",
+        "noise.ncsn: .*'linear'.*'fixed', 'continuous', 'analytic', 'tuned'",
     ),
     "unknown network": (
-        put("recipes.ncsn.network.kind", "unet"),
-        "recipes.ncsn.network.kind: .* found 'unet'",
+        put("recipes.ncsn.network.kind", "resnet"),
+        "recipes.ncsn.network: .*'resnet'.*'ncsn', 'ncsnv2', 'unet'",
     ),
     "ladder upside down": (
         put("noise.ncsn.sigma_min", 2.0),
@@ -248,7 +248,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_parameters_are_frozen_and_are_what_the_file_says() -> None:
     params = parse(SHIPPED, "params.yaml")
-    assert params.model_dump() == SHIPPED
+    assert params.kwargs() == SHIPPED
     assert params.train.kwargs() == SHIPPED["train"]
     with pytest.raises(ValidationError, match="frozen"):
         params.train.steps = 1  # type: ignore[misc]

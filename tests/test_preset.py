@@ -79,6 +79,7 @@ def test_ncsn_is_the_2019_papers(name: str) -> None:
     assert p.recipes["ncsn"].model_dump() == {
         "network": {"kind": "ncsn", "width": 64 if name == "mnist" else 128},
         "loss": {"kind": "levels"},
+        "steps": None,
         "lr": 1e-3,
         "betas": [0.9, 0.999],
         "adam_eps": 1e-8,
@@ -95,6 +96,7 @@ def test_ncsnv2_is_the_2020_papers(name: str) -> None:
         assert params(name).recipes[variant].model_dump() == {
             "network": {"kind": "ncsnv2", "width": 64 if name == "mnist" else 128},
             "loss": {"kind": "levels"},
+            "steps": None,
             "lr": 1e-4,
             "betas": [0.9, 0.999],
             "adam_eps": 1e-8,

@@ -61,7 +61,7 @@ class Setup:
         steps = self.budget.rungs[-1]
         rate = max(0.0, 1 - (1 - self.recipe["ema_rate"]) * self.full_steps / steps)
         return Task.build(
-            {**self.recipe, "ema_rate": min(rate, self.recipe["ema_rate"])},
+            {**self.recipe, "steps": None, "ema_rate": min(rate, self.recipe["ema_rate"])},
             {
                 "steps": steps,
                 "batch_size": self.batch_size,
@@ -150,9 +150,10 @@ def analytic(images: np.ndarray, *, sigma_min: float, overlap: float) -> Ladder:
 
 
 def settled(rules: Rules, images: np.ndarray) -> dict[str, Ladder]:
-    """The ladders of the variants whose rule needs no search: fixed as given, analytic as computed."""
+    """The ladders of the variants whose rule needs no search: as given, or analytic as computed."""
     made = {
         "fixed": lambda rule: Ladder.read(rule),
+        "continuous": lambda rule: Ladder.read(rule),
         "analytic": lambda rule: analytic(images, sigma_min=rule["sigma_min"], overlap=rule["overlap"]),
     }
     return {variant: made[rule["rule"]](rule) for variant, rule in rules.items() if rule["rule"] in made}

@@ -22,6 +22,12 @@ class FixedNoise(Section):
         return self
 
 
+class ContinuousNoise(FixedNoise):
+    """The range of a network trained at any sigma; the search for a ladder does not start from it."""
+
+    rule: Literal["continuous"]  # type: ignore[assignment]
+
+
 class AnalyticNoise(Section):
     """Techniques 1 and 2 of NCSNv2, computed on the data set."""
 
@@ -36,4 +42,4 @@ class TunedNoise(Section):
     rule: Literal["tuned"]
 
 
-Noise = Annotated[FixedNoise | AnalyticNoise | TunedNoise, Field(discriminator="rule")]
+Noise = Annotated[FixedNoise | ContinuousNoise | AnalyticNoise | TunedNoise, Field(discriminator="rule")]

@@ -18,4 +18,4 @@ class Section(BaseModel):
 
     def kwargs(self) -> dict[str, Any]:
         """The section as the keyword arguments of the call it configures."""
-        return self.model_dump()
+        return self.model_dump(exclude_unset=True)

@@ -7,9 +7,25 @@ from pydantic import Field, model_validator
 from pipeline.params.section import Count, Fraction, Positive, Section, Seed
 
 
-class Network(Section):
+class RefineNet(Section):
+    """The papers' networks, their layout chosen by the image size."""
+
     kind: Literal["ncsn", "ncsnv2"]
     width: Count
+
+
+class UNet(Section):
+    """`pipeline.ncsn.networks.unet`; what is left out or null is chosen by the image size."""
+
+    kind: Literal["unet"]
+    width: Count
+    multiples: list[Count] | None = None
+    blocks: list[Count] | None = None
+    attention: list[Count] | None = None
+    patch: Count | None = None
+
+
+Network = Annotated[RefineNet | UNet, Field(discriminator="kind")]
 
 
 class LevelsLoss(Section):
@@ -40,6 +56,8 @@ Precision = Literal["float32", "bfloat16"]
 class Recipe(Section):
     network: Network
     loss: Loss
+    steps: Count | None
+    """Optimiser steps; None: those of the section `train`."""
     lr: Positive
     betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)]
     adam_eps: Positive

@@ -92,7 +92,8 @@ class Task:
         """A task from params.yaml's sections `recipes.VARIANT` and `train`, the ladder (L,) and the data.
 
         Args:
-            recipe: network {kind, width}, loss, lr, betas, adam_eps, ema_rate, dequantise, flip.
+            recipe: network {kind, width}, loss, steps (None: those of `train`), lr, betas, adam_eps,
+                ema_rate, dequantise, flip.
             train: steps, batch_size, microshards, determinism, precision, compile, checkpoint_every,
                 log_every, seed.
             sigmas: (L,), strictly descending, in units of pixels in [0, 1].
@@ -108,7 +109,10 @@ class Task:
         }
         rest = {key: value for key, value in recipe.items() if key not in ("network", "betas")}
         first, second = recipe["betas"]
-        return cls(network=network, betas=(first, second), data_sha256=data_sha256, **rest, **train)
+        lengths = {"steps": recipe["steps"] or train["steps"]}
+        return cls(
+            network=network, betas=(first, second), data_sha256=data_sha256, **{**rest, **train, **lengths}
+        )
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:

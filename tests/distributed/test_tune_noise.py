@@ -16,6 +16,7 @@ from pipeline.samplers.settings import Ladder
 RECIPE = {
     "network": {"kind": "ncsnv2", "width": 4},
     "loss": {"kind": "levels"},
+    "steps": None,
     "lr": 1e-3,
     "betas": [0.9, 0.999],
     "adam_eps": 1e-8,

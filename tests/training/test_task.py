@@ -103,6 +103,7 @@ def test_build_takes_the_sections_as_they_stand() -> None:
     recipe = {
         "network": {"kind": "ncsnv2", "width": 8},
         "loss": task.loss,
+        "steps": None,
         "betas": [0.9, 0.999],
         **{key: getattr(task, key) for key in ("lr", "adam_eps", "ema_rate", "dequantise", "flip")},
     }
@@ -118,3 +119,19 @@ def test_build_takes_the_sections_as_they_stand() -> None:
         data_sha256=task.data_sha256,
     )
     assert built == task
+
+
+def test_a_recipe_may_be_longer_or_shorter_than_the_rest() -> None:
+    recipe = {
+        "network": {"kind": "unet", "width": 8},
+        "loss": {"kind": "levels"},
+        "steps": 3,
+        "betas": [0.9, 0.999],
+    }
+    recipe |= {"lr": 1e-3, "adam_eps": 1e-8, "ema_rate": 0.9, "dequantise": False, "flip": False}
+    plain = make_task().plain()
+    train = {key: plain[key] for key in ("batch_size", "microshards", "determinism", "precision", "compile")}
+    train |= {"steps": 8, "checkpoint_every": 3, "log_every": 2, "seed": 0}
+    sizes = {"sigmas": torch.tensor([1.0, 0.1]), "image_shape": (1, 8, 8), "data_sha256": ""}
+    assert Task.build(recipe, train, **sizes).steps == 3
+    assert Task.build(recipe | {"steps": None}, train, **sizes).steps == 8
