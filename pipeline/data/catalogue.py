@@ -1,5 +1,6 @@
 """Every data set of the papers in one table: source, licence, checksums, sizes."""
 
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,7 +23,7 @@ IDX_FILES = {  # name -> bytes after gunzip: a 16- or 8-byte header and a byte p
 
 def _idx_files(bases: tuple[str, ...], *digests: str) -> tuple[RawFile, ...]:
     return tuple(
-        RawFile(name, digest, size=size, urls=tuple(f"{base}/{name}" for base in bases))
+        RawFile(name, digest, size, urls=tuple(f"{base}/{name}" for base in bases))
         for (name, size), digest in zip(IDX_FILES.items(), digests, strict=True)
     )
 
@@ -44,7 +45,7 @@ CATALOGUE: dict[str, Source] = {
             RawFile(
                 "digits.csv.gz",
                 "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8",
-                size=264_712,
+                264_712,
             ),
         ),
         packaged=_scikit_learn,
@@ -89,8 +90,8 @@ CATALOGUE: dict[str, Source] = {
             RawFile(
                 "cifar-10-binary.tar.gz",
                 "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+                170_052_171,
                 of="file",
-                size=170_052_171,
                 urls=("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
             ),
         ),
@@ -105,29 +106,45 @@ CATALOGUE: dict[str, Source] = {
         files=(
             RawFile(
                 "img_align_celeba.zip",
-                "00d2c5bc6d35e252742224ab0c1e8fcb",
-                algorithm="md5",
+                "46fb89443c578308acf364d7d379fe1b9efb793042c0af734b6112e4fd3a8c74",
+                1_443_490_838,
                 of="file",
                 unpacked="img_align_celeba",
             ),
             RawFile(
-                "list_eval_partition.txt", "d32c9cbf5e040fd4025c592c306e6668", algorithm="md5", of="file"
+                "list_eval_partition.txt",
+                "fc955bcb3ef8fbdf7d5640d9a8693a8431b5f2ee291a5c1449a1549e7e073fe7",
+                2_836_386,
             ),
-            RawFile("list_attr_celeba.txt", "75e246fa4810816ffd6ee81facbd244c", algorithm="md5", of="file"),
+            RawFile(
+                "list_attr_celeba.txt",
+                "f0e5da289d5ccf75ffe8811132694922b60f2af59256ed362afa03fefba324d0",
+                26_721_026,
+            ),
         ),
     ),
+    "lsun": Source(
+        title="LSUN, a folder that holds a folder of images, of any sizes, for each category",
+        licence="none stated by its authors",
+        homepage="https://github.com/fyu/lsun",
+        read=partial(folder.read, any_size=True),
+    ),
+    "ffhq": Source(
+        title="FFHQ: 70,000 faces, the folder of its images (1024x1024) or of its thumbnails (128x128)",
+        licence="CC-BY-NC-SA-4.0; each photograph has its own, see the homepage",
+        homepage="https://github.com/NVlabs/ffhq-dataset",
+        read=partial(folder.read, classes=False),
+    ),
     "folder": Source(
-        title="a folder of images",
+        title="a folder of images of one size; the folders in it are classes",
         licence="the user's",
         homepage="",
         read=folder.read,
-        image_sizes=None,
     ),
     "npz": Source(
         title="an .npz file with `images` and, if it has them, `labels`; or an .npy file of images",
         licence="the user's",
         homepage="",
         read=arrays.read,
-        image_sizes=None,
     ),
 }

@@ -13,7 +13,10 @@ from pipeline.errors import UserError
 
 IMAGES, LABELS, MANIFEST = "images.npy", "labels.npy", "manifest.json"
 RANGE = "pixel value v stands for v / 255, in [0, 1]"
-MEND = "make it anew by `dvc repro -f prepare`"
+MEND = (
+    "run `python -m pipeline.cache`, which takes what is damaged out of DVC's cache, "
+    "and make it anew by `dvc repro -f prepare`"
+)
 SEAL = "manifest_sha256"
 Split = Literal["train", "held_out"]
 
@@ -63,13 +66,23 @@ def open_dataset(folder: Path) -> Dataset:
     Raises:
         UserError: naming the file that is missing or differs from what was written, and the mend.
     """
-    manifest = files.read_json(folder / MANIFEST)
-    if not isinstance(manifest, dict) or manifest.get(SEAL) != _digest(manifest):
-        raise UserError(f"{folder / MANIFEST} is not what `prepare` wrote: {MEND}.")
+    manifest = _manifest(folder / MANIFEST)
     for key, name in (("images", IMAGES), ("labels", LABELS)):
         _verify(folder / name, manifest["sha256"][key])
     images = np.load(folder / IMAGES, mmap_mode="r", allow_pickle=False)
     return Dataset(images, np.load(folder / LABELS, allow_pickle=False), manifest)
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = files.read_json(path)
+    except UserError:
+        if not path.is_file():
+            raise
+        manifest = None
+    if not isinstance(manifest, dict) or manifest.get(SEAL) != _digest(manifest):
+        raise UserError(f"{path} is not what `prepare` wrote: {MEND}.")
+    return manifest
 
 
 def _verify(path: Path, expected: str) -> None:

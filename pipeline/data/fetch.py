@@ -1,43 +1,39 @@
 """The files of a source: found on this machine or downloaded, and verified before anyone reads them."""
 
+import dataclasses
 import hashlib
-import http.client
-import logging
 import os
-import ssl
-import urllib.error
-import urllib.request
 import zlib
 from pathlib import Path
 
+from pipeline.data.download import BROKEN, CHUNK, download
 from pipeline.data.source import RawFile, Source, open_content
 from pipeline.errors import UserError
 
-CHUNK = 1 << 20
-TIMEOUT = 30
-"""Seconds without an answer before a server counts as unreachable."""
-LARGEST = 4 << 30
-"""Bytes after which a download of unknown size is given up."""
 CELEBA_PARTS = ("Img", "Eval", "Anno")
 """Folders of CelebA's own layout, in which its files may lie."""
-BROKEN = (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError)
-
-log = logging.getLogger(__name__)
 
 
 def locate(name: str, source: Source, given: str | None) -> list[Path]:
     """The verified files of a source in the catalogue's order, or the one path of a source that has none.
 
     Args:
-        given: `data.source`: a folder that holds the files, or the file itself where there is one.
-            None: the package's folder, or else the cache, into which what is missing is downloaded.
+        given: `data.source`: a folder that holds the files, or the file itself where there is one; or the
+            https address of a folder that mirrors them. None: the package's folder, or else the cache, into
+            which what is missing is downloaded.
 
     Raises:
         UserError: naming the missing, unreachable or corrupt file, where to put it and where it comes from.
     """
+    mirrored = given is not None and "://" in given
     if not source.files:
-        return [_users_path(name, given)]
-    found = _in_folder(name, source, Path(given)) if given else _anywhere(name, source)
+        return [_users_path(name, given, mirrored)]
+    if given is None:
+        found = _anywhere(name, source)
+    elif mirrored:
+        found = _cached(name, _mirror(source, given))
+    else:
+        found = _in_folder(name, source, Path(given))
     for file, path in zip(source.files, found, strict=True):
         if path.is_file():
             verify(file, path)
@@ -51,22 +47,22 @@ def cache_folder(name: str) -> Path:
 
 
 def verify(file: RawFile, path: Path) -> None:
-    """Compare size and checksum with the catalogue's; raises UserError naming the file."""
-    digest, size = hashlib.new(file.algorithm, usedforsecurity=False), 0
+    """Compare size and sha256 with the catalogue's; raises UserError naming the file."""
+    digest, size = hashlib.sha256(), 0
     try:
         with open_content(path) if file.of == "content" else path.open("rb") as stream:
-            while (data := stream.read(CHUNK)) and size <= (file.size or LARGEST):
+            while (data := stream.read(CHUNK)) and size <= file.size:
                 digest.update(data)
                 size += len(data)
     except (EOFError, zlib.error, OSError) as error:
         raise UserError(f"{path} cannot be read ({error}): {_mend(file)}") from error
-    if file.size not in (None, size):
-        less = "fewer" if size < (file.size or 0) else "more"
+    if size != file.size:
+        less = "fewer" if size < file.size else "more"
         raise UserError(f"{path} has {less} than the {file.size} bytes of {file.name}: {_mend(file)}")
-    if digest.hexdigest() != file.digest:
+    if digest.hexdigest() != file.sha256:
         raise UserError(
-            f"{path} is not the published {file.name}: its {file.algorithm} is {digest.hexdigest()}, "
-            f"not {file.digest}. {_mend(file)}"
+            f"{path} is not the published {file.name}: its sha256 is {digest.hexdigest()}, "
+            f"not {file.sha256}. {_mend(file)}"
         )
 
 
@@ -75,13 +71,24 @@ def _mend(file: RawFile) -> str:
     return f"delete it or put the right file there{origin}."
 
 
-def _users_path(name: str, given: str | None) -> Path:
+def _users_path(name: str, given: str | None, mirrored: bool) -> Path:
     if given is None:
         raise UserError(f"data.source: null, but data.name: {name} needs the path of your images there.")
+    if mirrored:
+        raise UserError(
+            f"data.source: {given} is an address, but of {name} no checksum is published to hold a download "
+            "to: download it yourself and give its path."
+        )
     path = Path(given)
     if not path.exists():
         raise UserError(f"data.source: {given} does not exist: give the path of your images.")
     return path
+
+
+def _mirror(source: Source, address: str) -> Source:
+    """The source with its files at another address."""
+    files = (dataclasses.replace(file, urls=(f"{address.rstrip('/')}/{file.name}",)) for file in source.files)
+    return dataclasses.replace(source, files=tuple(files))
 
 
 def _find(file: RawFile, folder: Path) -> Path | None:
@@ -108,11 +115,15 @@ def _in_folder(name: str, source: Source, given: Path) -> list[Path]:
 
 
 def _anywhere(name: str, source: Source) -> list[Path]:
-    cache = cache_folder(name)
-    for folder in (source.packaged(), cache) if source.packaged else (cache,):
-        found = [_find(file, folder) for file in source.files]
+    if source.packaged:
+        found = [_find(file, source.packaged()) for file in source.files]
         if all(found):
             return [path for path in found if path]
+    return _cached(name, source)
+
+
+def _cached(name: str, source: Source) -> list[Path]:
+    cache = cache_folder(name)
     return [_find(file, cache) or _download(name, source, file, cache) for file in source.files]
 
 
@@ -126,29 +137,13 @@ def _needs(name: str, source: Source, missing: tuple[RawFile, ...], folder: Path
 
 
 def _download(name: str, source: Source, file: RawFile, folder: Path) -> Path:
+    largest = file.size + (CHUNK if file.of == "content" else 0)  # what does not compress grows a little
     reasons = []
     for url in file.urls:
         try:
-            return _from(url, file, folder)
+            return download(url, folder / file.name, largest=largest, accept=lambda part: verify(file, part))
         except (*BROKEN, UserError) as error:
             reasons.append(f"{url}: {error}")
     missing = tuple(f for f in source.files if _find(f, folder) is None)
     why = f"could not be downloaded ({'; '.join(reasons)})" if reasons else "has to be fetched by hand"
     raise UserError(f"{file.name} is missing and {why}. {_needs(name, source, missing, folder)}")
-
-
-def _from(url: str, file: RawFile, folder: Path) -> Path:
-    """Download to a temporary name, verify, rename."""
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{file.name}.{os.getpid()}.part"
-    log.info("downloading %s", url)
-    try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, part.open("wb") as target:
-            while data := answer.read(CHUNK):
-                target.write(data)
-                if target.tell() > (file.size or LARGEST) + CHUNK:
-                    raise UserError(f"more than {file.size or LARGEST} bytes came")
-        verify(file, part)
-        return part.replace(folder / file.name)
-    finally:
-        part.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ EPOCH, HOLD_OUT = 1, 2
 def permutation(count: int, purpose: int, *key: int) -> np.ndarray:
     """The numbers 0 to count - 1 in an order that depends on (count, purpose, key) alone; int64 (count,)."""
     draws = np.random.PCG64([purpose, *key]).random_raw(count)
-    return np.argsort(np.asarray(draws, np.uint64), kind="stable").astype(np.int64)
+    return np.argsort(np.asarray(draws, np.uint64), kind="stable").astype(np.int64, copy=False)
 
 
 def batch_indices(seed: int, step: int, batch_size: int, num_examples: int) -> np.ndarray:

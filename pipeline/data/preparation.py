@@ -1,17 +1,24 @@
 """From a source to the prepared form: images.npy, labels.npy and the manifest that vouches for them."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from pipeline import files
+from pipeline.data import duplicates
 from pipeline.data.catalogue import CATALOGUE
 from pipeline.data.dataset import IMAGES, LABELS, MANIFEST, RANGE, seal
 from pipeline.data.fetch import locate
 from pipeline.data.order import HOLD_OUT, permutation
 from pipeline.data.source import Raw, Source
 from pipeline.errors import UserError
+
+MAX_CLASSES = 10_000
+log = logging.getLogger(__name__)
 
 
 def prepare(
@@ -24,7 +31,7 @@ def prepare(
 
     Args:
         name: a key of the catalogue.
-        source: a local file or folder; None: packaged or downloaded.
+        source: a local file or folder, or the address of a mirror; None: packaged or downloaded.
         held_out: how many images are kept from training, chosen by `seed`; None: the data set's own
             test split.
 
@@ -33,19 +40,22 @@ def prepare(
         on every machine.
 
     Raises:
-        UserError: unknown name, size that is not available, held_out too large, missing or corrupt file.
+        UserError: unknown name, size that is not available, held_out too large, missing or corrupt file,
+            images that cannot be used, labels that are no classes.
     """
     entry = _entry(name, image_size)
     paths = locate(name, entry, source)
     raw = entry.read(paths, image_size)
     held = _held_rows(name, raw, held_out, seed)
     with files.whole_folder(out) as folder:
-        labels = _write(folder, raw, held, image_size)
-        manifest = _describe(folder, entry, raw, held, labels, name=name, image_size=image_size)
+        found = _write(folder, raw, held, image_size)
+        manifest = _describe(folder, entry, raw, held, name=name, image_size=image_size)
+        manifest |= found
         manifest["split"]["seed"] = seed if held_out else None
         manifest["split"]["held_out_source_rows"] = held.tolist() if held_out else None
         manifest["source"] = _origin(entry, paths)
         files.write_json(folder / MANIFEST, seal(manifest))
+    _tell(found["duplicates"])
     return manifest
 
 
@@ -61,8 +71,10 @@ def _entry(name: str, image_size: int) -> Source:
 
 def _held_rows(name: str, raw: Raw, held_out: int | None, seed: int) -> np.ndarray:
     """Ascending rows of the source that are kept from training; int64 (n,)."""
+    if raw.count < 2:
+        raise UserError(f"{name} holds {raw.count} image(s): one to train on and one to hold out are needed.")
     if held_out is None:
-        if not raw.own_test:
+        if not 0 < raw.own_test < raw.count:
             raise UserError(
                 f"data.held_out: null means the data set's own test split, and {name} has none: "
                 f"give a number below its {raw.count} images."
@@ -73,39 +85,56 @@ def _held_rows(name: str, raw: Raw, held_out: int | None, seed: int) -> np.ndarr
     return np.sort(permutation(raw.count, HOLD_OUT, seed)[:held_out])
 
 
-def _write(folder: Path, raw: Raw, held: np.ndarray, image_size: int) -> np.ndarray:
-    """Write both arrays, a block at a time; returns the labels in the order written.
+def _write(folder: Path, raw: Raw, held: np.ndarray, image_size: int) -> dict[str, Any]:
+    """Write both arrays a block at a time; returns what only the pixels and labels tell.
 
     Plain writes rather than a memory map: on a full disk they raise, where a map kills the process.
     """
-    shape = (raw.count, raw.channels, image_size, image_size)
     keep = np.ones(raw.count, bool)
     keep[held] = False
-    start = _write_header(folder / IMAGES, shape)
-    parts, row = [], 0
-    with (folder / IMAGES).open("r+b") as train, (folder / IMAGES).open("r+b") as rest:
-        train.seek(start)
-        rest.seek(start + int(keep.sum()) * int(np.prod(shape[1:])))
-        for images, block_labels in raw.blocks:
+    prints, highest, row = np.empty(raw.count, np.uint64), 0, 0
+    shape = (raw.count, raw.channels, image_size, image_size)
+    train = raw.count - len(held)
+    with (
+        _two_ends(folder / IMAGES, np.dtype(np.uint8), shape, train) as image_ends,
+        _two_ends(folder / LABELS, np.dtype(np.int64), shape[:1], train) as label_ends,
+    ):
+        for images, labels in raw.blocks:
+            highest = max(highest, _highest(labels))
             kept = keep[row : row + len(images)]
-            train.write(images[kept].tobytes())
-            rest.write(images[~kept].tobytes())
-            parts.append(block_labels)
+            for end, rows in enumerate((kept, ~kept)):
+                image_ends[end].write(images[rows].tobytes())
+                label_ends[end].write(labels[rows].tobytes())
+            prints[row : row + len(images)] = duplicates.fingerprints(images)
             row += len(images)
-    labels = np.concatenate(parts)
-    labels = np.concatenate([labels[keep], labels[held]])
-    np.save(folder / LABELS, labels)
-    return labels
+    return {"classes": highest + 1, "duplicates": duplicates.count(prints[keep], prints[~keep])}
 
 
-def _write_header(path: Path, shape: tuple[int, ...]) -> int:
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        return file.tell()
+@contextmanager
+def _two_ends(
+    path: Path, dtype: np.dtype, shape: tuple[int, ...], train: int
+) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """An .npy file of a shape, to be written at its first row and at row `train`."""
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    with path.open("wb") as first:
+        np.lib.format.write_array_header_1_0(first, header)
+        first.flush()
+        with path.open("r+b") as second:
+            second.seek(first.tell() + train * int(np.prod(shape[1:])) * dtype.itemsize)
+            yield first, second
+
+
+def _highest(labels: np.ndarray) -> int:
+    if labels.min() < 0 or labels.max() >= MAX_CLASSES:
+        raise UserError(
+            f"labels run from {labels.min()} to {labels.max()}: "
+            f"number the classes from 0, below {MAX_CLASSES}."
+        )
+    return int(labels.max())
 
 
 def _describe(
-    folder: Path, entry: Source, raw: Raw, held: np.ndarray, labels: np.ndarray, *, name: str, image_size: int
+    folder: Path, entry: Source, raw: Raw, held: np.ndarray, *, name: str, image_size: int
 ) -> dict[str, Any]:
     train = raw.count - len(held)
     return {
@@ -116,7 +145,6 @@ def _describe(
         "shape": [raw.count, raw.channels, image_size, image_size],
         "dtype": "uint8",
         "range": RANGE,
-        "classes": int(labels.max()) + 1,
         "sha256": {"images": files.sha256(folder / IMAGES), "labels": files.sha256(folder / LABELS)},
         "split": {"train": [0, train], "held_out": [train, raw.count]},
         "transformations": list(raw.transformations),
@@ -130,6 +158,15 @@ def _origin(entry: Source, paths: list[Path]) -> list[dict[str, str | None]]:
             {"name": p.name, "of": "file", "sha256": files.sha256(p) if p.is_file() else None} for p in paths
         ]
     return [
-        {"name": file.name, "of": file.of, file.algorithm: file.digest if path.is_file() else None}
+        {"name": file.name, "of": file.of, "sha256": file.sha256 if path.is_file() else None}
         for file, path in zip(entry.files, paths, strict=True)
     ]
+
+
+def _tell(found: dict[str, int]) -> None:
+    if any(found.values()):
+        log.warning(
+            "equal images: %d repeat another of the training images, %d of the held-out ones, "
+            "and %d held-out images are training images too",
+            *(found[key] for key in ("train", "held_out", "held_out_in_train")),
+        )

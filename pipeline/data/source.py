@@ -1,6 +1,7 @@
 """The nouns of the catalogue: a source, the files it is published as, and its images on their way in."""
 
 import gzip
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,13 @@ import numpy as np
 Block = tuple[np.ndarray, np.ndarray]
 """Images uint8 (n, C, H, W) and their labels int64 (n,)."""
 
-BLOCK = 1024
-"""Images held in memory at once while a data set is prepared."""
+BLOCK_BYTES = 4 << 20
+"""Pixels held in memory at once while a data set is prepared, whatever its size."""
+
+
+def rows_in_block(*shape: int) -> int:
+    """How many images of a shape make a block; at least one."""
+    return max(1, BLOCK_BYTES // math.prod(shape))
 
 
 @dataclass(frozen=True)
@@ -37,13 +43,13 @@ class RawFile:
     """One file as its authors publish it."""
 
     name: str
-    digest: str
-    """Hexadecimal, of what `of` says."""
-    algorithm: Literal["sha256", "md5"] = "sha256"
+    sha256: str
+    """Of what `of` says."""
+    size: int
+    """Bytes of what is hashed."""
     of: Literal["content", "file"] = "content"
-    """content: after gunzip, so that a recompressed mirror verifies and an unpacked copy too."""
-    size: int | None = None
-    """Bytes of what is hashed; None: not known for sure."""
+    """content: after gunzip, so that a recompressed mirror verifies and an unpacked copy too. file: as it is,
+    where the authors' archive is known by that alone."""
     urls: tuple[str, ...] = ()
     """Where it can be downloaded; none: only by hand, from the homepage."""
     unpacked: str | None = None
@@ -58,7 +64,7 @@ class Source:
     licence: str
     homepage: str
     read: Reader
-    image_sizes: tuple[int, ...] | None
+    image_sizes: tuple[int, ...] | None = None
     """Sizes it can be prepared at; None: any that its images allow."""
     files: tuple[RawFile, ...] = ()
     """None for a source that is whatever path the user names."""

@@ -3,43 +3,23 @@
 import dataclasses
 import gzip
 import hashlib
-import io
-import struct
-import tarfile
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from pipeline.data.catalogue import CATALOGUE
 from pipeline.data.source import RawFile
+from tests.data.formats import encoded, idx, tarred, zipped
+from tests.data.served import Server, serving
 
 Register = Callable[..., None]
 
 
-def idx(array: np.ndarray) -> bytes:
-    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
-
-
-def png(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "png")
-    return buffer.getvalue()
-
-
-def tar(path: Path, members: dict[str, bytes]) -> None:
-    with tarfile.open(path, "w:gz") as archive:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-
-
-def digest(file: RawFile, data: bytes) -> RawFile:
-    return dataclasses.replace(file, digest=hashlib.new(file.algorithm, data).hexdigest(), size=len(data))
+def published(file: RawFile, data: bytes) -> RawFile:
+    """The catalogue's entry if `data` were what the authors publish."""
+    return dataclasses.replace(file, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
 
 @pytest.fixture(autouse=True)
@@ -54,14 +34,20 @@ def no_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def publish(monkeypatch: pytest.MonkeyPatch) -> Register:
     """Make the catalogue expect these contents, in its order, for a source's files."""
 
-    def register(name: str, *contents: bytes, urls: tuple[str, ...] | None = None) -> None:
+    def register(name: str, *contents: bytes) -> None:
         entry = CATALOGUE[name]
-        files = [digest(file, data) for file, data in zip(entry.files, contents, strict=True)]
-        if urls is not None:
-            files = [dataclasses.replace(file, urls=urls) for file in files]
+        files = [published(file, data) for file, data in zip(entry.files, contents, strict=True)]
         monkeypatch.setitem(CATALOGUE, name, dataclasses.replace(entry, files=tuple(files)))
 
     return register
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server of the folder `served`."""
+    (tmp_path / "served").mkdir()
+    with serving(tmp_path / "served") as running:
+        yield running
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +88,9 @@ def cifar(tmp_path: Path, publish: Register) -> Made:
     members["cifar-10-batches-bin/test_batch.bin"] = records[10:].tobytes()
     folder = tmp_path / "cifar"
     folder.mkdir()
-    tar(folder / "cifar-10-binary.tar.gz", dict(reversed(members.items())))
-    publish("cifar10", (folder / "cifar-10-binary.tar.gz").read_bytes())
+    data = tarred(dict(reversed(members.items())))
+    (folder / "cifar-10-binary.tar.gz").write_bytes(data)
+    publish("cifar10", data)
     return Made(folder, images, labels.astype(np.int64), 3)
 
 
@@ -116,13 +103,12 @@ def celeba(tmp_path: Path, publish: Register) -> Made:
     for n, colour in enumerate(colours, 1):
         face = np.full((218, 178, 3), 128, np.uint8)
         face[39:179, 19:159] = colour
-        faces[f"{n:06}.png"] = png(face)
+        faces[f"{n:06}.png"] = encoded(face)
     folder = tmp_path / "celeba"
     for name in ("Img", "Eval", "Anno"):
         (folder / name).mkdir(parents=True)
-    with zipfile.ZipFile(folder / "Img/img_align_celeba.zip", "w") as archive:
-        for name, data in faces.items():
-            archive.writestr(f"img_align_celeba/{name}", data)
+    members = {f"img_align_celeba/{name}": data for name, data in faces.items()}
+    (folder / "Img/img_align_celeba.zip").write_bytes(zipped(members))
     lines = [f"{name} {part}\n" for name, part in zip(faces, parts, strict=True)]
     (folder / "Eval/list_eval_partition.txt").write_text("".join(lines))
     signs = [("-1", "1")[n >> 1 & 1] + "  " + ("-1", "1")[n & 1] for n in range(8)]  # Male, Smiling of face n

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -92,31 +93,6 @@ def test_images_cannot_be_written_to(tmp_path: Path) -> None:
         images[0] = 0
 
 
-BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "unknown name": (
-        {"name": "digit"},
-        r"data\.name: 'digit' .*known: digits, fashion_mnist, mnist, cifar10",
-    ),
-    "size not available": ({"name": "digits", "source": None}, r"data\.image_size: 4 .*digits: set it to 8"),
-    "sizes": ({"name": "celeba", "image_size": 28}, "set it to 32 or 64"),
-    "all held out": ({"held_out": 20}, r"data\.held_out: 20 must be below the 20 images"),
-    "more than all": ({"held_out": 99}, r"data\.held_out: 99"),
-    "no own split": ({"held_out": None}, r"data\.held_out: null .*npz has none"),
-    "missing source": ({"source": "nowhere.npz"}, r"data\.source: nowhere\.npz does not exist"),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_told_and_leaves_the_old_output(case: str, tmp_path: Path) -> None:
-    changes, message = BAD[case]
-    make(tmp_path)
-    before = (tmp_path / "out/manifest.json").read_bytes()
-    with pytest.raises(UserError, match=message):
-        make(tmp_path, **changes)
-    assert (tmp_path / "out/manifest.json").read_bytes() == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.npz", "out"]
-
-
 def flip_bit(path: Path, place: int) -> None:
     data = bytearray(path.read_bytes())
     data[place] ^= 1
@@ -140,7 +116,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "no images": (lambda out: (out / "images.npy").unlink(), "images.npy is missing"),
     "no labels": (lambda out: (out / "labels.npy").unlink(), "labels.npy is missing"),
     "no manifest": (lambda out: (out / "manifest.json").unlink(), "manifest.json is missing"),
-    "manifest cut": (lambda out: os.truncate(out / "manifest.json", 50), "manifest.json is not valid JSON"),
+    "manifest cut": (lambda out: os.truncate(out / "manifest.json", 50), "manifest.json is not what"),
     "another manifest": (
         lambda out: (out / "manifest.json").write_text("[]") and None,
         "manifest.json is not what",
@@ -155,7 +131,8 @@ def test_damage_is_noticed_with_the_mend(case: str, tmp_path: Path) -> None:
     damage(tmp_path / "out")
     with pytest.raises(UserError, match=message) as caught:
         open_dataset(tmp_path / "out")
-    assert "dvc repro" in str(caught.value)
+    mend = "`dvc repro`" if case == "no manifest" else "`python -m pipeline.cache`, .* `dvc repro -f prepare`"
+    assert re.search(mend, str(caught.value))
 
 
 @given(where=st.data())
@@ -205,14 +182,16 @@ def peak(count: int, folder: Path) -> int:
         np.lib.format.write_array_header_1_0(file, header)
         file.truncate(file.tell() + count * 3072)
     code = (
-        "from pathlib import Path; from pipeline.data.preparation import prepare; import resource, sys\n"
+        "from pathlib import Path; from pipeline.data.preparation import prepare; import sys\n"
         "prepare(Path(sys.argv[1]), name='npz', source=sys.argv[2], image_size=32, held_out=100, seed=0)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        "print(Path('/proc/self/status').read_text())"
     )
     command = [sys.executable, "-c", code, str(folder / "out"), str(folder / "in.npy")]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    status = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's own peak of a process")
 def test_memory_stays_flat(tmp_path: Path) -> None:
-    """30,000 more images are 92 MB more of pixels, and take under 15 MB more memory."""
-    assert peak(32_000, tmp_path / "large") - peak(2_000, tmp_path / "small") < 15
+    """30,000 more images are 92 MB more of pixels, and take under 8 MB more memory."""
+    assert peak(32_000, tmp_path / "large") - peak(2_000, tmp_path / "small") < 8

@@ -1,6 +1,7 @@
 """Networks: the published parameter counts, the layers' formulas, and the contract of a score model."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,13 +14,19 @@ from pipeline.ncsn.networks.blocks import ConvMeanPool
 from pipeline.ncsn.networks.normalization import ConditionalInstanceNorm2dPlus, InstanceNorm2dPlus
 from pipeline.ncsn.noise import geometric_sigmas
 
+KINDS = ["ncsn", "ncsnv2", "unet", "mlp"]
 SIGMAS = tuple(geometric_sigmas(1.0, 0.01, 10).tolist())
 
 
 def seeded(kind: str, **sizes: int) -> nn.Module:
+    """A network whose weights are a function of the seed, with random ones where it begins at zero."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return make_network(kind, **{"channels": 1, "image_size": 8, "width": 8} | sizes, sigmas=SIGMAS)
+        network = make_network(kind, **{"channels": 1, "image_size": 8, "width": 8} | sizes, sigmas=SIGMAS)
+        for parameter in network.parameters():
+            if not parameter.any():
+                nn.init.normal_(parameter, std=0.1)
+    return network
 
 
 def images(n: int, *, channels: int = 1, size: int = 8) -> Tensor:
@@ -46,7 +53,10 @@ def test_the_published_networks_have_their_number_of_parameters(
     assert sum(parameter.numel() for parameter in network.parameters()) == published
 
 
-@pytest.mark.parametrize(("kind", "size"), [(k, s) for k in ("ncsn", "ncsnv2") for s in (8, 16, 28, 32, 96)])
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [*((k, s) for k in ("ncsn", "ncsnv2") for s in (8, 16, 28, 32, 96)), ("unet", 8), ("unet", 28)],
+)
 def test_a_score_has_the_shape_of_its_image_and_every_weight_a_gradient(kind: str, size: int) -> None:
     network = seeded(kind, channels=2, image_size=size, width=4)
     score = network(images(2, channels=2, size=size), torch.tensor(SIGMAS[2:4]))
@@ -79,13 +89,13 @@ def test_names_are_those_of_the_released_networks(kind: str, names: list[str]) -
     assert not set(names) - set(seeded(kind, image_size=32).state_dict())
 
 
-@pytest.mark.parametrize("kind", ["ncsn", "ncsnv2", "mlp"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_weights_are_a_function_of_the_global_seed(kind: str) -> None:
     first, second = seeded(kind).state_dict(), seeded(kind).state_dict()
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
-@pytest.mark.parametrize("kind", ["ncsn", "ncsnv2", "mlp"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_one_sigma_for_all_is_that_sigma_for_each(kind: str) -> None:
     network, x = seeded(kind), images(3)
     torch.testing.assert_close(
@@ -96,7 +106,7 @@ def test_one_sigma_for_all_is_that_sigma_for_each(kind: str) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["ncsn", "ncsnv2", "mlp"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_example_does_not_see_its_batch(kind: str) -> None:
     network, x, sigma = seeded(kind), images(4), torch.tensor(SIGMAS[3:7])
     together = network(x, sigma)
@@ -123,6 +133,25 @@ def test_the_conditional_network_refuses_an_unknown_sigma(unknown: float) -> Non
 def test_the_unconditional_network_is_divided_by_sigma(kind: str) -> None:
     network, x, sigma = seeded(kind), images(3), torch.tensor([0.02, 0.5, 7.0])
     torch.testing.assert_close(network(x, sigma) * sigma.view(-1, 1, 1, 1), network(x, torch.ones(())))
+
+
+@pytest.mark.parametrize(("kind", "graphs"), [("ncsn", 2), ("ncsnv2", 1), ("unet", 1), ("mlp", 1)])
+def test_a_network_compiles(kind: str, graphs: int) -> None:
+    """Into one graph, or for the conditional network two: the search for the level is one of its own, since
+    it may refuse. The backend runs the graphs as they are: a real one needs a C++ compiler."""
+    network, x, sigma, made = seeded(kind, width=4), images(3), torch.tensor(SIGMAS[2:5]), []
+
+    def backend(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., object]:
+        made.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    compiled = torch.compile(network, backend=backend, fullgraph=graphs == 1)
+    torch.testing.assert_close(compiled(x, sigma), network(x, sigma))
+    assert len(made) == graphs
+    if kind == "ncsn":
+        with pytest.raises(UserError, match="not one of the 10 levels"):
+            compiled(x, 2 * sigma)
 
 
 def test_the_image_networks_centre_their_input() -> None:
@@ -171,7 +200,7 @@ def test_pooled_convolution_is_a_convolution_then_a_mean(kernel_size: int) -> No
 @pytest.mark.parametrize(
     ("kind", "changes", "named"),
     [
-        ("unet", {}, "network.kind is 'unet'"),
+        ("vae", {}, "network.kind is 'vae'"),
         ("ncsn", {"sigmas": None}, "give `sigmas`"),
         ("ncsn", {"num_levels": 9}, "num_levels is 9"),
         ("ncsnv2", {"image_size": 9}, "image_size is 9"),

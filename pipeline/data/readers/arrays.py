@@ -1,7 +1,6 @@
 """Images in an .npy file, or in an .npz file beside their labels; read as a stream, without pickle."""
 
-import zipfile
-import zlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,10 +8,12 @@ from typing import IO
 
 import numpy as np
 
-from pipeline.data.source import BLOCK, Block, Raw
+from pipeline.data.archives import zip_archive
+from pipeline.data.source import Block, Raw, rows_in_block
 from pipeline.errors import UserError
 
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+Shape = tuple[int, ...]
 
 
 def read(paths: list[Path], image_size: int) -> Raw:
@@ -22,31 +23,31 @@ def read(paths: list[Path], image_size: int) -> Raw:
         UserError: naming the file, where it is damaged, holds no such array or images of another size.
     """
     path = paths[0]
-    with _member(path, "images") as file:
-        shape = _header(file, path, "images", np.dtype(np.uint8))
-    layout = _layout(path, shape, image_size)
-    labels = _labels(path, shape[0])
-    return Raw(shape[0], layout[0], _blocks(path, shape, layout[1], labels))
+    with _member(path, "images") as (file, size):
+        shape = _header(file, size, path, "images", np.dtype(np.uint8))
+    channels, last = _layout(path, shape, image_size)
+    labels = _labels(path, shape[0]) if _has_labels(path) else np.zeros(shape[0], np.int64)
+    return Raw(shape[0], channels, _blocks(path, shape, last, labels))
 
 
 @contextmanager
-def _member(path: Path, name: str) -> Iterator[IO[bytes]]:
-    try:
-        if path.suffix == ".npy":
-            with path.open("rb") as file:
-                yield file
-        else:
-            with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-                yield file
-    except KeyError as error:
-        raise UserError(
-            f"{path} has no array `{name}`: use np.savez(path, images=..., labels=...)."
-        ) from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, IsADirectoryError) as error:
-        raise UserError(f"{path} is no .npy or .npz file, or a damaged one ({error}).") from error
+def _member(path: Path, name: str) -> Iterator[tuple[IO[bytes], int]]:
+    """An array's file and its bytes."""
+    if path.suffix == ".npy" and path.is_file():
+        with path.open("rb") as file:
+            yield file, path.stat().st_size
+    elif path.suffix == ".npz" and path.is_file():
+        with zip_archive(path) as archive:
+            if f"{name}.npy" not in archive.namelist():
+                raise UserError(f"{path} has no array `{name}`: use np.savez(path, images=..., labels=...).")
+            with archive.open(f"{name}.npy") as file:
+                yield file, archive.getinfo(f"{name}.npy").file_size
+    else:
+        raise UserError(f"data.source: {path} is no .npy or .npz file.")
 
 
-def _header(file: IO[bytes], path: Path, name: str, dtype: np.dtype) -> tuple[int, ...]:
+def _header(file: IO[bytes], size: int, path: Path, name: str, dtype: np.dtype) -> Shape:
+    """The shape that an array of `size` bytes declares, and has."""
     try:
         shape, fortran, found = HEADERS[np.lib.format.read_magic(file)](file)
     except (ValueError, KeyError) as error:
@@ -54,10 +55,13 @@ def _header(file: IO[bytes], path: Path, name: str, dtype: np.dtype) -> tuple[in
     if found != dtype or fortran:
         order = " in Fortran order" if fortran else ""
         raise UserError(f"{path}: `{name}` must be {dtype} in C order, not {found}{order}.")
+    declared = math.prod(shape) * dtype.itemsize
+    if declared != size - file.tell():
+        raise UserError(f"{path}: `{name}` declares {declared} bytes and has {size - file.tell()}.")
     return tuple(shape)
 
 
-def _layout(path: Path, shape: tuple[int, ...], size: int) -> tuple[int, bool]:
+def _layout(path: Path, shape: Shape, size: int) -> tuple[int, bool]:
     """Number of channels, and whether they come last."""
     if shape[1:] == (size, size):
         return 1, False
@@ -71,21 +75,19 @@ def _layout(path: Path, shape: tuple[int, ...], size: int) -> tuple[int, bool]:
     )
 
 
-def _labels(path: Path, count: int) -> np.ndarray:
-    if not _has_labels(path):
-        return np.zeros(count, np.int64)
-    with _member(path, "labels") as file:
-        shape = _header(file, path, "labels", np.dtype(np.int64))
-        if shape != (count,):
-            raise UserError(f"{path}: `labels` has the shape {shape} for {count} images.")
-        return np.frombuffer(_exactly(file, count * 8, path), np.int64)
-
-
 def _has_labels(path: Path) -> bool:
     if path.suffix == ".npy":
         return False
-    with zipfile.ZipFile(path) as archive:
+    with zip_archive(path) as archive:
         return "labels.npy" in archive.namelist()
+
+
+def _labels(path: Path, count: int) -> np.ndarray:
+    with _member(path, "labels") as (file, size):
+        shape = _header(file, size, path, "labels", np.dtype(np.int64))
+        if shape != (count,):
+            raise UserError(f"{path}: `labels` has the shape {shape} for {count} images.")
+        return np.frombuffer(_exactly(file, count * 8, path), np.int64)
 
 
 def _exactly(file: IO[bytes], size: int, path: Path) -> bytes:
@@ -95,12 +97,13 @@ def _exactly(file: IO[bytes], size: int, path: Path) -> bytes:
     return data
 
 
-def _blocks(path: Path, shape: tuple[int, ...], channels_last: bool, labels: np.ndarray) -> Iterator[Block]:
-    with _member(path, "images") as file:
-        _header(file, path, "images", np.dtype(np.uint8))
-        for start in range(0, shape[0], BLOCK):
-            part = labels[start : start + BLOCK]
-            data = _exactly(file, len(part) * int(np.prod(shape[1:])), path)
+def _blocks(path: Path, shape: Shape, channels_last: bool, labels: np.ndarray) -> Iterator[Block]:
+    rows = rows_in_block(*shape[1:])
+    with _member(path, "images") as (file, size):
+        _header(file, size, path, "images", np.dtype(np.uint8))
+        for start in range(0, shape[0], rows):
+            part = labels[start : start + rows]
+            data = _exactly(file, len(part) * math.prod(shape[1:]), path)
             images = np.frombuffer(data, np.uint8).reshape(len(part), *shape[1:])
             images = images.transpose(0, 3, 1, 2) if channels_last else images
             yield images.reshape(len(part), -1, *images.shape[-2:]), part

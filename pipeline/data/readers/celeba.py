@@ -5,7 +5,6 @@ reference classifier to learn where no other feature space is at hand.
 """
 
 import re
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import IO
 
 import numpy as np
 
-from pipeline.data.readers.pictures import decode, square
-from pipeline.data.source import BLOCK, Block, Raw
+from pipeline.data.archives import zip_archive
+from pipeline.data.readers.pictures import decode, noted, refuse, square
+from pipeline.data.source import Block, Raw, rows_in_block
 from pipeline.errors import UserError
 
 CROP = 140
@@ -27,7 +27,7 @@ def read(paths: list[Path], image_size: int) -> Raw:
     """Read the train part (partition 0), then the test part (2); the validation part is left out.
 
     Raises:
-        UserError: naming the file or image that is missing, malformed or cannot be decoded.
+        UserError: naming the file that is malformed, or every image that is missing or cannot be used.
     """
     images, partition, attributes = paths
     rows = _table(partition)
@@ -83,32 +83,32 @@ def _labels(path: Path) -> dict[str, int]:
 def _opener(path: Path, stack: ExitStack) -> Opener:
     if path.is_dir():
         return lambda name: (path / name).open("rb")
-    try:
-        archive = stack.enter_context(zipfile.ZipFile(path))
-    except zipfile.BadZipFile as error:
-        raise UserError(f"{path} is a damaged archive ({error}): fetch it again.") from error
+    archive = stack.enter_context(zip_archive(path))
     return lambda name: archive.open(f"img_align_celeba/{name}")
 
 
 def _blocks(path: Path, names: list[str], labels: dict[str, int], image_size: int) -> Iterator[Block]:
+    bad: dict[str, str] = {}
+    shape = (3, image_size, image_size)
+    rows = rows_in_block(*shape)
     with ExitStack() as stack:
         opener = _opener(path, stack)
-        for start in range(0, len(names), BLOCK):
-            part = names[start : start + BLOCK]
-            images = [_face(opener, path, name, image_size) for name in part]
-            yield np.stack(images), np.array([labels[name] for name in part], np.int64)
+        for start in range(0, len(names), rows):
+            part = names[start : start + rows]
+            images = np.zeros((len(part), *shape), np.uint8)
+            for place, name in enumerate(part):
+                with noted(bad, name):
+                    images[place] = _face(opener, name, image_size)
+            yield images, np.array([labels[name] for name in part], np.int64)
+    refuse(bad, len(names), path)
 
 
-def _face(opener: Opener, path: Path, name: str, image_size: int) -> np.ndarray:
+def _face(opener: Opener, name: str, image_size: int) -> np.ndarray:
     try:
         with opener(name) as file:
-            image = decode(file, f"{path}: {name}")
+            image = decode(file)
     except (KeyError, FileNotFoundError) as error:
-        raise UserError(f"{path} has no image {name}, which the partition file names.") from error
-    except zipfile.BadZipFile as error:
-        raise UserError(f"{path} is a damaged archive ({error}): fetch it again.") from error
+        raise ValueError("is missing, though the partition file names it") from error
     if image.mode != "RGB" or min(image.size) < CROP:
-        raise UserError(
-            f"{path}: {name} is a {image.mode} image of {image.width}x{image.height} pixels, not a face."
-        )
+        raise ValueError(f"is {image.mode} {image.width}x{image.height}, no colour image of a face")
     return square(image, CROP, image_size)

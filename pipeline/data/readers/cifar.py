@@ -1,14 +1,12 @@
 """CIFAR-10's binary archive: records of a label byte and 3,072 pixels. Members are read, never extracted."""
 
-import tarfile
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.source import BLOCK, Block, Raw
+from pipeline.data.archives import tar_archive
+from pipeline.data.source import Block, Raw, rows_in_block
 from pipeline.errors import UserError
 
 FOLDER = "cifar-10-batches-bin"
@@ -24,37 +22,27 @@ def read(paths: list[Path], image_size: int) -> Raw:
         UserError: naming the archive, and the member that is missing, cut short or holds a label above 9.
     """
     path, record = paths[0], 1 + 3 * image_size**2
-    with _archive(path) as tar:
-        counts = [_count(path, tar, name, record) for name in [*TRAIN, TEST]]
+    with tar_archive(path) as archive:
+        sizes = {member.name: member.size for member in archive if member.isfile()}
+    counts = [_count(path, sizes, name, record) for name in [*TRAIN, TEST]]
     return Raw(sum(counts), 3, _blocks(path, image_size), own_test=counts[-1])
 
 
-@contextmanager
-def _archive(path: Path) -> Iterator[tarfile.TarFile]:
-    try:
-        with tarfile.open(path, "r:*") as tar:
-            yield tar
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise UserError(f"{path} is a damaged archive ({error}): fetch it again.") from error
-
-
-def _count(path: Path, tar: tarfile.TarFile, name: str, record: int) -> int:
-    try:
-        member = tar.getmember(name)
-    except KeyError as error:
-        raise UserError(f"{path} has no member {name}: it is not CIFAR-10's binary archive.") from error
-    if not member.isfile() or not member.size or member.size % record:
-        raise UserError(f"{path}: {name} has {member.size} bytes, which are no {record}-byte records.")
-    return member.size // record
+def _count(path: Path, sizes: dict[str, int], name: str, record: int) -> int:
+    if name not in sizes:
+        raise UserError(f"{path} has no file {name}: it is not CIFAR-10's binary archive.")
+    if not sizes[name] or sizes[name] % record:
+        raise UserError(f"{path}: {name} has {sizes[name]} bytes, which are no {record}-byte records.")
+    return sizes[name] // record
 
 
 def _blocks(path: Path, image_size: int) -> Iterator[Block]:
     record = 1 + 3 * image_size**2
-    with _archive(path) as tar:
+    with tar_archive(path) as archive:
         for name in [*TRAIN, TEST]:
-            member = tar.extractfile(name)
-            assert member is not None  # _count has seen that it is a file
-            while data := member.read(BLOCK * record):
+            member = archive.extractfile(name)
+            assert member is not None  # a plain file
+            while data := member.read(rows_in_block(record) * record):
                 rows = np.frombuffer(data, np.uint8).reshape(-1, record)
                 if rows[:, 0].max() >= CLASSES:
                     raise UserError(f"{path}: {name} holds the label {rows[:, 0].max()}; the highest is 9.")

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pipeline.data.source import BLOCK, Block, Raw, open_content
+from pipeline.data.source import Block, Raw, open_content, rows_in_block
 from pipeline.errors import UserError
 
 UBYTE = 8
@@ -75,8 +75,9 @@ def _labels(path: Path, count: int) -> np.ndarray:
 def _blocks(path: Path, labels: np.ndarray, image_size: int) -> Iterator[Block]:
     with open_content(path) as file:
         _header(file, path, 3)
-        for start in range(0, len(labels), BLOCK):
-            part = labels[start : start + BLOCK]
+        rows = rows_in_block(image_size, image_size)
+        for start in range(0, len(labels), rows):
+            part = labels[start : start + rows]
             data = _exactly(file, len(part) * image_size**2, path)
             yield np.frombuffer(data, np.uint8).reshape(len(part), 1, image_size, image_size), part
         _end(file, path)

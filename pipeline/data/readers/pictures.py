@@ -1,6 +1,8 @@
-"""Encoded images to arrays: decode, cut the centre square, resize."""
+"""Encoded images to arrays: decode, cut, resize; what cannot be used is told all at once."""
 
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import IO, Any
 
 import numpy as np
@@ -8,24 +10,71 @@ import numpy as np
 from pipeline.errors import UserError
 
 CHANNELS = {"L": 1, "RGB": 3}
+MODES = {
+    "P": "a palette",
+    "PA": "a palette",
+    "RGBA": "an alpha channel",
+    "LA": "an alpha channel",
+    "1": "1 bit a pixel",
+    "CMYK": "the four inks of print",
+    "I;16": "16 bits a channel",
+    "I;16B": "16 bits a channel",
+    "F": "floating-point pixels",
+}
+TOLD = 100
+"""So many images are named in one message."""
 
 
-def decode(file: IO[bytes], name: str) -> Any:
-    """Decode one image; returns a PIL image of mode L or RGB.
-
-    Raises:
-        UserError: naming the image, where it cannot be decoded or has another mode.
-    """
-    from PIL import Image
+@contextmanager
+def noted(bad: dict[str, str], name: str) -> Iterator[None]:
+    """Write down why the image cannot be used, instead of raising it."""
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
-            image = Image.open(file)
-            image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Warning) as error:
-        raise UserError(f"{name} cannot be decoded ({error}): replace it or take it out.") from error
-    if image.mode not in CHANNELS:
-        raise UserError(f"{name} is of mode {image.mode}: convert it to 8-bit grey (L) or colour (RGB).")
+            yield
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        bad[name] = f"has more than {Image.MAX_IMAGE_PIXELS} pixels"
+    except UnidentifiedImageError:
+        bad[name] = "is not an image"
+    except (OSError, SyntaxError, ValueError) as error:
+        bad[name] = str(error)
+
+
+def refuse(bad: Mapping[str, str], count: int, where: object) -> None:
+    """Raise one UserError that names the bad ones among `count` images; none bad: do nothing."""
+    if bad:
+        lines = [f"  {name} {reason}\n" for name, reason in list(bad.items())[:TOLD]]
+        more = f"  and {len(bad) - TOLD} more\n" if len(bad) > TOLD else ""
+        raise UserError(
+            f"{len(bad)} of {count} images in {where} cannot be used:\n{''.join(lines)}{more}"
+            "Images must be 8-bit grey (L) or colour (RGB), all alike: convert these, or take them out."
+        )
+
+
+def header(file: IO[bytes]) -> Any:
+    """Open one image, its pixels not decoded yet: a PIL image of mode L or RGB with 8 bits a channel.
+
+    Raises:
+        ValueError: with the reason, where it has another format; or what Pillow raises (see `noted`).
+    """
+    from PIL import Image
+
+    image = Image.open(file)
+    deep = any(";16" in str(tile) for tile in image.tile)  # Pillow would cut these to 8 bits without a word
+    if image.mode not in CHANNELS or deep:
+        what = MODES["I;16"] if deep else MODES.get(image.mode, "another format")
+        raise ValueError(f"has {what} (mode {image.mode})")
+    return image
+
+
+def decode(file: IO[bytes]) -> Any:
+    """`header`, with the pixels decoded."""
+    image = header(file)
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"cannot be decoded ({error})") from error
     return image
 
 

@@ -8,8 +8,9 @@ from pipeline.errors import UserError
 from pipeline.ncsn.networks.mlp import MLP
 from pipeline.ncsn.networks.ncsn import NCSN
 from pipeline.ncsn.networks.ncsnv2 import NCSNv2
+from pipeline.ncsn.networks.unet import UNet, layout
 
-__all__ = ["MLP", "NCSN", "NCSNv2", "make_network"]
+__all__ = ["MLP", "NCSN", "NCSNv2", "UNet", "make_network"]
 
 
 def make_network(
@@ -20,24 +21,39 @@ def make_network(
     width: int,
     num_levels: int | None = None,
     sigmas: Sequence[float] | Tensor | None = None,
+    multiples: Sequence[int] | None = None,
+    blocks: Sequence[int] | None = None,
+    attention: Sequence[int] | None = None,
+    patch: int | None = None,
 ) -> nn.Module:
     """A score network with random weights from torch's global generator (seed or fork it yourself).
 
     Called as `network(x, sigma)` on images in [0, 1], (B, C, H, W), it returns a score of that shape.
 
     Args:
-        kind: "ncsn" (2019, conditional on the level), "ncsnv2" (2020, divides by sigma) or "mlp" (toy).
+        kind: "ncsn" (2019, conditional on the level), "ncsnv2" (2020, divides by sigma), "unet" (EDM's
+            preconditioning, the best for its cost) or "mlp" (toy).
         channels: C of the images.
         image_size: H = W in pixels.
         width: channels of the first layer; 128 in the papers, 64 for MNIST.
         num_levels: the number of levels L; it may be left out where `sigmas` is given.
         sigmas: the ladder, (L,), descending; needed by "ncsn", kept by all as the buffer `sigmas`.
+        multiples, blocks, attention, patch: of "unet" alone, in place of its preset for the image size: see
+            `pipeline.ncsn.networks.unet.Layout`.
 
     Raises:
-        UserError: an unknown kind, a missing ladder, one of another length, or an impossible size.
+        UserError: an unknown kind, a missing ladder, one of another length, an impossible size, or an option
+            of another kind.
     """
     if sigmas is not None and num_levels not in (None, len(sigmas)):
         raise UserError(f"num_levels is {num_levels}, but `sigmas` has {len(sigmas)} levels: leave out one.")
+    if kind == "unet":
+        chosen = layout(image_size, multiples, blocks, attention, patch)
+        return UNet(channels=channels, image_size=image_size, width=width, layout=chosen, sigmas=sigmas)
+    if any(option is not None for option in (multiples, blocks, attention, patch)):
+        raise UserError(
+            f"network.kind is {kind!r}: multiples, blocks, attention and patch are options of 'unet'."
+        )
     if kind == "ncsn":
         if sigmas is None:
             raise UserError("The network 'ncsn' is conditional on its noise levels: give `sigmas`.")
@@ -46,4 +62,4 @@ def make_network(
         return NCSNv2(channels=channels, image_size=image_size, width=width, sigmas=sigmas)
     if kind == "mlp":
         return MLP(dim=channels * image_size**2, width=width, sigmas=sigmas)
-    raise UserError(f"network.kind is {kind!r}: it must be 'ncsn', 'ncsnv2' or 'mlp'.")
+    raise UserError(f"network.kind is {kind!r}: it must be 'unet', 'ncsn', 'ncsnv2' or 'mlp'.")

@@ -50,7 +50,7 @@ class NCSN(RefineNet):
         sigma = sigma.to(self.sigmas).reshape(-1, 1)
         deviation = (self.sigmas / sigma - 1).abs()
         nearest, level = deviation.min(dim=1)
-        if not bool((nearest < _TOLERANCE).all()):
+        if not (nearest < _TOLERANCE).all():
             unknown = sigma[nearest.argmax()].item()
             raise UserError(
                 f"sigma {unknown:.6g} is not one of the {len(self.sigmas)} levels this conditional network "
