@@ -21,7 +21,7 @@ repro: $(VENV)/installed ## set up, run the pipeline, print the table
 	@echo "Everything on one page: reports/README.md   Runs: make ui   Metrics: $(VENV)/bin/dvc metrics show"
 
 test: $(VENV)/installed ## set up, run the tests
-	@python -m pytest
+	@python -m pytest -n 2 --dist loadfile
 
 ui: $(VENV)/installed ## open the MLflow UI on http://127.0.0.1:5000, or say where MLFLOW_TRACKING_URI has it
 	@case "$$MLFLOW_TRACKING_URI" in \

@@ -120,6 +120,6 @@ class Sampler:
         return KINDS[self.kind](score, sigmas, rng, start=start, **self.options)
 
     def sample(self, score: Score, rng: SampleNoise, *, denoise: bool) -> Tensor:
-        """Samples, (B, *shape), unclamped, with or without the last denoising step."""
+        """Samples, (B, *shape), unclamped, with or without the last denoising step, which has no churn."""
         x = deque(self.levels(score, rng), maxlen=1).pop()
         return denoised(score, x, self.ladder.sigmas()) if denoise else x

@@ -19,7 +19,7 @@ from pipeline.samplers.settings import KINDS, Ladder, Sampler
 
 LADDER = Ladder(2.0, 0.05, 6)
 PC = {"predictor": "ancestral", "corrector_steps": 1, "snr": 0.2}
-CHURN = {"churn": 1.0, "churn_min": 0.01, "churn_max": 1.0, "churn_noise": 1.01}
+CHURN = {"churn": 1.0, "churn_min": 0.1, "churn_max": 1.0, "churn_noise": 1.01}
 OPTIONS: dict[str, dict[str, Any]] = {
     "langevin": {"step_lr": 1e-3, "steps_per_level": 2},
     "consistent": {"step_lr": 2e-3},

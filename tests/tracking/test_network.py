@@ -43,6 +43,7 @@ def checkpoint(tmp_path: Path) -> Path:
         network={"kind": "ncsnv2", "channels": 1, "image_size": 8, "width": 8, "sigmas": (1.0, 0.1, 0.01)},
         lr=1e-3, betas=(0.9, 0.999), adam_eps=1e-8, ema_rate=0.9, dequantise=False, flip=False,
         steps=1, batch_size=4, microshards=4, determinism="elastic", checkpoint_every=1, log_every=1,
+        precision="float32", compile=False, loss={"kind": "levels"},
         seed=0, data_sha256="0" * 64,
     )  # fmt: skip
     made = state.fresh(task)

@@ -25,7 +25,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "generate": {"num_samples": 60, "shard_size": 30},
     "evaluate": {"nearest_k": 3, "kid_subsets": 5, "kid_subset_size": 30, "splits": 2},
     "report": {"grid": [2, 4]},
-    "toy": {"num_samples": 40, "steps": 2},
+    "toy": {
+        "num_samples": 40,
+        "steps": 2,
+        "losses": {"sigmas": [0.0, 0.1], "steps": 2, "width": 4, "batch_size": 8, "lr": 1e-3},
+    },
 }
 VARYING = {"seconds", "images_per_second", "seconds_per_1000", "run_id"}
 TIMED = {f"artifacts/metrics/train_{V}.json", f"artifacts/metrics/generate_{V}.json", "reports/table.json"}
