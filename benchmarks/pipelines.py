@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from memory import MARKER
+from benchmarks.memory import MARKER
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent

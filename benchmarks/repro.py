@@ -1,6 +1,6 @@
 """How long the pipeline takes, what it holds in memory, and what it costs when there is nothing to do.
 
-`python benchmarks/repro.py [--preset NAME] [--json FILE] [--keep]` runs HEAD in a temporary clone from
+`python -m benchmarks.repro [--preset NAME] [--json FILE] [--keep]` runs HEAD in a temporary clone from
 an empty cache, then compares a `dvc repro` with nothing to do to that of an empty pipeline of as many stages.
 """
 
@@ -16,10 +16,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import machine
-from clock import Line, stage_seconds
-from memory import Watch
-from pipelines import check, clone, environment, nothing, seconds_of_nothing
+from benchmarks import machine
+from benchmarks.clock import Line, stage_seconds
+from benchmarks.memory import Watch
+from benchmarks.pipelines import check, clone, environment, nothing, seconds_of_nothing
 
 REPEATS = 7
 MOST_RATIO, MOST_GB = 1.5, 3.0
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python benchmarks/repro.py", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser("python -m benchmarks.repro", description=__doc__.partition("\n")[0])
     parser.add_argument("--preset", metavar="NAME", help="instead of the params.yaml of HEAD")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the numbers here as well")
     parser.add_argument("--keep", action="store_true", help="leave the temporary folder, and say where it is")

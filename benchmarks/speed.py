@@ -1,6 +1,6 @@
 """The papers' networks at their own size: forward and training step, here against the plain way.
 
-    python benchmarks/speed.py --repeats 5
+    python -m benchmarks.speed --repeats 5
 
 Both ways run in turn, in one process, on the same weights, images and noise; the ratio is of the medians.
 """

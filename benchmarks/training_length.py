@@ -1,6 +1,6 @@
 """FID against the length of training: how far the default budget is from the floor, and what would close it.
 
-    python benchmarks/training_length.py --variant ncsnv2 --steps 1600 3200 6400
+    python -m benchmarks.training_length --variant ncsnv2 --steps 1600 3200 6400
 
 Needs `dvc repro reference tune_noise`. One process and one thread; samples and seeds are not the report's.
 """
@@ -13,10 +13,10 @@ from pathlib import Path
 from pipeline.data.dataset import open_dataset
 from pipeline.distributed import tune_noise
 from pipeline.distributed.search import Budget
-from pipeline.distributed.shards import Ladder
 from pipeline.files import read_json, read_yaml
 from pipeline.metrics import features, reference
 from pipeline.params import load
+from pipeline.samplers.settings import Ladder
 
 ARTIFACTS = Path("artifacts")
 

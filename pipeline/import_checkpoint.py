@@ -39,7 +39,8 @@ Tensors = dict[str, Tensor]
 NAMED = 4
 """How many names of misfits a message spells out."""
 LADDER = ("sigma_max", "sigma_min", "num_levels")
-LADDER_TOLERANCE = 1e-4
+LADDER_TOLERANCE = 1e-5
+"""Relative; the network itself finds its level within as much."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Released:
     """Optimiser steps done; 0 where the file does not say."""
 
 
-def read(path: Path, sha256: str | None = None) -> Released:
+def read(path: Path, sha256: str | None = None, *, average: bool = True) -> Released:
     """Read a released file, tensors and plain values alone: nothing in it is executed.
 
     Raises:
@@ -70,10 +71,10 @@ def read(path: Path, sha256: str | None = None) -> Released:
         raise UserError(f"{path} cannot be read as weights ({what}): name a released .pth.") from error
     if not isinstance(states, list) or not states or not _is_state(states[0]):
         raise UserError(f"{path} is not a list that begins with a network's state: name a released .pth.")
-    average = states[4] if len(states) > 4 else None
-    if average is not None and not _is_state(average):
+    held = states[4] if average and len(states) > 4 else None
+    if held is not None and not _is_state(held):
         raise UserError(f"{path} holds no moving average in its fifth place: import it by --no-ema.")
-    return Released(_bare(states[0]), _bare(average) if average else None, _steps(states))
+    return Released(_bare(states[0]), _bare(held) if held else None, _steps(states))
 
 
 def _is_state(value: Any) -> bool:
@@ -87,9 +88,14 @@ def _bare(tensors: Mapping[str, Tensor]) -> Tensors:
 def _steps(states: list[Any]) -> int:
     """The step of the release of 2020; Adam's own count in that of 2019."""
     if len(states) > 3:
-        return int(states[3])
-    adam = states[1].get("state", {}) if len(states) > 1 and isinstance(states[1], Mapping) else {}
-    return max((int(moments.get("step", 0)) for moments in adam.values()), default=0)
+        return _count(states[3])
+    adam = states[1].get("state") if len(states) > 1 and isinstance(states[1], Mapping) else None
+    moments = adam.values() if isinstance(adam, Mapping) else ()
+    return max((_count(m.get("step")) for m in moments if isinstance(m, Mapping)), default=0)
+
+
+def _count(value: Any) -> int:
+    return int(value) if isinstance(value, int | float | Tensor) else 0
 
 
 def ladder(released: Released, stated: Tensor | None) -> Tensor:
@@ -99,6 +105,7 @@ def ladder(released: Released, stated: Tensor | None) -> Tensor:
         UserError: neither is there, or they differ.
     """
     held = released.network.get("sigmas")
+    held = None if held is None or held.dim() != 1 or not len(held) else held
     if held is None and stated is None:
         raise UserError("the file holds no ladder: give --sigma-max, --sigma-min and --num-levels.")
     if held is None or stated is None:
@@ -153,7 +160,7 @@ def publish(released: Released, task: Task, variant: str, out: Path) -> Path:
     folder = out / "models" / variant
     state.save(folder, made)
     history.write(out / "curves" / f"{variant}.csv", made.history)
-    files.write_json(out / "metrics" / f"train_{variant}.json", {"steps": made.step, "images": made.images})
+    files.write_json(out / "metrics" / f"train_{variant}.json", {"steps": made.step})
     return folder
 
 
@@ -167,9 +174,10 @@ def task_of(
     """
     if variant not in params.recipes:
         raise UserError(f"variant {variant!r} is not in `recipes` of params.yaml: add it, or mend --variant.")
-    if "begin_conv.weight" not in released.network:
+    first = released.network.get("begin_conv.weight")
+    if first is None or first.dim() != 4:
         raise UserError("the weights have no `begin_conv.weight`: name a released .pth of NCSN or NCSNv2.")
-    width, channels, *_ = released.network["begin_conv.weight"].shape
+    width, channels, *_ = first.shape
     task = Task.build(
         {**params.recipes[variant].kwargs(), "network": {"kind": kind, "width": width}},
         params.train.kwargs(),
@@ -183,11 +191,9 @@ def task_of(
 def run(options: argparse.Namespace, params: Params, out: Path) -> Path:
     """Import what the command line names; returns the model's folder."""
     variant = options.variant or options.kind
-    released = read(options.file, options.sha256)
+    released = read(options.file, options.sha256, average=options.ema is not False)
     if options.ema and released.average is None:
         raise UserError(f"{options.file} has no moving average: leave out --ema.")
-    if options.ema is False:
-        released = dataclasses.replace(released, average=None)
     size = options.image_size or params.data.image_size
     sigmas = ladder(released, _stated(options, params, variant))
     task = task_of(released, params, variant, options.kind, size, sigmas, files.sha256(options.file))
@@ -229,7 +235,7 @@ def main(arguments: list[str] | None = None, root: Path = Path()) -> int:
     options = _parser().parse_args(arguments)
     try:
         folder = run(options, load(root / "params.yaml"), root / options.out)
-    except UserError as error:
+    except (UserError, OSError) as error:  # a full disk or a folder without rights names itself
         sys.stderr.write(f"error: {error}\n")
         return 2
     go_on = f"dvc commit -f train@{folder.name}`, `dvc repro evaluate@{folder.name}"

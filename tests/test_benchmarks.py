@@ -1,6 +1,13 @@
 """The benchmark's arithmetic; what it measures is not tested."""
 
+import importlib
+from pathlib import Path
+
+import pytest
+
 from benchmarks.clock import stage_seconds
+
+HOME = Path(__file__).parents[1] / "benchmarks"
 
 
 def test_a_stage_lasts_until_the_next_one_begins() -> None:
@@ -16,3 +23,8 @@ def test_a_stage_lasts_until_the_next_one_begins() -> None:
 
 def test_nothing_ran() -> None:
     assert stage_seconds([(0.3, "Data and pipelines are up to date.\n")], 0.4) == {}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in HOME.glob("*.py")))
+def test_every_benchmark_finds_what_it_imports(name: str) -> None:
+    importlib.import_module(f"benchmarks.{name}")

@@ -15,6 +15,24 @@ from pipeline.params import load, parse
 CONF = Path(__file__).parents[1] / "conf"
 SHIPPED = YAML(typ="safe").load(CONF / "digits.yaml")
 
+KARRAS = {"num_levels": 6, "rho": 7.0}
+PC = {
+    "rule": "predictor_corrector",
+    **KARRAS,
+    "predictor": "ancestral",
+    "corrector": "annealed",
+    "corrector_steps": 1,
+    "snr": 0.16,
+}
+CHURN = {
+    "rule": "stochastic_heun",
+    **KARRAS,
+    "churn": 4.0,
+    "churn_min": 0.1,
+    "churn_max": 1.0,
+    "churn_noise": 1.0,
+}
+
 Change = Callable[[dict[str, Any]], object]
 
 
@@ -147,6 +165,27 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         put("evaluate.nearest_k", 360),
         r"evaluate.nearest_k \(360\) needs 361 images, but generate.num_samples is 360: lower it or raise",
     ),
+    "Karras's exponent below 1": (put("sampler.edm.rho", 0.5), "sampler.edm.rho: .* equal to 1, found 0.5"),
+    "unknown convention": (
+        put("sampler.ncsn.convention", "papers"),
+        "sampler.ncsn.convention: .* 'paper' or 'released', found 'papers'",
+    ),
+    "unknown corrector": (
+        put("sampler.edm", PC | {"corrector": "none"}),
+        "sampler.edm.corrector: .* 'langevin' or 'annealed', found 'none'",
+    ),
+    "corrector without a step": (
+        put("sampler.edm", PC | {"snr": 0.0}),
+        r"sampler.edm: snr \(0\) must be above 0 for corrector_steps \(1\)",
+    ),
+    "neither predictor nor corrector": (
+        put("sampler.edm", PC | {"predictor": "none", "corrector_steps": 0}),
+        r"sampler.edm: corrector_steps \(0\) must be at least 1 where predictor is none",
+    ),
+    "churn upside down": (
+        put("sampler.edm", CHURN | {"churn_min": 2.0}),
+        r"sampler.edm: churn_min \(2.0\) must not be above churn_max \(1.0\)",
+    ),
     "no variant": (put("variants", []), "variants: .* at least 1 item"),
     "wrong GPU choice": (put("compute.use_gpu", "yes"), "compute.use_gpu.*: .* found 'yes'"),
 }
@@ -199,6 +238,10 @@ def search_nothing(raw: dict[str, Any]) -> None:
         put("data.held_out", None),
         put("tune_noise.num_trials", 2),
         search_nothing,
+        put("sampler.edm.rho", 1.0),
+        put("sampler.edm", PC),
+        put("sampler.edm", PC | {"corrector_steps": 0, "snr": 0.0}),
+        put("sampler.edm", CHURN | {"churn_min": 1.0}),
     ],
 )
 def test_what_just_fits_is_accepted(change: Change) -> None:
@@ -252,3 +295,11 @@ def test_parameters_are_frozen_and_are_what_the_file_says() -> None:
     assert params.train.kwargs() == SHIPPED["train"]
     with pytest.raises(ValidationError, match="frozen"):
         params.train.steps = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("convention", ["paper", "released"])
+def test_a_convention_is_an_option_of_the_sampler_only_where_it_is_given(convention: str) -> None:
+    raw = copy.deepcopy(SHIPPED)
+    assert "convention" not in parse(raw, "params.yaml").sampler["ncsn"].kwargs()
+    put("sampler.ncsn.convention", convention)(raw)
+    assert parse(raw, "params.yaml").sampler["ncsn"].kwargs()["convention"] == convention

@@ -74,9 +74,9 @@ def test_ncsn_is_the_2019_papers(name: str) -> None:
     """1907.05600: L = 10 from 1 to 0.01; T = 100, eps = 2e-5; Adam 1e-3 (.9, .999), no moving average."""
     p = params(name)
     noise = {"rule": "fixed", "sigma_max": 1.0, "sigma_min": 0.01, "num_levels": 10}
-    assert p.noise["ncsn"].model_dump() == noise
-    assert p.sampler["ncsn"].model_dump() == {"rule": "fixed", "step_lr": 2e-5, "steps_per_level": 100}
-    assert p.recipes["ncsn"].model_dump() == {
+    assert p.noise["ncsn"].kwargs() == noise
+    assert p.sampler["ncsn"].kwargs() == {"rule": "fixed", "step_lr": 2e-5, "steps_per_level": 100}
+    assert p.recipes["ncsn"].kwargs() == {
         "network": {"kind": "ncsn", "width": 64 if name == "mnist" else 128},
         "loss": {"kind": "levels"},
         "steps": None,
@@ -93,7 +93,7 @@ def test_ncsn_is_the_2019_papers(name: str) -> None:
 def test_ncsnv2_is_the_2020_papers(name: str) -> None:
     """2006.09011: Adam 1e-4 (.9, .999), moving average .999, no dequantisation."""
     for variant in ("ncsnv2", "tuned"):
-        assert params(name).recipes[variant].model_dump() == {
+        assert params(name).recipes[variant].kwargs() == {
             "network": {"kind": "ncsnv2", "width": 64 if name == "mnist" else 128},
             "loss": {"kind": "levels"},
             "steps": None,
@@ -126,9 +126,9 @@ def test_ncsnv2_settings_are_the_published(
     """2006.09011, table of settings, and the number of samples behind its FIDs."""
     p = params(name)
     noise = {"rule": "fixed", "sigma_max": sigma_max, "sigma_min": 0.01, "num_levels": num_levels}
-    assert p.noise["ncsnv2"].model_dump() == noise
+    assert p.noise["ncsnv2"].kwargs() == noise
     sampler = {"rule": "fixed", "step_lr": step_lr, "steps_per_level": steps_per_level}
-    assert p.sampler["ncsnv2"].model_dump() == sampler
+    assert p.sampler["ncsnv2"].kwargs() == sampler
     assert p.tune_sampler.max_nfe == p.tune_noise.max_nfe == num_levels * steps_per_level + 1
     assert (p.data.image_size, p.train.steps, p.train.batch_size) == (size, steps, 128)
     assert p.generate.num_samples == samples

@@ -20,6 +20,7 @@ SUBSET = 10_000
 """The size of that subset."""
 
 _CHUNK = 2_048
+_VALUES = 2**23
 
 
 def geometric_sigmas(sigma_max: float, sigma_min: float, num_levels: int) -> Tensor:
@@ -67,7 +68,7 @@ def max_pairwise_distance(x: Tensor, *, seed: int = 0) -> float:
     """The largest Euclidean distance between two data points: technique 1's sigma_max.
 
     Over all pairs up to 60,000 points, above that over the pairs of 10,000 random ones. Works in blocks
-    of 2,048 by 2,048 distances, so memory does not grow with N^2.
+    of at most 2,048 by 2,048 distances and 32 MB of points, so memory does not grow with N.
 
     Args:
         x: data, (N, *shape), of any real dtype; uint8 pixels give a distance in grey levels, which is
@@ -86,8 +87,9 @@ def max_pairwise_distance(x: Tensor, *, seed: int = 0) -> float:
         generator = torch.Generator().manual_seed(seed)
         x = x[torch.randperm(len(x), generator=generator)[:SUBSET]]
     points = x.flatten(1)
-    starts = range(0, len(points), _CHUNK)
-    return max(_block_distance(points, i, j) for i in starts for j in starts if i <= j)
+    chunk = max(1, min(_CHUNK, _VALUES // points.shape[1]))
+    starts = points.split(chunk)
+    return max(_block_distance(a, b) for i, a in enumerate(starts) for b in starts[i:])
 
 
 def overlap(sigma_max: float, sigma_min: float, dim: int, num_levels: int) -> float:
@@ -248,8 +250,9 @@ def _check_dim(dim: int, least: int = 1) -> None:
         raise UserError(f"dim is {dim}: the number of pixels must be at least {least}.")
 
 
-def _block_distance(points: Tensor, i: int, j: int) -> float:
-    a, b = points[i : i + _CHUNK].float(), points[j : j + _CHUNK].float()
-    squared = torch.addmm((b * b).sum(1), a, b.T, alpha=-2).add_((a * a).sum(1, keepdim=True))
+def _block_distance(a: Tensor, b: Tensor) -> float:
+    """The largest distance between points of a and of b, (N, D) and (M, D)."""
+    x, y = a.float(), b.float()
+    squared = torch.addmm((y * y).sum(1), x, y.T, alpha=-2).add_((x * x).sum(1, keepdim=True))
     row, column = divmod(int(squared.argmax()), len(b))
-    return float((points[i + row].double() - points[j + column].double()).norm())
+    return float((a[row].double() - b[column].double()).norm())

@@ -1,21 +1,22 @@
 """The section `sampler`: by variant, how its samples are drawn."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.params.section import Count, Fraction, Levels, Positive, Section
 
-Rho = Positive | None
+Rho = Annotated[float, Field(ge=1, allow_inf_nan=False)] | None
 """Karras's exponent; null: geometric levels."""
 
 
 class FixedSampler(Section):
-    """Annealed Langevin dynamics with a step that is given."""
+    """Annealed Langevin dynamics with a step that is given, of the convention 'released' if none is."""
 
     rule: Literal["fixed"]
     step_lr: Positive
     steps_per_level: Count
+    convention: Literal["paper", "released"] | None = None
 
 
 class AnalyticSampler(Section):
@@ -47,8 +48,20 @@ class PredictorCorrectorSampler(Section):
     num_levels: Levels
     rho: Rho
     predictor: Literal["reverse_diffusion", "ancestral", "none"]
+    corrector: Literal["langevin", "annealed"]
     corrector_steps: Annotated[int, Field(ge=0)]
     snr: Fraction
+
+    @model_validator(mode="after")
+    def moving(self) -> Self:
+        if self.predictor == "none" and self.corrector_steps == 0:
+            raise ValueError("corrector_steps (0) must be at least 1 where predictor is none")
+        if self.corrector_steps and self.snr == 0:
+            raise ValueError(
+                f"snr (0) must be above 0 for corrector_steps ({self.corrector_steps}); the paper's CIFAR-10 "
+                "has 0.16"
+            )
+        return self
 
 
 class ODESampler(Section):
@@ -69,6 +82,12 @@ class StochasticHeunSampler(Section):
     churn_min: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     churn_max: Positive
     churn_noise: Positive
+
+    @model_validator(mode="after")
+    def ordered(self) -> Self:
+        if self.churn_min > self.churn_max:
+            raise ValueError(f"churn_min ({self.churn_min}) must not be above churn_max ({self.churn_max})")
+        return self
 
 
 Sampler = Annotated[

@@ -11,7 +11,7 @@ class RefineNet(Section):
     """The papers' networks, their layout chosen by the image size."""
 
     kind: Literal["ncsn", "ncsnv2"]
-    width: Count
+    width: Annotated[int, Field(ge=2)]
 
 
 class UNet(Section):
@@ -23,6 +23,12 @@ class UNet(Section):
     blocks: list[Count] | None = None
     attention: list[Count] | None = None
     patch: Count | None = None
+
+    @model_validator(mode="after")
+    def as_many(self) -> Self:
+        if self.multiples and self.blocks and len(self.multiples) != len(self.blocks):
+            raise ValueError(f"multiples ({self.multiples}) and blocks ({self.blocks}) must be as many")
+        return self
 
 
 Network = Annotated[RefineNet | UNet, Field(discriminator="kind")]
@@ -46,7 +52,6 @@ class EDMLoss(Section):
     kind: Literal["edm"]
     p_mean: Annotated[float, Field(allow_inf_nan=False)]
     p_std: Positive
-    sigma_data: Positive
 
 
 Loss = Annotated[LevelsLoss | LogUniformLoss | EDMLoss, Field(discriminator="kind")]

@@ -51,6 +51,23 @@ def _entries(params: Params) -> Iterator[str]:
         for name in ("recipes", "noise", "sampler"):
             if variant not in getattr(params, name):
                 yield f"variant {variant!r} has no entry in `{name}`: add {name}.{variant}"
+    for variant in sorted(params.sampler.keys() - params.noise.keys()):
+        yield f"sampler.{variant} has no ladder to go by: add noise.{variant}, or remove it"
+
+
+def _conditional(params: Params) -> Iterator[str]:
+    """A network of fixed levels is trained and sampled on them."""
+    for variant, recipe in params.recipes.items():
+        if recipe.network.kind != "ncsn":
+            continue
+        if recipe.loss.kind != "levels":
+            yield f"recipes.{variant}.loss.kind is {recipe.loss.kind}: the network ncsn knows levels only"
+        rule = params.sampler[variant].rule if variant in params.sampler else "fixed"
+        if rule not in ("fixed", "analytic", "tuned"):
+            yield (
+                f"sampler.{variant}.rule is {rule}, which takes levels of its own, but the network ncsn "
+                "knows those of its training only: use fixed, analytic or tuned, or another network"
+            )
 
 
 def _names(params: Params) -> Iterator[str]:
@@ -120,5 +137,5 @@ def _workers(params: Params) -> Iterator[str]:
         )
 
 
-RULES = (_entries, _names, _searches, _sizes, _seeds, _workers)
+RULES = (_entries, _conditional, _names, _searches, _sizes, _seeds, _workers)
 """What holds between sections: each yields the mistakes it finds, with key and mend."""

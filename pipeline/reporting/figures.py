@@ -138,6 +138,11 @@ def _curves(folder: Path, artifacts: Path, table: Table) -> Shown:
     if not there:
         return Shown("loss", title, caption, command)
     read = {variant: lines.read_columns(path, ("images", "loss")) for variant, path in there.items()}
+    read = {
+        variant: columns for variant, columns in read.items() if len(columns["loss"])
+    }  # not imported ones
+    if not read:
+        return Shown("loss", title, caption, command)
     made = lines.loss_curves({variant: (c["images"], c["loss"]) for variant, c in read.items()})
     return _keep(made, folder, "loss", title, caption, command)
 

@@ -128,7 +128,7 @@ def loss_curves(curves: Mapping[str, tuple[Floats, Floats]]) -> Figure:
     if values.min() > 0 and values.max() > 5 * values.min():
         _log(axes, "y")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
-    axes.set(xlabel="images seen in training", ylabel="loss (mean over levels of σ² · DSM)", xlim=(0, None))
+    axes.set(xlabel="images seen in training", ylabel="training loss", xlim=(0, None))
     style.legend_above(axes)
     return figure
 

@@ -27,6 +27,7 @@ SETTINGS = (
     ("σ₁", "sigma_max"),
     ("σ_L", "sigma_min"),
     ("Levels L", "num_levels"),
+    ("ρ", "rho"),
     ("Steps per level T", "steps_per_level"),
     ("Step size ε", "step_lr"),
 )

@@ -6,7 +6,6 @@ References:
 """
 
 import math
-from collections import deque
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -15,13 +14,14 @@ from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.ncsn.score import Score
+from pipeline.samplers.ladder import check_ladder, last
 from pipeline.samplers.langevin import denoised
-from pipeline.samplers.seeds import SampleNoise
+from pipeline.samplers.seeds import Noise
 
 
 @torch.no_grad()
 def consistent_levels(
-    score: Score, sigmas: Tensor, rng: SampleNoise, *, step_lr: float, start: Tensor | None = None
+    score: Score, sigmas: Tensor, rng: Noise, *, step_lr: float, start: Tensor | None = None
 ) -> Iterator[Tensor]:
     """Consistent annealed sampling, one level at a time.
 
@@ -44,8 +44,9 @@ def consistent_levels(
         L times: the samples after a level, (B, *shape), unclamped; each a tensor of its own.
 
     Raises:
-        UserError: a step outside its bounds, which are named.
+        UserError: a ladder that `check_ladder` refuses, or a step outside its bounds, which are named.
     """
+    check_ladder(sigmas)
     ladder: list[float] = sigmas.tolist()
     eta = step_lr / ladder[-1] ** 2
     noise_stds = _noise_stds(ladder, step_lr)
@@ -60,7 +61,7 @@ def consistent_levels(
 def consistent(
     score: Score,
     sigmas: Tensor,
-    rng: SampleNoise,
+    rng: Noise,
     *,
     step_lr: float,
     denoise: bool,
@@ -78,7 +79,7 @@ def consistent(
     Raises:
         UserError: see `consistent_levels`.
     """
-    x = deque(consistent_levels(score, sigmas, rng, step_lr=step_lr, start=start), maxlen=1)[0]
+    x = last(consistent_levels(score, sigmas, rng, step_lr=step_lr, start=start))
     return denoised(score, x, sigmas) if denoise else x
 
 

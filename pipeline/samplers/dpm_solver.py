@@ -5,23 +5,21 @@ References:
     arXiv 2211.01095, algorithm 2 (2M), here with alpha = 1: x at level sigma is data plus sigma z.
 """
 
-from collections import deque
 from collections.abc import Iterator
 from itertools import pairwise
 
-import torch
 from torch import Tensor
 
 from pipeline.ncsn.score import Score
-from pipeline.ncsn.score import denoise as tweedie
-from pipeline.samplers.ode import begin
-from pipeline.samplers.seeds import SampleNoise
+from pipeline.samplers.ladder import last
+from pipeline.samplers.ode import begin, tweedie
+from pipeline.samplers.seeds import Noise
 
 
 def dpm_solver_levels(
     score: Score,
     sigmas: Tensor,
-    rng: SampleNoise,
+    rng: Noise,
     *,
     denoise: bool,
     start: Tensor | None = None,
@@ -52,19 +50,19 @@ def dpm_solver_levels(
     steps = -sigmas.log().diff()
     above = None
     for i, (sigma, below) in enumerate(pairwise(sigmas)):
-        clean = _denoised(score, x, sigma)
+        clean = tweedie(score, x, sigma)
         middle = clean if above is None else clean + steps[i] / (2 * steps[i - 1]) * (clean - above)
         x = below / sigma * x + (1 - below / sigma) * middle
         above = clean
         yield x
     if denoise:
-        yield _denoised(score, x, sigmas[-1])
+        yield tweedie(score, x, sigmas[-1])
 
 
 def dpm_solver(
     score: Score,
     sigmas: Tensor,
-    rng: SampleNoise,
+    rng: Noise,
     *,
     denoise: bool,
     start: Tensor | None = None,
@@ -81,9 +79,4 @@ def dpm_solver(
         UserError: see `dpm_solver_levels`.
     """
     levels = dpm_solver_levels(score, sigmas, rng, denoise=denoise, start=start)
-    return deque(levels, maxlen=1).pop()
-
-
-@torch.no_grad()
-def _denoised(score: Score, x: Tensor, sigma: Tensor) -> Tensor:
-    return tweedie(score, x, sigma)
+    return last(levels)

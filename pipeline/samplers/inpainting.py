@@ -4,7 +4,6 @@ References:
     Y. Song, S. Ermon, arXiv 1907.05600, algorithm 2; the code released with arXiv 2006.09011.
 """
 
-from collections import deque
 from collections.abc import Iterator
 from typing import Literal
 
@@ -13,8 +12,9 @@ from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.ncsn.score import Score
+from pipeline.samplers.ladder import check_ladder, last
 from pipeline.samplers.langevin import Convention, langevin
-from pipeline.samplers.seeds import SampleNoise
+from pipeline.samplers.seeds import Noise
 
 Form = Literal["v1", "v2"]
 """Where the known part's noise comes from. 'v1', algorithm 2 of NCSN: drawn once a level, pasted after every
@@ -30,7 +30,7 @@ instead, and spreads less. Both are p(. | y) up to O(sigma_L^2), and as far as t
 def inpainting_levels(
     score: Score,
     sigmas: Tensor,
-    rng: SampleNoise,
+    rng: Noise,
     *,
     known: Tensor,
     mask: Tensor,
@@ -58,9 +58,11 @@ def inpainting_levels(
         L times: the samples after a level, (B, *shape), unclamped; each a tensor of its own.
 
     Raises:
-        UserError: an unknown form, a step or number of steps that is not positive, a mask of other values
-            than zeros and ones, or a mask or image of a shape that does not fit.
+        UserError: a ladder that `check_ladder` refuses, an unknown form, a step or number of steps that is
+            not positive, a mask of other values than zeros and ones, or a mask or image of a shape that
+            does not fit.
     """
+    check_ladder(sigmas)
     if form not in ("v1", "v2"):
         raise UserError(f"form is {form!r}: it must be 'v1' (NCSN's algorithm 2) or 'v2' (NCSNv2's code).")
     if steps_per_level < 1:
@@ -82,7 +84,7 @@ def inpainting_levels(
 def inpainting(
     score: Score,
     sigmas: Tensor,
-    rng: SampleNoise,
+    rng: Noise,
     *,
     known: Tensor,
     mask: Tensor,
@@ -118,10 +120,10 @@ def inpainting(
         convention=convention,
         start=start,
     )
-    return deque(levels, maxlen=1)[0]
+    return last(levels)
 
 
-def _noisy(known: Tensor, rng: SampleNoise, sigma: Tensor) -> Tensor:
+def _noisy(known: Tensor, rng: Noise, sigma: Tensor) -> Tensor:
     return known.add(rng.normal(), alpha=float(sigma))
 
 

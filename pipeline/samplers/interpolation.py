@@ -6,7 +6,6 @@ References:
 
 import math
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -49,6 +48,8 @@ class InterpolatedNoise:
             raise UserError(f"pairs is {list(pairs)}: a pair must be two different samples.")
         if count < 2:
             raise UserError(f"count is {count}: a pair has at least its 2 ends.")
+        self.shape = tuple(shape)
+        self.device = torch.device(device)
         self._first = SampleNoise(seed, [a for a, _ in pairs], shape, device)
         self._second = SampleNoise(seed, [b for _, b in pairs], shape, device)
         angles = torch.linspace(0, math.pi / 2, count, dtype=torch.float64, device=device)
@@ -57,9 +58,14 @@ class InterpolatedNoise:
             angles.view(-1, *[1] * len(shape)).sin() for angles in (angles.flip(0), angles)
         )
 
+    @property
+    def count(self) -> int:
+        """The samples of a pair."""
+        return len(self._cos)
+
     def __len__(self) -> int:
         """The number P * count of samples; those of a pair stand together."""
-        return len(self._first) * len(self._cos)
+        return len(self._first) * self.count
 
     def normal(self) -> Tensor:
         """Standard normal draws, (P * count, *shape) float32."""
@@ -101,18 +107,27 @@ def interpolation(
         one for denoising.
 
     Raises:
-        UserError: see `pipeline.samplers.langevin.annealed_langevin`.
+        UserError: another number of starts than pairs, and as `annealed_langevin`.
     """
     return annealed_langevin(
         score,
         sigmas,
-        cast(SampleNoise, rng),  # it draws alike, which is all a sampler asks of it
+        rng,
         step_lr=step_lr,
         steps_per_level=steps_per_level,
         denoise=denoise,
         convention=convention,
-        start=None if start is None else start.repeat_interleave(len(rng) // len(start), 0),
+        start=None if start is None else _shared(start, rng),
     )
+
+
+def _shared(start: Tensor, rng: InterpolatedNoise) -> Tensor:
+    """Each pair's start for all its samples: (P * count, *shape)."""
+    if len(start) * rng.count != len(rng):
+        raise UserError(
+            f"start holds {len(start)} starts for {len(rng) // rng.count} pairs: give one for each pair."
+        )
+    return start.repeat_interleave(rng.count, 0)
 
 
 def _quantile(uniform: Tensor) -> Tensor:

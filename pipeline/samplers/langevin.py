@@ -13,7 +13,8 @@ from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.ncsn.score import Score, denoise
-from pipeline.samplers.seeds import SampleNoise
+from pipeline.samplers.ladder import check_ladder, last
+from pipeline.samplers.seeds import Noise
 
 Convention = Literal["paper", "released"]
 """How a step size alpha is applied: 'paper' is x += alpha/2 score + sqrt(alpha) z (NCSN, algorithm 1),
@@ -24,7 +25,7 @@ with twice the step."""
 def langevin(
     score: Score,
     x: Tensor,
-    rng: SampleNoise,
+    rng: Noise,
     *,
     sigma: Tensor,
     step_size: float,
@@ -60,7 +61,7 @@ def langevin(
 def annealed_langevin_levels(
     score: Score,
     sigmas: Tensor,
-    rng: SampleNoise,
+    rng: Noise,
     *,
     step_lr: float,
     steps_per_level: int,
@@ -84,8 +85,9 @@ def annealed_langevin_levels(
         L times: the samples after a level, (B, *shape), unclamped; each a tensor of its own.
 
     Raises:
-        UserError: a step or a number of steps that is not positive.
+        UserError: a ladder that `check_ladder` refuses, or a step or a number of steps that is not positive.
     """
+    check_ladder(sigmas)
     if steps_per_level < 1:
         raise UserError(f"steps_per_level is {steps_per_level}: it must be at least 1.")
     _coefficients(step_lr, convention)
@@ -101,7 +103,7 @@ def annealed_langevin_levels(
 def annealed_langevin(
     score: Score,
     sigmas: Tensor,
-    rng: SampleNoise,
+    rng: Noise,
     *,
     step_lr: float,
     steps_per_level: int,
@@ -121,7 +123,7 @@ def annealed_langevin(
     Raises:
         UserError: see `annealed_langevin_levels`.
     """
-    x = _last(
+    x = last(
         annealed_langevin_levels(
             score,
             sigmas,
@@ -157,9 +159,3 @@ def _coefficients(step_size: float, convention: Convention) -> tuple[float, floa
         raise UserError(f"convention is {convention!r}: it must be 'paper' or 'released'.")
     alpha = step_size / 2 if convention == "paper" else step_size
     return alpha, math.sqrt(2 * alpha)
-
-
-def _last(levels: Iterator[Tensor]) -> Tensor:
-    for x in levels:
-        last = x
-    return last

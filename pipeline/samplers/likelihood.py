@@ -15,8 +15,9 @@ from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.ncsn.score import Score
-from pipeline.samplers.ode import PRIOR_MEAN, check_ladder
-from pipeline.samplers.seeds import SampleNoise
+from pipeline.samplers.ladder import check_ladder
+from pipeline.samplers.ode import PRIOR_MEAN
+from pipeline.samplers.seeds import Noise
 
 Trace = Literal["rademacher", "gaussian", "exact"]
 """How the divergence is found: from probes v of +1 and -1 or of N(0, 1) as the mean of v^T J v (unbiased;
@@ -27,7 +28,7 @@ def bits_per_dim(
     score: Score,
     images: Tensor,
     sigmas: Tensor,
-    rng: SampleNoise,
+    rng: Noise,
     *,
     trace: Trace = "rademacher",
     num_probes: int = 1,
@@ -60,7 +61,7 @@ def log_likelihood(
     score: Score,
     x: Tensor,
     sigmas: Tensor,
-    rng: SampleNoise,
+    rng: Noise,
     *,
     trace: Trace = "rademacher",
     num_probes: int = 1,
@@ -123,7 +124,7 @@ def divergence(score: Score, x: Tensor, sigma: Tensor, probes: Tensor) -> tuple[
     return value.detach(), total
 
 
-def _probes(trace: Trace, num_probes: int, rng: SampleNoise) -> Tensor:
+def _probes(trace: Trace, num_probes: int, rng: Noise) -> Tensor:
     """Probes over which v^T J v is to be summed, (P, B or 1, *shape)."""
     if trace not in ("rademacher", "gaussian", "exact"):
         raise UserError(f"trace is {trace!r}: it must be 'rademacher', 'gaussian' or 'exact'.")
@@ -135,7 +136,7 @@ def _probes(trace: Trace, num_probes: int, rng: SampleNoise) -> Tensor:
     return torch.stack(draws) / math.sqrt(num_probes)
 
 
-def _signs(rng: SampleNoise) -> Tensor:
+def _signs(rng: Noise) -> Tensor:
     return (rng.uniform() < 0.5) * 2.0 - 1.0
 
 

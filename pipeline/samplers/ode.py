@@ -10,7 +10,6 @@ References:
 """
 
 import math
-from collections import deque
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Literal
@@ -19,9 +18,9 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.ncsn.score import Score, match
-from pipeline.ncsn.score import denoise as tweedie
-from pipeline.samplers.seeds import SampleNoise
+from pipeline.ncsn.score import Score, denoise, match
+from pipeline.samplers.ladder import check_ladder, last
+from pipeline.samplers.seeds import Noise
 
 Method = Literal["euler", "heun"]
 """How a step is taken: 'euler' has one evaluation and order 1, 'heun' two and order 2."""
@@ -35,7 +34,7 @@ would be off by half a standard deviation."""
 def probability_flow_levels(
     score: Score,
     sigmas: Tensor,
-    rng: SampleNoise,
+    rng: Noise,
     *,
     denoise: bool,
     method: Method = "heun",
@@ -84,13 +83,13 @@ def probability_flow_levels(
         yield x
     if denoise:
         x, sigma = _raised(x, sigmas[-1], rng, gammas[-1], churn_noise)
-        yield _end(score, x, sigma)
+        yield tweedie(score, x, sigma)
 
 
 def probability_flow(
     score: Score,
     sigmas: Tensor,
-    rng: SampleNoise,
+    rng: Noise,
     *,
     denoise: bool,
     method: Method = "heun",
@@ -125,10 +124,10 @@ def probability_flow(
         churn_noise=churn_noise,
         start=start,
     )
-    return deque(levels, maxlen=1).pop()
+    return last(levels)
 
 
-def begin(sigmas: Tensor, rng: SampleNoise, start: Tensor | None) -> Tensor:
+def begin(sigmas: Tensor, rng: Noise, start: Tensor | None) -> Tensor:
     """Where a solver of the ODE starts on a ladder, which is checked here.
 
     Args:
@@ -146,13 +145,10 @@ def begin(sigmas: Tensor, rng: SampleNoise, start: Tensor | None) -> Tensor:
     return PRIOR_MEAN + sigmas[0].to(rng.device) * rng.normal() if start is None else start
 
 
-def check_ladder(sigmas: Tensor) -> None:
-    """Refuse a ladder that no ODE can be solved on, by a UserError."""
-    if len(sigmas) == 0 or not bool((sigmas.diff() < 0).all()) or not bool((sigmas > 0).all()):
-        raise UserError(
-            f"sigmas is {sigmas.tolist()}: it must descend strictly and stay above 0; "
-            "the step to 0 is the sampler's own (`denoise`)."
-        )
+@torch.no_grad()
+def tweedie(score: Score, x: Tensor, sigma: Tensor) -> Tensor:
+    """The denoiser x + sigma^2 score(x, sigma), (B, *shape), without a gradient."""
+    return denoise(score, x, sigma)
 
 
 def _gammas(
@@ -166,9 +162,7 @@ def _gammas(
     return [gamma if hit else 0.0 for hit in inside.tolist()]
 
 
-def _raised(
-    x: Tensor, sigma: Tensor, rng: SampleNoise, gamma: float, churn_noise: float
-) -> tuple[Tensor, Tensor]:
+def _raised(x: Tensor, sigma: Tensor, rng: Noise, gamma: float, churn_noise: float) -> tuple[Tensor, Tensor]:
     """x with noise added and the level it is then at, (1 + gamma) sigma (algorithm 2, lines 4 to 6)."""
     if gamma == 0:
         return x, sigma
@@ -187,8 +181,3 @@ def _step(score: Score, x: Tensor, sigma: Tensor, below: Tensor, method: Method)
 
 def _slope(score: Score, x: Tensor, sigma: Tensor) -> Tensor:
     return -match(sigma, x) * score(x, sigma)
-
-
-@torch.no_grad()
-def _end(score: Score, x: Tensor, sigma: Tensor) -> Tensor:
-    return tweedie(score, x, sigma)

@@ -6,7 +6,6 @@ References:
 """
 
 import math
-from collections import deque
 from collections.abc import Iterator
 from typing import Literal
 
@@ -15,8 +14,9 @@ from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.ncsn.score import Score, match
+from pipeline.samplers.ladder import check_ladder, last
 from pipeline.samplers.langevin import denoised, langevin
-from pipeline.samplers.seeds import SampleNoise
+from pipeline.samplers.seeds import Noise
 
 Predictor = Literal["reverse_diffusion", "ancestral", "none"]
 """How x goes from sigma_i to sigma_{i+1}: x += d score(x, sigma_i) + std z with d = sigma_i^2 - sigma_{i+1}^2
@@ -38,7 +38,7 @@ whose variance there is sigma^2 / (1 - snr^2)."""
 def predictor_corrector_levels(
     score: Score,
     sigmas: Tensor,
-    rng: SampleNoise,
+    rng: Noise,
     *,
     predictor: Predictor,
     corrector_steps: int,
@@ -58,7 +58,8 @@ def predictor_corrector_levels(
         rng: draws the start and the noise for these B samples.
         predictor: see `Predictor`; one evaluation for all but the last level, none for 'none'.
         corrector_steps: at each level, one evaluation each; 0 is the predictor alone.
-        snr: the corrector's signal-to-noise ratio r, between 0 and 1 (the paper's CIFAR-10: 0.16).
+        snr: the corrector's signal-to-noise ratio r, between 0 and 1 (the paper's CIFAR-10: 0.16);
+            without corrector steps it does not matter.
         corrector: see `Corrector`.
         start: (B, *shape); None draws it from N(0, sigma_1^2 I), as the paper does.
 
@@ -66,8 +67,10 @@ def predictor_corrector_levels(
         L times: the samples at a level, (B, *shape), unclamped; each a tensor of its own.
 
     Raises:
-        UserError: an unknown predictor or corrector, a negative number of steps, or a ratio out of range.
+        UserError: a ladder that `check_ladder` refuses, an unknown predictor or corrector, a negative number
+            of steps, or a ratio out of range.
     """
+    check_ladder(sigmas)
     _check(predictor, corrector, corrector_steps, snr)
     x = float(sigmas[0]) * rng.normal() if start is None else start
     sigmas = sigmas.to(x.device)
@@ -82,7 +85,7 @@ def predictor_corrector_levels(
 def predictor_corrector(
     score: Score,
     sigmas: Tensor,
-    rng: SampleNoise,
+    rng: Noise,
     *,
     predictor: Predictor,
     corrector_steps: int,
@@ -115,21 +118,19 @@ def predictor_corrector(
         corrector=corrector,
         start=start,
     )
-    x = deque(levels, maxlen=1)[0]
+    x = last(levels)
     return denoised(score, x, sigmas) if denoise else x
 
 
 def _predict(
-    score: Score, x: Tensor, rng: SampleNoise, sigma: Tensor, following: Tensor, predictor: Predictor
+    score: Score, x: Tensor, rng: Noise, sigma: Tensor, following: Tensor, predictor: Predictor
 ) -> Tensor:
     variance = float(sigma) ** 2 - float(following) ** 2
     std = math.sqrt(variance) * (float(following / sigma) if predictor == "ancestral" else 1.0)
     return x.add(score(x, sigma), alpha=variance).add_(rng.normal(), alpha=std)
 
 
-def _correct(
-    score: Score, x: Tensor, rng: SampleNoise, sigma: Tensor, snr: float, corrector: Corrector
-) -> Tensor:
+def _correct(score: Score, x: Tensor, rng: Noise, sigma: Tensor, snr: float, corrector: Corrector) -> Tensor:
     if corrector == "annealed":
         return langevin(score, x, rng, sigma=sigma, step_size=2 * (snr * float(sigma)) ** 2, steps=1)
     direction, noise = score(x, sigma), rng.normal()
@@ -147,5 +148,5 @@ def _check(predictor: str, corrector: str, corrector_steps: int, snr: float) -> 
         raise UserError(
             f"corrector_steps is {corrector_steps}: it must not be negative, nor 0 without a predictor."
         )
-    if not 0 < snr < 1:
+    if corrector_steps and not 0 < snr < 1:
         raise UserError(f"snr is {snr}: it must be between 0 and 1, for a step 2 (snr sigma)^2 to be stable.")

@@ -2,12 +2,34 @@
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 _BLOCK = 4_096
+
+
+class Noise(Protocol):
+    """What a sampler draws from: the noise of B samples."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample, such as (C, H, W)."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the draws are."""
+
+    def __len__(self) -> int:
+        """The number B of samples."""
+
+    def uniform(self) -> Tensor:
+        """Uniform draws on [0, 1], (B, *shape) float32."""
+
+    def normal(self) -> Tensor:
+        """Standard normal draws, (B, *shape) float32."""
 
 
 class SampleNoise:

@@ -1,6 +1,5 @@
 """A sampler as plain settings: which one, on which ladder, with which numbers."""
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -13,10 +12,11 @@ from pipeline.ncsn import noise
 from pipeline.ncsn.score import Score
 from pipeline.samplers.consistent import consistent_levels
 from pipeline.samplers.dpm_solver import dpm_solver_levels
-from pipeline.samplers.langevin import annealed_langevin_levels, denoised
+from pipeline.samplers.ladder import last
+from pipeline.samplers.langevin import Convention, annealed_langevin_levels, denoised
 from pipeline.samplers.ode import begin, probability_flow_levels
 from pipeline.samplers.predictor_corrector import predictor_corrector_levels
-from pipeline.samplers.seeds import SampleNoise
+from pipeline.samplers.seeds import Noise
 
 Levels = Callable[..., Iterator[Tensor]]
 
@@ -80,9 +80,13 @@ class Sampler:
     dynamics."""
 
     @classmethod
-    def langevin(cls, ladder: Ladder, *, step_lr: float, steps_per_level: int) -> Self:
-        """Annealed Langevin dynamics: the step eps at the last level, and steps T at each level."""
-        return cls("langevin", ladder, {"step_lr": step_lr, "steps_per_level": steps_per_level})
+    def langevin(
+        cls, ladder: Ladder, *, step_lr: float, steps_per_level: int, convention: Convention | None = None
+    ) -> Self:
+        """Annealed Langevin dynamics: the step eps at the last level, and steps T at each level; None is
+        the sampler's own convention, and no option."""
+        options: dict[str, Any] = {"step_lr": step_lr, "steps_per_level": steps_per_level}
+        return cls("langevin", ladder, options | ({"convention": convention} if convention else {}))
 
     @classmethod
     def analytic(cls, ladder: Ladder, steps_per_level: int, ratio: float = 1.0) -> Self:
@@ -107,7 +111,7 @@ class Sampler:
         known = {"kind", "rule", *Ladder.__dataclass_fields__}
         return cls(kind, ladder, {key: value for key, value in plain.items() if key not in known})
 
-    def levels(self, score: Score, rng: SampleNoise) -> Iterator[Tensor]:
+    def levels(self, score: Score, rng: Noise) -> Iterator[Tensor]:
         """The samples, (B, *shape), unclamped, once for each level; the last ones have noise sigma_L.
 
         Langevin dynamics start from U[0, 1) as in the papers, the others from N(0.5, sigma_1^2).
@@ -119,7 +123,7 @@ class Sampler:
         start = None if self.kind == "langevin" else begin(sigmas, rng, None)
         return KINDS[self.kind](score, sigmas, rng, start=start, **self.options)
 
-    def sample(self, score: Score, rng: SampleNoise, *, denoise: bool) -> Tensor:
+    def sample(self, score: Score, rng: Noise, *, denoise: bool) -> Tensor:
         """Samples, (B, *shape), unclamped, with or without the last denoising step, which has no churn."""
-        x = deque(self.levels(score, rng), maxlen=1).pop()
+        x = last(self.levels(score, rng))
         return denoised(score, x, self.ladder.sigmas()) if denoise else x

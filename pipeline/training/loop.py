@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from pipeline.errors import UserError
 from pipeline.ncsn.execution import evaluated
 from pipeline.ncsn.losses import denoising_score_matching, edm_weighting
+from pipeline.ncsn.networks.unet import SIGMA_DATA
 from pipeline.ncsn.score import Score
 from pipeline.training.draws import Draw, microshards
 from pipeline.training.history import Row
@@ -179,7 +180,7 @@ def _loss(score: Score, draw: Draw, task: Task) -> Tensor:
     loss = denoising_score_matching(score, draw.x, draw.sigma, draw.noise)
     if task.loss["kind"] != "edm":
         return loss
-    return edm_weighting(draw.sigma, task.loss["sigma_data"]) * loss
+    return edm_weighting(draw.sigma, SIGMA_DATA / 2) * loss  # in units of pixels in [0, 1]
 
 
 class _Clock:

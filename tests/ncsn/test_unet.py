@@ -214,7 +214,7 @@ def test_it_learns_the_score_of_a_mixture() -> None:
     means = torch.stack([torch.full((1, 8, 8), 0.2), torch.full((1, 8, 8), 0.8)])
     means[1, :, :4] = 0.4
     mixture = GaussianMixture([0.3, 0.7], means, 0.1)
-    network, draws = fresh(multiples=[1, 2], blocks=[1, 1], patch=1), generator(5)
+    network, draws = fresh(width=64), generator(5)
 
     def weighted(score: Tensor, exact: Tensor, sigma: Tensor) -> Tensor:
         return ((score - exact) * sigma.view(-1, 1, 1, 1)).square().mean()

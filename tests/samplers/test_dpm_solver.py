@@ -1,60 +1,18 @@
 """DPM-Solver++(2M) against closed forms, exact laws, its order and diffusers."""
 
 import math
-from collections.abc import Callable
 
-import numpy as np
 import pytest
-import scipy.integrate
-import scipy.stats
 import torch
 from diffusers import EDMDPMSolverMultistepScheduler
 from torch import Tensor
 
-from pipeline.errors import UserError
 from pipeline.ncsn.mixtures import GaussianMixture
-from pipeline.ncsn.noise import geometric_sigmas, karras_sigmas
+from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.samplers.dpm_solver import dpm_solver, dpm_solver_levels
 from pipeline.samplers.langevin import denoised
-from pipeline.samplers.nfe import CountEvaluations
 from pipeline.samplers.seeds import SampleNoise
-
-IMAGE = (1, 2, 2)
-NO_NOISE = SampleNoise(0, [], (1,))
-"""For runs with a given start, which draw nothing."""
-
-
-def mixture(dim: int) -> GaussianMixture:
-    means = torch.rand(3, dim, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    return GaussianMixture((0.2, 0.3, 0.5), means, 0.1)
-
-
-def image_mixture() -> GaussianMixture:
-    means = torch.tensor([0.2, 0.8]).view(2, 1, 1, 1).expand(2, *IMAGE)
-    return GaussianMixture((0.3, 0.7), means, 0.05)
-
-
-def ladder(steps: int) -> Tensor:
-    return torch.linspace(math.log(5.0), math.log(0.1), steps + 1, dtype=torch.float64).exp()
-
-
-def slope(error: Callable[[int], float]) -> float:
-    """The order of convergence: minus the slope of log error over log steps."""
-    steps = (64, 128, 256)
-    return -float(np.polyfit(np.log(steps), np.log([error(n) for n in steps]), 1)[0])
-
-
-def solved(score: Callable[[Tensor, Tensor], Tensor], start: Tensor) -> Tensor:
-    """The ODE from sigma 5 to 0.1 by SciPy's DOP853, to 1e-12."""
-
-    def field(sigma: float, x: np.ndarray) -> np.ndarray:
-        s = torch.tensor(sigma, dtype=start.dtype)
-        return (-s * score(torch.from_numpy(x).view_as(start), s)).flatten().numpy()
-
-    found = scipy.integrate.solve_ivp(
-        field, (5.0, 0.1), start.flatten().numpy(), "DOP853", rtol=1e-12, atol=1e-12
-    )
-    return torch.from_numpy(found.y[:, -1]).view_as(start)
+from tests.samplers.exact import IMAGE, NO_NOISE, image_mixture, ladder, mixture, slope, solved
 
 
 def test_a_gaussian_is_solved_at_order_2() -> None:
@@ -104,30 +62,6 @@ def test_a_denoiser_that_is_linear_in_log_sigma_is_solved_exactly_in_the_middle(
         first = x
 
 
-def ks(x: Tensor, law: GaussianMixture, direction: Tensor, sigma: float) -> float:
-    """Kolmogorov-Smirnov p-value of x along a unit vector, where the mixture is one of normals."""
-    centres, std = (law.means @ direction).numpy(), float(law.component_std(sigma))
-    weights = law.weights.numpy()
-    return scipy.stats.kstest(
-        (x.double() @ direction).numpy(),
-        lambda t: (weights * scipy.stats.norm.cdf((t[:, None] - centres) / std)).sum(1),
-    ).pvalue
-
-
-@pytest.mark.parametrize("dim", [1, 2, 64])
-def test_samples_have_the_law_of_the_mixture(dim: int) -> None:
-    """At sigma_L, from the start that is drawn, along two directions and with a stated power: the same test
-    on the same 5,000 samples rejects a shift by a tenth of the spread, and a spread a fifth too large."""
-    law, sigmas = mixture(dim), karras_sigmas(20.0, 0.05, 30)
-    x = dpm_solver(law.score, sigmas, SampleNoise(2, range(5_000), (dim,)), denoise=False)
-    first = torch.eye(dim, dtype=torch.float64)[0]
-    for direction in (first, torch.full_like(first, dim**-0.5)):
-        spread, centre = (x.double() @ direction).std() * direction, x.double().mean(0)
-        assert ks(x, law, direction, 0.05) > 1e-3
-        assert ks(x + 0.1 * spread, law, direction, 0.05) < 1e-3
-        assert ks(centre + 1.2 * (x - centre), law, direction, 0.05) < 1e-3
-
-
 @pytest.mark.parametrize("steps", [6, 20])
 def test_it_is_diffusers_sampler(steps: int) -> None:
     """EDMDPMSolverMultistepScheduler is given the output that its preconditioning turns into the denoiser.
@@ -150,21 +84,6 @@ def draw(indices: list[int] | range, denoise: bool = True) -> Tensor:
     return dpm_solver(image_mixture().score, geometric_sigmas(5.0, 0.01, 9), rng, denoise=denoise)
 
 
-def test_sample_k_is_sample_k_in_any_batch_and_order() -> None:
-    together = draw(range(9))
-    assert torch.equal(together, torch.cat([draw([k]) for k in range(9)]))
-    assert torch.equal(together[[8, 2, 5]], draw([8, 2, 5]))
-    assert torch.equal(together, torch.cat([draw(range(4)), draw(range(4, 9))]))
-
-
-@pytest.mark.parametrize(("denoise", "nfe"), [(True, 7), (False, 6)])
-def test_a_step_costs_one_evaluation(denoise: bool, nfe: int) -> None:
-    score = CountEvaluations(image_mixture().score)
-    sigmas = geometric_sigmas(1.0, 0.01, 7)
-    dpm_solver(score, sigmas, SampleNoise(0, range(3), IMAGE), denoise=denoise)
-    assert score.nfe == nfe
-
-
 def test_the_levels_run_from_the_drawn_start_to_the_denoised_end() -> None:
     sigmas, rng = geometric_sigmas(5.0, 0.01, 9), SampleNoise(3, range(4), IMAGE)
     states = list(dpm_solver_levels(image_mixture().score, sigmas, rng, denoise=True))
@@ -184,8 +103,3 @@ def test_samples_carry_no_gradient_and_the_caller_keeps_his() -> None:
     for x in levels:
         assert not x.requires_grad
         assert torch.is_grad_enabled()
-
-
-def test_a_ladder_that_ends_in_0_is_refused() -> None:
-    with pytest.raises(UserError, match="must descend"):
-        dpm_solver(image_mixture().score, torch.tensor([1.0, 0.0]), NO_NOISE, denoise=True)

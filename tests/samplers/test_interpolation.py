@@ -15,6 +15,7 @@ from pipeline.samplers.interpolation import InterpolatedNoise, interpolation
 from pipeline.samplers.langevin import annealed_langevin
 from pipeline.samplers.nfe import CountEvaluations
 from pipeline.samplers.seeds import SampleNoise
+from pipeline.samplers.settings import KINDS, Ladder, Sampler
 
 SHAPE = (2, 3, 3)
 LADDER = geometric_sigmas(1.0, 0.05, 6)
@@ -84,7 +85,31 @@ def test_samples_between_have_the_law_of_the_model() -> None:
     assert scipy.stats.kstest(x.mean(1).flatten().double().numpy(), law).pvalue < 1e-3
 
 
-def test_any_sampler_interpolates_and_a_linear_one_along_the_circle() -> None:
+KIND_OPTIONS: dict[str, dict[str, object]] = {
+    "langevin": {"step_lr": 5e-4, "steps_per_level": 3},
+    "consistent": {"step_lr": 0.7 * 0.05**2},
+    "predictor_corrector": {"predictor": "ancestral", "corrector_steps": 1, "snr": 0.2},
+    "stochastic_heun": {"churn": 2.0},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_any_sampler_the_ends_are_its_samples_and_the_middle_is_another(kind: str) -> None:
+    sampler = Sampler(kind, Ladder(1.0, 0.05, 6), KIND_OPTIONS.get(kind, {}))
+    pairs = InterpolatedNoise(5, [(0, 3), (7, 2)], 3, SHAPE)
+    found = sampler.sample(score, pairs, denoise=True).unflatten(0, (2, 3))
+    for end, indices in ((0, [0, 7]), (2, [3, 2])):
+        rng = SampleNoise(5, indices, SHAPE)
+        assert torch.equal(found[:, end], sampler.sample(score, rng, denoise=True))
+        assert (found[:, 1] - found[:, end]).abs().amax(dim=(1, 2, 3)).min() > 0.01
+
+
+def test_it_is_noise_like_that_of_samples() -> None:
+    pairs, rng = InterpolatedNoise(5, [(0, 3)], 3, list(SHAPE)), SampleNoise(5, range(3), list(SHAPE))
+    assert (pairs.shape, pairs.device, len(pairs)) == (rng.shape, rng.device, len(rng))
+
+
+def test_a_linear_sampler_interpolates_along_the_circle() -> None:
     settings = {"step_lr": 0.7 * 0.05**2, "denoise": True}
 
     def linear(x: Tensor, sigma: Tensor) -> Tensor:
@@ -120,6 +145,12 @@ def test_the_cost_is_that_of_annealed_langevin() -> None:
     counted = CountEvaluations(score)
     interpolation(counted, LADDER, InterpolatedNoise(5, [(0, 1)], 3, SHAPE), **SETTINGS)
     assert counted.nfe == 6 * 10 + 1
+
+
+@pytest.mark.parametrize("starts", [1, 3, 8])
+def test_a_wrong_number_of_starts_is_refused(starts: int) -> None:
+    with pytest.raises(UserError, match=f"start holds {starts} starts for 2 pairs"):
+        rows([(0, 3), (7, 2)], 4, start=torch.zeros(starts, *SHAPE))
 
 
 @pytest.mark.parametrize(

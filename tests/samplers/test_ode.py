@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 
-import numpy as np
 import pytest
 import scipy.integrate
 import scipy.stats
@@ -20,45 +19,9 @@ from pipeline.samplers.langevin import denoised
 from pipeline.samplers.nfe import CountEvaluations
 from pipeline.samplers.ode import Method, probability_flow, probability_flow_levels
 from pipeline.samplers.seeds import SampleNoise
+from tests.samplers.exact import IMAGE, NO_NOISE, image_mixture, ladder, mixture, slope, solved
 
 ORDERS: list[tuple[Method, int]] = [("euler", 1), ("heun", 2)]
-IMAGE = (1, 2, 2)
-NO_NOISE = SampleNoise(0, [], (1,))
-"""For runs with a given start and no churn, which draw nothing."""
-
-
-def mixture(dim: int) -> GaussianMixture:
-    means = torch.rand(3, dim, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    return GaussianMixture((0.2, 0.3, 0.5), means, 0.1)
-
-
-def image_mixture() -> GaussianMixture:
-    means = torch.tensor([0.2, 0.8]).view(2, 1, 1, 1).expand(2, *IMAGE)
-    return GaussianMixture((0.3, 0.7), means, 0.05)
-
-
-def ladder(steps: int, high: float = 5.0, low: float = 0.1) -> Tensor:
-    """Geometric, in float64: halving every step, in log sigma, doubles `steps`."""
-    return torch.linspace(math.log(high), math.log(low), steps + 1, dtype=torch.float64).exp()
-
-
-def slope(error: Callable[[int], float], steps: tuple[int, ...] = (64, 128, 256)) -> float:
-    """The order of convergence: minus the slope of log error over log steps."""
-    errors = [error(n) for n in steps]
-    return -float(np.polyfit(np.log(steps), np.log(errors), 1)[0])
-
-
-def solved(score: Callable[[Tensor, Tensor], Tensor], start: Tensor, high: float, low: float) -> Tensor:
-    """The ODE from high to low by SciPy's DOP853, to 1e-12."""
-
-    def field(sigma: float, x: np.ndarray) -> np.ndarray:
-        s = torch.tensor(sigma, dtype=start.dtype)
-        return (-s * score(torch.from_numpy(x).view_as(start), s)).flatten().numpy()
-
-    found = scipy.integrate.solve_ivp(
-        field, (high, low), start.flatten().numpy(), "DOP853", rtol=1e-12, atol=1e-12
-    )
-    return torch.from_numpy(found.y[:, -1]).view_as(start)
 
 
 @pytest.mark.parametrize(("method", "order"), ORDERS)
@@ -83,38 +46,13 @@ def test_a_mixture_is_solved_at_the_methods_order(method: Method, order: int, di
     score = mixture(dim).score
     noise = torch.randn(16, dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     start = 0.5 + 5 * noise
-    exact = solved(score, start, 5.0, 0.1)
+    exact = solved(score, start)
 
     def error(steps: int) -> float:
         found = probability_flow(score, ladder(steps), NO_NOISE, denoise=False, method=method, start=start)
         return float((found - exact).norm())
 
     assert slope(error) == pytest.approx(order, abs=0.15)
-
-
-def ks(x: Tensor, law: GaussianMixture, direction: Tensor, sigma: float) -> float:
-    """Kolmogorov-Smirnov p-value of x along a unit vector, where the mixture is one of normals."""
-    centres, std = (law.means @ direction).numpy(), float(law.component_std(sigma))
-    weights = law.weights.numpy()
-    return scipy.stats.kstest(
-        (x.double() @ direction).numpy(),
-        lambda t: (weights * scipy.stats.norm.cdf((t[:, None] - centres) / std)).sum(1),
-    ).pvalue
-
-
-@pytest.mark.parametrize("churn", [0.0, 20.0])
-@pytest.mark.parametrize("dim", [1, 2, 64])
-def test_samples_have_the_law_of_the_mixture(dim: int, churn: float) -> None:
-    """At sigma_L, from the start that is drawn, along two directions and with a stated power: the same test
-    on the same 5,000 samples rejects a shift by a tenth of the spread, and a spread a fifth too large."""
-    law, sigmas = mixture(dim), karras_sigmas(20.0, 0.05, 30)
-    x = probability_flow(law.score, sigmas, SampleNoise(2, range(5_000), (dim,)), denoise=False, churn=churn)
-    first = torch.eye(dim, dtype=torch.float64)[0]
-    for direction in (first, torch.full_like(first, dim**-0.5)):
-        spread, centre = (x.double() @ direction).std() * direction, x.double().mean(0)
-        assert ks(x, law, direction, 0.05) > 1e-3
-        assert ks(x + 0.1 * spread, law, direction, 0.05) < 1e-3
-        assert ks(centre + 1.2 * (x - centre), law, direction, 0.05) < 1e-3
 
 
 def heun_factor(sigma: float, below: float, std: float) -> float:
@@ -273,13 +211,6 @@ def test_churn_is_diffusers_on_the_same_noise() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_sample_k_is_sample_k_in_any_batch_and_order() -> None:
-    together = draw(range(9))
-    assert torch.equal(together, torch.cat([draw([k]) for k in range(9)]))
-    assert torch.equal(together[[8, 2, 5]], draw([8, 2, 5]))
-    assert torch.equal(together, torch.cat([draw(range(4)), draw(range(4, 9))]))
-
-
 @pytest.mark.parametrize("churn", [0.0, 4.0])
 @pytest.mark.parametrize(
     ("method", "denoise", "nfe"),
@@ -348,10 +279,3 @@ def test_samples_carry_no_gradient_and_the_caller_keeps_his() -> None:
 def test_bad_settings_are_refused_by_name(changes: dict[str, object], named: str) -> None:
     with pytest.raises(UserError, match=named):
         draw(range(2), **changes)
-
-
-@pytest.mark.parametrize("sigmas", [[], [0.1, 1.0], [1.0, 1.0], [1.0, 0.1, 0.0]])
-def test_a_ladder_that_does_not_descend_or_ends_in_0_is_refused(sigmas: list[float]) -> None:
-    rng = SampleNoise(0, range(2), IMAGE)
-    with pytest.raises(UserError, match="must descend"):
-        probability_flow(image_mixture().score, torch.tensor(sigmas), rng, denoise=True)

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from pipeline.ncsn.mixtures import GaussianMixture
-from pipeline.ncsn.noise import geometric_sigmas, step_lr, variance_ratio
+from pipeline.ncsn.noise import geometric_sigmas, karras_sigmas, step_lr, variance_ratio
 from pipeline.ncsn.score import Score
 from pipeline.samplers.consistent import consistent
+from pipeline.samplers.dpm_solver import dpm_solver
 from pipeline.samplers.inpainting import inpainting
 from pipeline.samplers.langevin import annealed_langevin, annealed_langevin_levels
 from pipeline.samplers.nfe import CountEvaluations
+from pipeline.samplers.ode import probability_flow
 from pipeline.samplers.predictor_corrector import predictor_corrector
 from pipeline.samplers.seeds import SampleNoise
 
@@ -40,6 +42,9 @@ FAULTS: dict[str, Settings] = {
 
 PREDICT: Settings = {"corrector_steps": 0, "snr": 0.1, "denoise": False}
 CORRECT: Settings = {"corrector_steps": 1, "snr": 0.1, "denoise": False}
+RAW: Settings = {"denoise": False}
+FAR = 200.0
+"""Where the ODE starts: around 0.5, which in 64 dimensions is 4 from the mixture's mean of 0."""
 TO_STD, BEYOND = geometric_sigmas(3.0, STD, 400), geometric_sigmas(3.0, STD / 10, 250)
 
 LAWS: dict[str, tuple[Sampler, Tensor, Settings, float]] = {
@@ -64,6 +69,11 @@ LAWS: dict[str, tuple[Sampler, Tensor, Settings, float]] = {
         {"predictor": "reverse_diffusion", **PREDICT, "denoise": True},
         0.0,
     ),
+    "euler": (probability_flow, karras_sigmas(FAR, STD, 300), {"method": "euler", **RAW}, STD),
+    "heun": (probability_flow, karras_sigmas(FAR, STD, 100), RAW, STD),
+    "stochastic Heun": (probability_flow, karras_sigmas(FAR, STD, 150), {"churn": 20.0, **RAW}, STD),
+    "DPM-Solver": (dpm_solver, karras_sigmas(FAR, STD, 60), RAW, STD),
+    "DPM-Solver, denoised": (dpm_solver, karras_sigmas(FAR, STD / 10, 60), {"denoise": True}, 0.0),
 }
 """The sampler, its ladder and settings, and the noise sigma of the law that its samples should have."""
 
@@ -82,6 +92,12 @@ SHORT: dict[str, tuple[Sampler, Settings, int]] = {
         6 * 3,
     ),
     "predictor-corrector": (predictor_corrector, {"predictor": "ancestral", **CORRECT, **DENOISE}, 6 * 2),
+    "euler": (probability_flow, {"method": "euler"} | DENOISE, 6),
+    "heun": (probability_flow, DENOISE, 2 * 6 - 1),
+    "stochastic Heun": (probability_flow, {"churn": 4.0} | DENOISE, 2 * 6 - 1),
+    "DPM-Solver": (dpm_solver, DENOISE, 6),
+    "heun, not denoised": (probability_flow, RAW, 2 * 5),
+    "DPM-Solver, not denoised": (dpm_solver, RAW, 5),
     "inpainting v1": (inpainting, {"form": "v1", **PAINT}, 6 * 3),
     "inpainting v2": (inpainting, {"form": "v2", **PAINT}, 6 * 3),
 }

@@ -93,7 +93,12 @@ def test_the_corrector_is_stationary_where_theory_says(snr: float) -> None:
     found = [
         x.double().square().sum(1).reciprocal().mean().item()
         for x in predictor_corrector_levels(
-            gaussian(0), torch.full((steps,), sigma), rng, predictor="none", corrector_steps=1, snr=snr
+            gaussian(0),
+            torch.linspace(1.001 * sigma, sigma, steps),
+            rng,
+            predictor="none",
+            corrector_steps=1,
+            snr=snr,
         )
     ]
     expected = 1 / ((1 + snr**2) * (dim + 2) * sigma**2)
@@ -163,3 +168,7 @@ def test_the_start_is_not_overwritten_and_gradients_stay_on_outside() -> None:
 def test_bad_settings_are_refused_by_name(changes: dict[str, object], named: str) -> None:
     with pytest.raises(UserError, match=named):
         draw(**changes)
+
+
+def test_a_ratio_that_no_corrector_uses_may_be_anything() -> None:
+    assert torch.equal(draw(corrector_steps=0, snr=0.0), draw(corrector_steps=0, snr=0.3))

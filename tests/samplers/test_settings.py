@@ -10,7 +10,7 @@ from pipeline.errors import UserError
 from pipeline.ncsn.noise import geometric_sigmas, karras_sigmas
 from pipeline.samplers.consistent import consistent
 from pipeline.samplers.dpm_solver import dpm_solver
-from pipeline.samplers.langevin import annealed_langevin
+from pipeline.samplers.langevin import Convention, annealed_langevin
 from pipeline.samplers.nfe import CountEvaluations
 from pipeline.samplers.ode import probability_flow
 from pipeline.samplers.predictor_corrector import predictor_corrector
@@ -84,6 +84,18 @@ def test_there_are_samples_for_each_level_and_settings_survive_a_file(kind: str)
     assert len(levels) == LADDER.num_levels
     assert torch.equal(levels[-1], sampler.sample(score, rng(), denoise=False))
     assert Sampler.read({"rule": "fixed", **sampler.plain()}) == sampler
+
+
+@pytest.mark.parametrize("convention", ["paper", "released"])
+def test_a_convention_is_kept_only_where_it_is_given(convention: Convention) -> None:
+    options = {"step_lr": 1e-3, "steps_per_level": 2}
+    assert Sampler.langevin(LADDER, **options).options == options
+    sampler = Sampler.langevin(LADDER, **options, convention=convention)
+    assert sampler.options == {**options, "convention": convention}
+    assert Sampler.read(sampler.plain()) == sampler
+    by_default = Sampler.langevin(LADDER, **options).sample(score, rng(), denoise=True)
+    same = torch.equal(sampler.sample(score, rng(), denoise=True), by_default)
+    assert same == (convention == "released")
 
 
 def test_a_ladder_is_geometric_or_karras() -> None:

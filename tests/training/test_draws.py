@@ -83,7 +83,7 @@ def test_levels_are_uniform_and_noise_is_standard_normal() -> None:
     ("loss", "law"),
     [
         ({"kind": "log_uniform"}, scipy.stats.uniform(math.log(0.02), math.log(50))),
-        ({"kind": "edm", "p_mean": -1.9, "p_std": 1.2, "sigma_data": 0.25}, scipy.stats.norm(-1.9, 1.2)),
+        ({"kind": "edm", "p_mean": -1.9, "p_std": 1.2}, scipy.stats.norm(-1.9, 1.2)),
     ],
 )
 def test_continuous_noise_has_the_law_that_the_loss_names(loss: dict[str, Any], law: Any) -> None:

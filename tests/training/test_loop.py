@@ -59,7 +59,7 @@ def test_it_is_the_published_algorithm(determinism: str, images: np.ndarray) -> 
 
 
 def test_edms_loss_is_its_weighting_of_the_squared_error_of_the_denoiser(images: np.ndarray) -> None:
-    task = make_task(loss={"kind": "edm", "p_mean": -1.9, "p_std": 1.2, "sigma_data": 0.25})
+    task = make_task(loss={"kind": "edm", "p_mean": -1.9, "p_std": 1.2})
     torch.manual_seed(task.seed)
     network = make_network(**task.network)
     draws = microshards(task, images, 0, range(4), torch.device("cpu"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
@@ -36,8 +37,9 @@ def make_network(
         channels: C of the images.
         image_size: H = W in pixels.
         width: channels of the first layer; 128 in the papers, 64 for MNIST.
-        num_levels: the number of levels L; it may be left out where `sigmas` is given.
-        sigmas: the ladder, (L,), descending; needed by "ncsn", kept by all as the buffer `sigmas`.
+        num_levels: the number of levels L, of "ncsn" alone; it may be left out where `sigmas` is given.
+        sigmas: the ladder, (L,), descending, kept by all as the buffer `sigmas`; without it "ncsn" refuses
+            every sigma until a state dict brings its ladder.
         multiples, blocks, attention, patch: of "unet" alone, in place of its preset for the image size: see
             `pipeline.ncsn.networks.unet.Layout`.
 
@@ -50,13 +52,19 @@ def make_network(
     if kind == "unet":
         chosen = layout(image_size, multiples, blocks, attention, patch)
         return UNet(channels=channels, image_size=image_size, width=width, layout=chosen, sigmas=sigmas)
+    if kind != "ncsn" and num_levels is not None and sigmas is None:
+        raise UserError(f"network.kind is {kind!r}: num_levels is an option of 'ncsn'.")
     if any(option is not None for option in (multiples, blocks, attention, patch)):
         raise UserError(
             f"network.kind is {kind!r}: multiples, blocks, attention and patch are options of 'unet'."
         )
     if kind == "ncsn":
-        if sigmas is None:
-            raise UserError("The network 'ncsn' is conditional on its noise levels: give `sigmas`.")
+        if sigmas is None and (num_levels is None or num_levels < 1):
+            raise UserError(
+                f"num_levels is {num_levels}: 'ncsn' is conditional on its levels: give `sigmas`, or how "
+                "many there are."
+            )
+        sigmas = torch.full((num_levels or 0,), torch.nan) if sigmas is None else sigmas
         return NCSN(channels=channels, image_size=image_size, width=width, sigmas=sigmas)
     if kind == "ncsnv2":
         return NCSNv2(channels=channels, image_size=image_size, width=width, sigmas=sigmas)

@@ -143,6 +143,7 @@ class UNet(nn.Module):
 
         pixel = channels * layout.patch**2
         self.embed = NoiseEmbedding(EMBEDDING)
+        self.gain = zeroed(nn.Linear(EMBEDDING, pixel))
         self.begin_conv = conv(pixel, widths[0], kernels[0])
         self.down = nn.ModuleList(stage(k, widths[max(k - 1, 0)], down=k > 0) for k in range(len(widths)))
         self.up = nn.ModuleList(stage(k, widths[k], down=False) for k in range(len(widths)))
@@ -164,9 +165,15 @@ class UNet(nn.Module):
         return 2 * c_in * (SIGMA_DATA / s * self.raw(scaled, s.flatten().log() / 4) - scaled)
 
     def raw(self, scaled: Tensor, c_noise: Tensor) -> Tensor:
-        """F: inputs of unit variance, (B, C, H, W), and c_noise, (B,) or (1,), to the inputs' shape."""
+        """F: inputs of unit variance, (B, C, H, W), and c_noise, (B,) or (1,), to the inputs' shape.
+
+        A gain on the inputs, a number for each noise level and each pixel of a patch, is added to what the
+        blocks give: it learns what SIGMA_DATA misses of the data's own spread, which a network can pass on
+        only through all of its normalisations.
+        """
         embedding = self.embed(c_noise)
-        h = self.begin_conv(F.pixel_unshuffle(scaled, self.patch))
+        patches = F.pixel_unshuffle(scaled, self.patch)
+        h = self.begin_conv(patches)
         if h.device.type == "cpu":  # the rest keeps this layout, in which a CPU convolves faster
             h = h.contiguous(memory_format=torch.channels_last)
         features = []
@@ -177,7 +184,7 @@ class UNet(nn.Module):
         for k in reversed(range(len(self.merge))):
             h = (F.interpolate(self.merge[k](h), scale_factor=2.0) + features[k]) * _HALF
             h = self.up[k](h, embedding)
-        out: Tensor = self.end_conv(F.silu(self.norm(h)))
+        out: Tensor = self.end_conv(F.silu(self.norm(h))) + self.gain(embedding)[:, :, None, None] * patches
         return F.pixel_shuffle(out, self.patch)
 
 
