@@ -29,8 +29,9 @@ METRICS = {
 
 ABOUT = """\
 Networks that estimate the score, the gradient of the log density, of images under Gaussian noise of many
-levels, and draw new images from it by annealed Langevin dynamics. The recipes are those of Song & Ermon
-(arXiv 1907.05600 and 2006.09011), scaled to the data set."""
+levels, and draw new images from it by annealed Langevin dynamics or by the probability-flow ODE. The recipes
+are those of Song & Ermon (arXiv 1907.05600 and 2006.09011) and, where a network is trained at any noise level,
+in the line of Karras et al. (arXiv 2206.00364), scaled to the data set."""
 LIMITS = """\
 - For research and teaching. The samples can resemble training images; no privacy is promised.
 - FID, KID and the inception score depend on the evaluator and on N: numbers here compare with each other
@@ -40,7 +41,9 @@ CITATIONS = """\
 - Y. Song, S. Ermon. Generative Modeling by Estimating Gradients of the Data Distribution. NeurIPS 2019,
   arXiv 1907.05600.
 - Y. Song, S. Ermon. Improved Techniques for Training Score-Based Generative Models. NeurIPS 2020,
-  arXiv 2006.09011."""
+  arXiv 2006.09011.
+- T. Karras, M. Aittala, T. Aila, S. Laine. Elucidating the Design Space of Diffusion-Based Generative Models.
+  NeurIPS 2022, arXiv 2206.00364."""
 
 
 def card(table: Table, manifest: Mapping[str, Any], samplers: Mapping[str, Mapping[str, Any]]) -> str:
