@@ -115,7 +115,13 @@ def test_a_failing_job_is_an_error_with_its_last_lines(
 
 
 def test_an_interruption_here_stops_the_job_there(project: Path, head: Head) -> None:
-    code = f"from pipeline.distributed import job; job.submit('train', 'slow', {head.dashboard!r}, 'storage')"
+    heed = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's `&` ignores it
+    )
+    submit = (
+        f"from pipeline.distributed import job; job.submit('train', 'slow', {head.dashboard!r}, 'storage')"
+    )
+    code = f"{heed}; {submit}"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with (project / "log").open("w") as log:
         submitter = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=log)

@@ -28,7 +28,7 @@ def test_it_serves_the_store_in_use_or_says_where_it_is(
     mlflow.chmod(0o755)
     environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "MAKEFLAGS")}
     environment |= {} if uri is None else {"MLFLOW_TRACKING_URI": uri}
-    command = ["make", "-f", str(ROOT / "Makefile"), "-o", ".venv/installed", "ui"]
+    command = ["make", "--no-print-directory", "-f", str(ROOT / "Makefile"), "-o", ".venv/installed", "ui"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
     if store is None:
