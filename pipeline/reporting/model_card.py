@@ -29,9 +29,9 @@ METRICS = {
 
 ABOUT = """\
 Networks that estimate the score, the gradient of the log density, of images under Gaussian noise of many
-levels, and draw new images from it by annealed Langevin dynamics or by the probability-flow ODE. The recipes
-are those of Song & Ermon (arXiv 1907.05600 and 2006.09011) and, where a network is trained at any noise level,
-in the line of Karras et al. (arXiv 2206.00364), scaled to the data set."""
+levels, and draw new images from it by annealed Langevin dynamics or by the probability-flow ODE. The
+recipes are those of Song & Ermon (arXiv 1907.05600 and 2006.09011) and, where a network is trained at any
+noise level, in the line of Karras et al. (arXiv 2206.00364), scaled to the data set."""
 LIMITS = """\
 - For research and teaching. The samples can resemble training images; no privacy is promised.
 - FID, KID and the inception score depend on the evaluator and on N: numbers here compare with each other
