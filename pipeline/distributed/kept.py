@@ -20,6 +20,7 @@ from torch.nn import Module
 from pipeline.distributed.shards import Drawn
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_json
+from pipeline.mapped import stacked
 from pipeline.training import verified
 
 logger = logging.getLogger(__name__)
@@ -115,15 +116,7 @@ class Disk:
 
     def whole(self, name: str, length: int, parts: Iterable[np.ndarray]) -> np.ndarray:
         """The first `length` rows of all uint8 parts in NAME.npy of the folder, mapped for reading."""
-        path, row = self.folder / f"{name}.npy", 0
-        for part in parts:
-            if not row:
-                array = np.lib.format.open_memmap(path, "w+", np.uint8, (length, *part.shape[1:]))
-            array[row : row + len(part)] = part[: length - row]
-            row += len(part)
-        del array  # its pages with it
-        mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        return mapped
+        return stacked(self.folder / f"{name}.npy", length, parts)
 
     def _place(self, shard: int) -> Path:
         return self.folder / f"shard_{shard:08d}"

@@ -1,5 +1,6 @@
 """Laws of generation at scale: the same bits on any number of workers and after any death."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -18,9 +19,15 @@ from pipeline.distributed import cluster, sample, shards
 from pipeline.distributed.cluster import connect
 from pipeline.distributed.kept import Disk, fingerprint
 from pipeline.distributed.sample import Samples, generate
+from pipeline.distributed.score import Scorer
+from pipeline.errors import UserError
+from pipeline.metrics.features import Classifier
+from pipeline.metrics.fid import SHARD, moments
+from pipeline.metrics.network import FeatureNetwork
 from pipeline.ncsn.networks import make_network
 from pipeline.samplers.settings import Ladder, Sampler
 
+Scored = list[np.ndarray]
 ROOT = Path(__file__).parents[2]
 SHAPE = (1, 8, 8)
 SAMPLER = Sampler.langevin(Ladder(1.0, 0.1, 3), step_lr=1e-3, steps_per_level=2)
@@ -99,7 +106,7 @@ def flip(path: Path) -> None:
 def test_on_disk_in_memory_and_after_sigkill_the_bits_are_the_same(
     network: torch.nn.Module, expected: Samples, drawn: list[int], tmp_path: Path
 ) -> None:
-    code = "import sys, pathlib, tests.distributed.test_kept as t; t.killed(pathlib.Path(sys.argv[1]), 24)"
+    code = "import sys, pathlib, tests.distributed.test_scale as t; t.killed(pathlib.Path(sys.argv[1]), 24)"
     died = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT)
     assert died.returncode == -signal.SIGKILL
     (folder,) = tmp_path.iterdir()
@@ -179,6 +186,48 @@ def test_the_clock_goes_on_where_a_killed_run_left_it(tmp_path: Path) -> None:
     assert second.seconds < 50 and second.found(range(3)) == {0} and second.seconds >= 100
 
 
+def classifier() -> Classifier:
+    """A feature network with random weights."""
+    shape = {"channels": 1, "image_size": 8, "num_classes": 10, "width": 4}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Classifier(FeatureNetwork(**shape).eval().requires_grad_(False), shape)
+
+
+EVALUATOR = classifier()
+IMAGES = np.random.default_rng(0).integers(0, 256, (2 * SHARD + 700, *SHAPE), dtype=np.uint8)
+
+
+def score_all(scorer: Scorer) -> Scored:
+    whole = scorer.moments(IMAGES)
+    return [scorer.features(IMAGES), whole.mean.numpy(), whole.root.numpy()]
+
+
+@pytest.fixture(scope="module")
+def scored() -> Scored:
+    """Without Ray, of all images at once."""
+    features = EVALUATOR.features(IMAGES)
+    whole = moments(features)
+    return [features, whole.mean.numpy(), whole.root.numpy()]
+
+
+def test_by_shards_in_this_process_it_is_what_the_evaluator_says_of_all(
+    scored: Scored, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+
+    class Watched(Classifier):
+        def features(self, images: np.ndarray) -> np.ndarray:
+            seen.append(len(images))
+            return super().features(images)
+
+    scorer = Scorer(Watched(EVALUATOR.network, EVALUATOR.shape), tmp_path)
+    assert all(np.array_equal(a, b) for a, b in zip(score_all(scorer), scored, strict=True))
+    assert np.array_equal(scorer.probabilities(IMAGES), EVALUATOR.probabilities(IMAGES))
+    assert seen == 2 * [SHARD, SHARD, 700], "never more than a shard at once"
+    assert not list(tmp_path.iterdir()), "its files go with the arrays"
+
+
 @pytest.fixture(scope="module")
 def four_cpus() -> Iterator[None]:
     """A Ray of four CPUs on this machine, however many it has."""
@@ -192,13 +241,29 @@ def four_cpus() -> Iterator[None]:
 @pytest.mark.usefixtures("four_cpus")
 @pytest.mark.parametrize("workers", [4, 2, 1])
 def test_one_two_and_four_ray_workers_give_the_same_bits(
-    workers: int, network: torch.nn.Module, expected: Samples, tmp_path: Path
+    workers: int, network: torch.nn.Module, expected: Samples, scored: Scored, tmp_path: Path
 ) -> None:
+    with only(workers):
+        made = generate(network, SAMPLER, **{**SETTINGS, "remote": True}, storage=tmp_path)
+        found = score_all(Scorer(EVALUATOR, tmp_path))
+    assert same(made, expected)
+    assert all(np.array_equal(a, b) for a, b in zip(found, scored, strict=True))
+
+
+@pytest.mark.usefixtures("four_cpus")
+def test_a_mistake_on_a_worker_is_told_as_here(tmp_path: Path) -> None:
+    for images in (np.zeros((3, 1, 9, 9), np.uint8), np.zeros((0, *SHAPE), np.uint8)):
+        with pytest.raises(UserError, match="do not fit the reference classifier"):
+            Scorer(EVALUATOR, tmp_path).features(images)
+
+
+@contextlib.contextmanager
+def only(workers: int) -> Iterator[None]:
+    """Leave so many of the four CPUs to others."""
     hold = ray.remote(num_cpus=4 - workers)(Held).remote() if workers < 4 else None
     if hold:
         ray.get(hold.ready.remote())
-    made = generate(network, SAMPLER, **{**SETTINGS, "remote": True}, storage=tmp_path)
-    assert same(made, expected)
+    yield
     if hold:
         ray.kill(hold)
 
