@@ -4,10 +4,12 @@ All kinds have their levels between the ends of the ladder that the network was 
 denoising step, and each takes as many levels as a budget has room for.
 """
 
+import csv
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,9 @@ from torch import Tensor
 
 from pipeline.distributed.shards import Shape, draw, single_threaded
 from pipeline.errors import UserError
+from pipeline.files import sha256, write_json
 from pipeline.metrics.fid import Moments, distance, moments
 from pipeline.ncsn.score import Score, match
-from pipeline.samplers.langevin import denoised
 from pipeline.samplers.nfe import CountEvaluations
 from pipeline.samplers.seeds import SampleNoise
 from pipeline.samplers.settings import KINDS, Ladder, Sampler
@@ -30,15 +32,33 @@ Make = Callable[[Ladder, Ladder], Sampler]
 Options = Mapping[str, Mapping[str, Any]]
 
 
+CSV = "frontier.csv"
+COLUMNS = ("sampler", "nfe", "fid", "num_samples")
+"""Of frontier.csv."""
+
+
 @dataclass(frozen=True)
 class Point:
-    """One sampler at one cost; its fields are the columns of frontier.csv."""
+    """One sampler at one cost."""
 
-    sampler: str
+    sampler: Sampler
     nfe: int
     """Network evaluations for each sample, counted, the last denoising included."""
     fid: float
     num_samples: int
+
+    def row(self) -> tuple[str, int, float, int]:
+        """The values of `COLUMNS`."""
+        return self.sampler.kind, self.nfe, self.fid, self.num_samples
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A kind of sampler that there is no point of at a budget."""
+
+    sampler: str
+    budget: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -87,8 +107,8 @@ def kinds(options: Options) -> dict[str, Make]:
     return {kind: own.get(kind, solver(kind)) for kind in KINDS}
 
 
-def frontier(setup: Setup, budgets: Sequence[int]) -> Iterator[Point]:
-    """The points, in the order of the kinds and budgets; what fails or is undefined is left out, with its reason.
+def frontier(setup: Setup, budgets: Sequence[int]) -> Iterator[Point | LeftOut]:
+    """The points, in the order of the kinds and budgets; what fails or is undefined is left out, and told.
 
     Args:
         budgets: network evaluations for each sample, the most that a point may cost.
@@ -96,10 +116,25 @@ def frontier(setup: Setup, budgets: Sequence[int]) -> Iterator[Point]:
     for kind, make in kinds(setup.options).items():
         for budget in budgets:
             try:
-                sampler = fitted(make, setup, budget)
-                yield _measured(kind, sampler, setup)
+                yield _measured(fitted(make, setup, budget), setup)
             except UserError as error:
                 logger.warning("%s within %d evaluations is left out: %s", kind, budget, error)
+                yield LeftOut(kind, budget, str(error))
+
+
+def write(folder: Path, found: Sequence[Point | LeftOut], settings: Mapping[str, Any]) -> None:
+    """Write frontier.csv, and manifest.json: settings, each point's sampler, what was left out, the hash."""
+    points = [point for point in found if isinstance(point, Point)]
+    with (folder / CSV).open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerows([COLUMNS, *(point.row() for point in points)])
+    manifest = {
+        **settings,
+        "points": [{**point.sampler.plain(), "nfe": point.nfe, "fid": point.fid} for point in points],
+        "left_out": [asdict(point) for point in found if isinstance(point, LeftOut)],
+        "sha256": {CSV: sha256(folder / CSV)},
+    }
+    write_json(folder / "manifest.json", manifest)
 
 
 def fitted(make: Make, setup: Setup, budget: int) -> Sampler:
@@ -131,7 +166,7 @@ def _normal(x: Tensor, sigma: Tensor) -> Tensor:
     return (0.5 - x) / (1 + match(sigma, x) ** 2)
 
 
-def _measured(kind: str, sampler: Sampler, setup: Setup) -> Point:
+def _measured(sampler: Sampler, setup: Setup) -> Point:
     def shard(start: int) -> tuple[np.ndarray, int]:
         single_threaded()
         drawn = draw(
@@ -151,4 +186,4 @@ def _measured(kind: str, sampler: Sampler, setup: Setup) -> Point:
     finally:
         torch.set_num_threads(threads)
     fid = distance(moments(setup.features(np.concatenate(images))), setup.reference)
-    return Point(kind, costs[0], fid, setup.num_samples)
+    return Point(sampler, costs[0], fid, setup.num_samples)
