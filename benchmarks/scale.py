@@ -89,9 +89,23 @@ def scored(place: Path, given: argparse.Namespace) -> None:
     )  # fmt: skip
 
 
+def block(place: Path, given: argparse.Namespace) -> None:
+    """Features of both sides, KID, and the first block of distances, than which none takes more memory."""
+    from pipeline.distributed.score import Scorer
+    from pipeline.metrics import evaluate, neighbours
+
+    samples = np.load(place / "samples.npy", mmap_mode="r")
+    scorer = Scorer(Projection(given.dim), place)  # type: ignore[arg-type]
+    features, real = scorer.features(samples), scorer.features(samples[::-1])
+    evaluate.kernel_distance(features, real, subsets=2, subset_size=1000, seed=0)
+    _, distances = next(neighbours._rows(features, real))
+    distances.kthvalue(6, dim=1)
+
+
 STEPS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
     "generate": generated,
     "moments": moments,
+    "block": block,
     "evaluate": scored,
 }
 
