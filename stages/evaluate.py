@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pipeline import door, tracking
 from pipeline.data.dataset import open_dataset
+from pipeline.distributed import score
 from pipeline.files import sha256, write_json
 from pipeline.metrics import features
 from pipeline.metrics.variant import evaluate_variant, headline
@@ -13,13 +14,20 @@ from pipeline.params import Params
 def main(params: Params, variant: str) -> None:
     """artifacts/{data,reference,samples/V} -> artifacts/{evaluation/V,metrics/V/{raw,denoised}}.json."""
     data = open_dataset(Path("artifacts/data"))
-    with tracking.stage("evaluate", variant, params) as run:
+    compute, network = params.compute, features.load(Path("artifacts/reference"))
+    spread = score.scorer(
+        network,
+        Path(compute.storage),
+        workers=compute.workers,
+        cpus_per_worker=compute.cpus_per_worker,
+    )
+    with spread as classifier, tracking.stage("evaluate", variant, params) as run:
         run.log_dataset(data.manifest)
         metrics = evaluate_variant(
             Path("artifacts/samples") / variant,
             data.split("train"),
             data.split("held_out"),
-            features.load(Path("artifacts/reference")),
+            classifier,
             **params.evaluate.kwargs(),
         )
         path = Path("artifacts/evaluation") / f"{variant}.json"

@@ -38,13 +38,21 @@ def main(params: Params, variant: str) -> None:
             write_json(folder / "manifest.json", manifest)
         # Apart from the samples: a clock repeats no bits.
         write_json(ARTIFACTS / f"metrics/generate_{variant}.json", {"seconds": made.seconds})
+        made.discard()
         run.log_metrics({"nfe": made.nfe, "seconds": made.seconds})
         run.log_artifact(ARTIFACTS / "samples" / variant)
 
 
 def _generate(params: Params, network: Module, sampler: Sampler, shape: Shape) -> sample.Samples:
     compute = params.compute
-    work = partial(sample.generate, network, sampler, shape=shape, **params.generate.kwargs())
+    work = partial(
+        sample.generate,
+        network,
+        sampler,
+        shape=shape,
+        storage=Path(compute.storage),
+        **params.generate.kwargs(),
+    )
     if not cluster.is_remote() and torch.cuda.device_count() <= 1:
         gpu = cluster.local_gpu(compute.use_gpu)
         return work(remote=False, workers=compute.workers * compute.cpus_per_worker, use_gpu=gpu)

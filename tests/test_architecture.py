@@ -13,11 +13,12 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
 
-BASE = {"errors", "files", "commit"}
+BASE = {"errors", "files", "mapped", "commit"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "commit": set(),
     "files": {"errors"},
+    "mapped": set(),
     "ncsn": BASE,
     "samplers": BASE | {"ncsn"},
     "data": BASE,
@@ -44,6 +45,7 @@ OBSERVERS = (
     "errors.py",
     "commit.py",
     "files.py",
+    "mapped.py",
     "dvcfile.py",
     "params/",
     "door.py",

@@ -149,6 +149,18 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         put("variants", ["ncsn", "ncsnv2"]),
         r"tune_sampler.variant \('tuned'\) is not in variants .*: add it there",
     ),
+    "frontier of an untrained network": (
+        put("frontier.variant", "mine"),
+        r"frontier.variant \('mine'\) is not in variants .*: name one of them",
+    ),
+    "frontier of a network of fixed levels": (
+        put("frontier.variant", "ncsn"),
+        r"frontier.variant \('ncsn'\) has the network ncsn, which knows its own levels only",
+    ),
+    "frontier on the report's samples": (
+        put("frontier.seed", 3000),
+        r"frontier.seed \(3000\) is generate.seed: selection and report must not share samples",
+    ),
     "fewer trials than ladders to start from": (
         put("tune_noise.num_trials", 1),
         r"tune_noise.num_trials \(1\) must be at least 2",
@@ -220,7 +232,9 @@ def test_all_mistakes_are_told_at_once() -> None:
     MISTAKES["shards not divisible"][0](raw)
     with pytest.raises(UserError) as caught:
         parse(raw, "params.yaml")
-    assert len(str(caught.value).splitlines()[1:]) == 3 + 1 + 1, "no entries; tuned is not trained; workers"
+    assert len(str(caught.value).splitlines()[1:]) == 3 + 1 + 1 + 1, (
+        "no entries; tuned and edm are not trained; workers"
+    )
 
 
 def search_nothing(raw: dict[str, Any]) -> None:

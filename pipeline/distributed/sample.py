@@ -1,15 +1,18 @@
 """Samples at scale: fixed shards, computed in this process or over the cluster, with the same bits."""
 
 import logging
-import time
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import ray
 import torch
 
+from pipeline.distributed.kept import Disk, Memory, Store, fingerprint
 from pipeline.distributed.shards import Drawn, Shape, draw, single_threaded
 from pipeline.ncsn.execution import evaluated
 from pipeline.ncsn.score import Score
@@ -21,6 +24,9 @@ WATCHED = 8
 """Samples kept on their way, the first ones."""
 
 LOG_EVERY_S = 5.0
+
+AHEAD = 2
+"""Shards in flight over Ray for each CPU: what is done waits in Ray's memory until it is put away."""
 
 Progress = Callable[[int, int, float], None]
 """Called with the samples done, their number in all, and the seconds so far."""
@@ -39,19 +45,31 @@ class Samples:
     nfe: dict[str, int]
     """Network evaluations per sample, counted: `raw` and `denoised`."""
     seconds: float
+    """Spent on them, by runs that were killed too."""
+    folder: Path | None = None
+    """Where the shards lie and the arrays above are mapped from; None: in memory."""
+
+    def discard(self) -> None:
+        """Delete the working folder, once the samples were copied to where they are wanted."""
+        if self.folder:
+            shutil.rmtree(self.folder)
 
 
 class LogProgress:
     """Logs samples done, speed and time left, at most once in five seconds and at the end."""
 
-    def __init__(self) -> None:
-        self._last = -LOG_EVERY_S
+    def __init__(self, found: int = 0) -> None:
+        """
+        Args:
+            found: samples that were done before.
+        """
+        self._last, self._found = -LOG_EVERY_S, found
 
     def __call__(self, done: int, total: int, seconds: float) -> None:
         if done < total and seconds - self._last < LOG_EVERY_S:
             return
         self._last = seconds
-        speed = done / seconds
+        speed = (done - self._found) / seconds
         left = (total - done) / speed
         logger.info("%d of %d samples, %.1f a second, about %.0f s left", done, total, speed, left)
 
@@ -70,6 +88,7 @@ def generate(
     workers: int = 1,
     use_gpu: bool = False,
     progress: Progress | None = None,
+    storage: Path | None = None,
 ) -> Samples:
     """Draw samples 0 ... num_samples - 1 with and without the last denoising.
 
@@ -85,20 +104,26 @@ def generate(
         workers: shards side by side in this process; with Ray the cluster decides.
         use_gpu: a GPU for each shard.
         progress: told after each shard; by default it is logged.
+        storage: a folder in which a working folder, named by all that the bits depend on, takes each shard
+            as it is done. A later call finds the shards of one that was killed there, verifies them and
+            makes the others; `Samples.discard` deletes it. None: shards are kept in memory.
 
     Raises:
         UserError: the dynamics diverged.
+        TypeError: `storage` with a score that is no torch Module, which cannot be told from another.
     """
-    begin, tell = time.perf_counter(), progress or LogProgress()
-    shards = range(-(-num_samples // shard_size))
     device = "cuda" if use_gpu else "cpu"
     work = _Work(network, sampler, shape, shard_size, precision, compile, seed, device)
-    finished = _over_ray(work, shards) if remote else _in_threads(work, shards, workers)
-    drawn: dict[int, Drawn] = {}
-    for shard, result in finished:
-        drawn[shard] = result
-        tell(min(len(drawn) * shard_size, num_samples), num_samples, time.perf_counter() - begin)
-    return _joined([drawn[shard] for shard in shards], num_samples, time.perf_counter() - begin)
+    folder = storage / f"samples-{work.fingerprint()}" if storage else None
+    store: Store = Disk(folder) if folder else Memory()
+    shards = range(-(-num_samples // shard_size))
+    _make(work, shards, store, num_samples, remote, workers, progress)
+    raw, denoised = (
+        store.whole(name, num_samples, (getattr(store.get(shard), name) for shard in shards))
+        for name in ("raw", "denoised")
+    )
+    first = store.get(0)
+    return Samples(raw, denoised, first.levels[:, :num_samples], first.nfe, store.seconds, folder)
 
 
 @dataclass(frozen=True)
@@ -127,34 +152,73 @@ class _Work:
             watched=0 if number else WATCHED,
         )
 
+    def fingerprint(self) -> str:
+        """Of all that the bits of a shard depend on."""
+        if not isinstance(self.network, torch.nn.Module):
+            raise TypeError("storage needs a network whose weights tell it from another one")
+        rest = {key: value for key, value in vars(self).items() if key not in ("network", "sampler")}
+        return fingerprint(self.network, {**rest, "sampler": asdict(self.sampler)})
+
     def placed(self) -> "_Work":
         if isinstance(self.network, torch.nn.Module):
             self.network.to(self.device)
         return self
 
 
-def _in_threads(work: _Work, shards: range, workers: int) -> Iterator[tuple[int, Drawn]]:
+def _make(
+    work: _Work,
+    shards: range,
+    store: Store,
+    num_samples: int,
+    remote: bool,
+    workers: int,
+    progress: Progress | None,
+) -> None:
+    """Put all shards into the store that it does not have yet."""
+    found = store.found(shards)
+    missing = [shard for shard in shards if shard not in found]
+    done = min(len(found) * work.shard_size, num_samples)
+    if found:
+        logger.info("%d of %d samples were done before", done, num_samples)
+    before, tell = store.seconds, progress or LogProgress(done)
+    making = _over_ray(work, missing, store) if remote else _in_threads(work, missing, store, workers)
+    for count, _ in enumerate(making, len(found) + 1):
+        tell(min(count * work.shard_size, num_samples), num_samples, store.seconds - before)
+
+
+def _in_threads(work: _Work, shards: Sequence[int], store: Store, workers: int) -> Iterator[int]:
     """Shards side by side in threads, which start at once; torch computes without Python's lock."""
     work, threads = work.placed(), torch.get_num_threads()
+
+    def make(shard: int) -> int:
+        store.put(shard, work.shard(shard))
+        return shard
+
     with ThreadPoolExecutor(1 if work.device == "cuda" else workers) as pool:
-        futures = {pool.submit(work.shard, shard): shard for shard in shards}
         try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+            for future in as_completed([pool.submit(make, shard) for shard in shards]):
+                yield future.result()
         finally:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)
 
 
-def _over_ray(work: _Work, shards: range) -> Iterator[tuple[int, Drawn]]:
-    """One task for each shard; what they share travels once to each node."""
+def _over_ray(work: _Work, shards: Sequence[int], store: Store) -> Iterator[int]:
+    """One task for each shard, a few in flight; what they share travels once to each node."""
     task = ray.remote(_task).options(num_cpus=1, num_gpus=1 if work.device == "cuda" else 0)
-    shared = ray.put(work)
-    pending = {task.remote(shared, shard): shard for shard in shards}
+    shared, left = ray.put(work), iter(shards)
+    pending: dict[ray.ObjectRef[Drawn], int] = {}
+    at_once = AHEAD * int(ray.cluster_resources()["CPU"])  # type: ignore[no-untyped-call]
     try:
-        while pending:
+        while True:
+            for shard in islice(left, at_once - len(pending)):
+                pending[task.remote(shared, shard)] = shard
+            if not pending:
+                return
             (ready,), _ = ray.wait(list(pending), num_returns=1)
-            yield pending.pop(ready), ray.get(ready)
+            shard = pending.pop(ready)
+            store.put(shard, ray.get(ready))
+            yield shard
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     finally:
@@ -164,13 +228,3 @@ def _over_ray(work: _Work, shards: range) -> Iterator[tuple[int, Drawn]]:
 
 def _task(work: _Work, shard: int) -> Drawn:
     return work.placed().shard(shard)
-
-
-def _joined(drawn: list[Drawn], num_samples: int, seconds: float) -> Samples:
-    return Samples(
-        raw=np.concatenate([part.raw for part in drawn])[:num_samples],
-        denoised=np.concatenate([part.denoised for part in drawn])[:num_samples],
-        intermediate=drawn[0].levels[:, :num_samples],
-        nfe=drawn[0].nfe,
-        seconds=seconds,
-    )

@@ -1,6 +1,8 @@
 """The Frechet distance between two sets of features."""
 
 import dataclasses
+from collections.abc import Iterable
+from functools import reduce
 
 import numpy as np
 import torch
@@ -8,7 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import UserError
+from pipeline.mapped import release
 from pipeline.metrics.exact import exact
+
+SHARD = 4_000
+"""Features whose moments are taken at once, by whomever: a part of what fixes the bits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,14 +30,44 @@ class Moments:
 
 def moments(features: NDArray[np.floating]) -> Moments:
     """Features (n, D) -> their moments, the covariance with n - 1; raises UserError for n < 2."""
-    n = len(features)
-    if n < 2:
-        raise UserError(f"a Frechet distance needs two samples on either side, not {n}: raise their number.")
+    return merged(part(features[start : start + SHARD]) for start in range(0, len(features), SHARD))
+
+
+def part(features: NDArray[np.floating]) -> Moments:
+    """The moments of a shard (n, D), n at least 1, to be merged with others; of one feature the root is 0."""
     with exact(0):
-        x = torch.from_numpy(np.asarray(features, dtype=np.float64))
+        x = torch.from_numpy(np.array(features, dtype=np.float64))
+        release(features)
         mean = x.mean(dim=0)
-        root = torch.linalg.qr((x - mean) / (n - 1) ** 0.5, mode="r").R.contiguous()
-    return Moments(mean, root, n)
+        root = torch.linalg.qr((x - mean) / max(len(x) - 1, 1) ** 0.5, mode="r").R.contiguous()
+    return Moments(mean, root, len(x))
+
+
+def merged(parts: Iterable[Moments]) -> Moments:
+    """The moments of all shards together, merged one after the other in their order.
+
+    Exact but for rounding: n - 1 times the covariance is the sum of that of both sides and of
+    n_a n_b / n times the outer product of the means' difference with itself (T. Chan et al., 1979). The
+    roots are stacked and decomposed anew, so that no covariance is squared and rooted.
+
+    Raises:
+        UserError: fewer than two features in all.
+    """
+    whole = reduce(_merge, parts, None)
+    n = whole.n if whole else 0
+    if whole is None or n < 2:
+        raise UserError(f"a Frechet distance needs two samples on either side, not {n}: raise their number.")
+    return whole
+
+
+def _merge(a: Moments | None, b: Moments) -> Moments:
+    if a is None:
+        return b
+    n, apart = a.n + b.n, b.mean - a.mean
+    weights = [(a.n - 1) / (n - 1), (b.n - 1) / (n - 1), a.n * b.n / n / (n - 1)]
+    rows = [weight**0.5 * row for weight, row in zip(weights, (a.root, b.root, apart[None]), strict=True)]
+    with exact(0):
+        return Moments(a.mean + b.n / n * apart, torch.linalg.qr(torch.cat(rows), mode="r").R.contiguous(), n)
 
 
 def distance(a: Moments, b: Moments) -> float:

@@ -22,7 +22,6 @@ def inception_score(probabilities: NDArray[np.floating], *, splits: int) -> tupl
     Args:
         probabilities: (n, K), each row of sum 1; n at least `splits`.
     """
-    p = np.asarray(probabilities, dtype=np.float64)
-    bounds = [k * len(p) // splits for k in range(splits + 1)]
-    scores = [_score(p[i:j]) for i, j in pairwise(bounds)]
+    bounds = [k * len(probabilities) // splits for k in range(splits + 1)]
+    scores = [_score(np.asarray(probabilities[i:j], dtype=np.float64)) for i, j in pairwise(bounds)]
     return float(np.mean(scores)), float(np.std(scores))

@@ -62,5 +62,5 @@ def read_samples(folder: Path, kind: str, manifest: dict[str, Any]) -> Images:
         raise UserError(f"{path} is missing: {mend}")
     if sha256(path) != manifest["sha256"].get(path.name):
         raise UserError(f"{path} does not have the sha256 that its manifest.json gives: {mend}")
-    images: Images = np.load(path)
+    images: Images = np.load(path, mmap_mode="r", allow_pickle=False)
     return images

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.params.section import Count, Fraction, Levels, Positive, Section
+from pipeline.params.section import Count, Fraction, Levels, Positive, Section, Seed
 
 Rho = Annotated[float, Field(ge=1, allow_inf_nan=False)] | None
 """Karras's exponent; null: geometric levels."""
@@ -100,3 +100,41 @@ Sampler = Annotated[
     | StochasticHeunSampler,
     Field(discriminator="rule"),
 ]
+
+
+class LangevinOptions(Section):
+    """Annealed Langevin dynamics by technique 4."""
+
+    steps_per_level: Count
+
+
+class CorrectorOptions(Section):
+    """Of predictor-corrector sampling."""
+
+    predictor: Literal["reverse_diffusion", "ancestral"]
+    corrector: Literal["langevin", "annealed"]
+    corrector_steps: Count
+    snr: Annotated[float, Field(gt=0, lt=1)]
+
+
+class ChurnOptions(Section):
+    """Of Heun with churn; churn_min and churn_max in units of pixels."""
+
+    churn: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    churn_min: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    churn_max: Positive
+    churn_noise: Positive
+
+
+class Frontier(Section):
+    """FID against network evaluations, for every kind of sampler on the network of one variant."""
+
+    variant: str
+    nfe: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)]
+    num_samples: Annotated[int, Field(ge=2)]
+    shard_size: Count
+    rho: Annotated[float, Field(ge=1, allow_inf_nan=False)]
+    langevin: LangevinOptions
+    predictor_corrector: CorrectorOptions
+    stochastic_heun: ChurnOptions
+    seed: Seed

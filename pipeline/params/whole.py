@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from pipeline.params.noise import Noise
-from pipeline.params.sampler import Sampler
+from pipeline.params.sampler import Frontier, Sampler
 from pipeline.params.search import TuneNoise, TuneSampler
 from pipeline.params.section import Section
 from pipeline.params.stages import Compute, Data, Evaluate, Generate, Reference, Report, Toy, Tracking
@@ -32,6 +32,7 @@ class Params(Section):
     tune_sampler: TuneSampler
     generate: Generate
     evaluate: Evaluate
+    frontier: Frontier
     report: Report
     toy: Toy
     compute: Compute
@@ -105,6 +106,15 @@ def _searches(params: Params) -> Iterator[str]:
         )
 
 
+def _frontier(params: Params) -> Iterator[str]:
+    """The samplers are compared on a network that is trained, and takes any levels."""
+    variant = params.frontier.variant
+    if variant not in params.variants:
+        yield f"frontier.variant ({variant!r}) is not in variants {params.variants}: name one of them"
+    elif variant in params.recipes and params.recipes[variant].network.kind == "ncsn":
+        yield f"frontier.variant ({variant!r}) has the network ncsn, which knows its own levels only"
+
+
 def _sizes(params: Params) -> Iterator[str]:
     """The evaluation has enough images, as far as the parameters tell how many there are."""
     counts = {"generate.num_samples": params.generate.num_samples, "data.held_out": params.data.held_out}
@@ -123,7 +133,7 @@ def _sizes(params: Params) -> Iterator[str]:
 
 
 def _seeds(params: Params) -> Iterator[str]:
-    for name in ("tune_noise", "tune_sampler"):
+    for name in ("tune_noise", "tune_sampler", "frontier"):
         seed = getattr(params, name).seed
         if seed == params.generate.seed:
             yield f"{name}.seed ({seed}) is generate.seed: selection and report must not share samples"
@@ -137,5 +147,5 @@ def _workers(params: Params) -> Iterator[str]:
         )
 
 
-RULES = (_entries, _conditional, _names, _searches, _sizes, _seeds, _workers)
+RULES = (_entries, _conditional, _names, _searches, _frontier, _sizes, _seeds, _workers)
 """What holds between sections: each yields the mistakes it finds, with key and mend."""

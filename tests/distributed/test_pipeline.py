@@ -23,7 +23,12 @@ def checkout(tmp_path: Path) -> Path:
         shutil.copy(ROOT / name, tmp_path)
     command = [sys.executable, "-m", "pipeline.preset", "digits_reduced"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    _change(tmp_path, variants=["tuned"], reference={"epochs": 5, "min_accuracy": 0.5})
+    _change(
+        tmp_path,
+        variants=["tuned"],
+        frontier={"variant": "tuned"},
+        reference={"epochs": 5, "min_accuracy": 0.5},
+    )
     return tmp_path
 
 
@@ -50,7 +55,7 @@ def test_a_job_brings_the_table_and_the_lock_and_fails_with_its_stage(checkout: 
     assert [(r["system"], r["denoised"]) for r in rows[:2]] == [("tuned", False), ("tuned", True)]
     assert all(r["fid"] > 0 and r["n"] == 200 for r in rows[:2]) and rows[0]["nfe"] + 1 == rows[1]["nfe"]
     stages = YAML(typ="safe").load(checkout / "dvc.lock")["stages"]
-    names = {"prepare", "reference", "tune_noise", "tune_sampler", "toy", "report"}
+    names = {"prepare", "reference", "tune_noise", "tune_sampler", "frontier", "toy", "report"}
     assert set(stages) == names | {f"{stage}@tuned" for stage in ("train", "generate", "evaluate")}
 
     before = (checkout / "dvc.lock").read_text()

@@ -1,9 +1,13 @@
 """The kernel distance: exact on point masses, unbiased, a function of its seed."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from torchmetrics.image.kid import KernelInceptionDistance
 
+from pipeline.metrics.exact import exact
 from pipeline.metrics.kid import kernel_distance
 
 
@@ -49,3 +53,16 @@ def test_the_seed_decides_and_the_global_generator_is_left_alone():
     torch.manual_seed(6)
     assert kernel_distance(a, b, subsets=5, subset_size=20, seed=1) == first
     assert kernel_distance(a, b, subsets=5, subset_size=20, seed=2) != first
+
+
+def test_equals_torchmetrics_from_one_generator():
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(size=(70, 9)).astype(np.float32), rng.gamma(1.0, size=(90, 9)).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*will save all extracted features")
+        metric = KernelInceptionDistance(torch.nn.Identity(), subsets=6, subset_size=40)
+    metric.update(torch.from_numpy(b).double(), real=True)
+    metric.update(torch.from_numpy(a).double(), real=False)
+    with exact(5):
+        expected = tuple(float(value) for value in metric.compute())
+    assert kernel_distance(a, b, subsets=6, subset_size=40, seed=5) == expected

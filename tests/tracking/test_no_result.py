@@ -10,7 +10,18 @@ from ruamel.yaml import YAML
 from pipeline.params import Params, load
 from pipeline.training.progress import Follower
 from pipeline.training.run import run
-from stages import evaluate, generate, prepare, reference, report, toy, train, tune_noise, tune_sampler
+from stages import (
+    evaluate,
+    frontier,
+    generate,
+    prepare,
+    reference,
+    report,
+    toy,
+    train,
+    tune_noise,
+    tune_sampler,
+)
 
 from .conftest import Place
 
@@ -24,6 +35,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "train": {"steps": 6, "batch_size": 16, "checkpoint_every": 4, "log_every": 2},
     "generate": {"num_samples": 60, "shard_size": 30},
     "evaluate": {"nearest_k": 3, "kid_subsets": 5, "kid_subset_size": 30, "splits": 2},
+    "frontier": {"variant": V, "nfe": [3, 5], "num_samples": 20, "shard_size": 10},
     "report": {"grid": [2, 4]},
     "toy": {
         "num_samples": 40,
@@ -56,6 +68,7 @@ def work(params: Params) -> None:
     tune_sampler.main(params)
     generate.main(params, V)
     evaluate.main(params, V)
+    frontier.main(params)
     toy.main(params)
     report.main(params)
 
@@ -100,7 +113,8 @@ def test_a_tracked_pipeline_leaves_the_bytes_of_an_untracked_one(
 
     work(small(place.path, enabled=True))  # second: what it did to the process would reach the other
     assert {run.data.tags["stage"] for run in place.runs("stage")} == {
-        "prepare", "reference", "tune_noise", "train", "tune_sampler", "generate", "evaluate", "toy", "report"
+        "prepare", "reference", "tune_noise", "train", "tune_sampler", "generate", "evaluate",
+        "frontier", "toy", "report",
     }  # fmt: skip
     assert place.client.get_model_version_by_alias(f"ncsn-digits-{V}", "reported").version
     assert [mark.read_text() for mark in place.path.glob(".runs/*/published")] == [V]

@@ -1,0 +1,145 @@
+"""Images scored at scale: features by fixed shards, over the Ray that is connected, with the same bits.
+
+A shard's numbers follow from its images alone, and shards are put together in their order: so they are the
+same on one worker and on many, and those of one call on all images.
+"""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.mapped import release, stacked
+from pipeline.metrics.fid import SHARD, Moments, merged, part
+
+Images = NDArray[np.uint8]
+Work = Callable[["Evaluator", Images], Any]
+
+AHEAD = 2
+"""Shards in flight over Ray for each CPU."""
+
+
+class Evaluator(Protocol):
+    """A network that looks at images in batches whose size divides `SHARD`: `features.Classifier` is one."""
+
+    @property
+    def name(self) -> str:
+        """What a table prints."""
+
+    def features(self, images: Images) -> NDArray[np.float32]:
+        """Images uint8 (N, C, H, W) -> (N, D)."""
+
+    def probabilities(self, images: Images) -> NDArray[np.float32]:
+        """Images uint8 (N, C, H, W) -> (N, K), each row of sum 1."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """An evaluator that works shard by shard, on all CPUs of the Ray that is connected, else in this process.
+
+    It holds a few shards in memory, however many the images are; what it returns is mapped from a file
+    without a name, which goes with the array.
+    """
+
+    evaluator: Evaluator
+    storage: Path
+    """A folder for those files."""
+
+    @property
+    def name(self) -> str:
+        """What a table prints as the evaluator."""
+        return self.evaluator.name
+
+    def features(self, images: Images) -> NDArray[np.float32]:
+        """Images uint8 (N, C, H, W) -> (N, D), the bits of the evaluator's own."""
+        return self._stacked(images, _features)
+
+    def probabilities(self, images: Images) -> NDArray[np.float32]:
+        """Images uint8 (N, C, H, W) -> (N, K), the bits of the evaluator's own."""
+        return self._stacked(images, _probabilities)
+
+    def moments(self, images: Images) -> Moments:
+        """The moments of the features, bit for bit `fid.moments(features(images))`; features are not kept.
+
+        Raises:
+            UserError: fewer than two images.
+        """
+        return merged(self._shards(images, _moments))
+
+    def _stacked(self, images: Images, work: Work) -> NDArray[np.float32]:
+        self.storage.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.storage) as folder:
+            return stacked(Path(folder) / "whole.npy", len(images), self._shards(images, work))
+
+    def _shards(self, images: Images, work: Work) -> Iterator[Any]:
+        """The work's result for each shard, in order."""
+        starts = range(0, max(len(images), 1), SHARD)  # of no images too: the evaluator refuses them
+        shards = (images[start : start + SHARD] for start in starts)
+        connected = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+        for result in (
+            _over_ray(self.evaluator, shards, work) if connected else _here(self.evaluator, shards, work)
+        ):
+            release(images)
+            yield result
+
+
+@contextlib.contextmanager
+def scorer(evaluator: Evaluator, storage: Path, *, workers: int, cpus_per_worker: int) -> Iterator[Any]:
+    """A `Scorer`, in place of the evaluator, on the cluster of RAY_ADDRESS or, without one, in this process.
+
+    Raises:
+        UserError: the cluster does not answer, or has too few CPUs.
+    """
+    with contextlib.ExitStack() as stack:
+        if os.environ.get("RAY_ADDRESS"):
+            from pipeline.distributed import cluster
+
+            if cluster.is_remote():
+                stack.enter_context(
+                    cluster.connect(workers=workers, cpus_per_worker=cpus_per_worker, use_gpu=False)
+                )
+        yield Scorer(evaluator, storage)
+
+
+def _features(evaluator: Evaluator, images: Images) -> NDArray[np.float32]:
+    return evaluator.features(images)
+
+
+def _probabilities(evaluator: Evaluator, images: Images) -> NDArray[np.float32]:
+    return evaluator.probabilities(images)
+
+
+def _moments(evaluator: Evaluator, images: Images) -> Moments:
+    return part(evaluator.features(images))
+
+
+def _here(evaluator: Evaluator, shards: Iterator[Images], work: Work) -> Iterator[Any]:
+    return (work(evaluator, shard) for shard in shards)
+
+
+def _over_ray(evaluator: Evaluator, shards: Iterator[Images], work: Work) -> Iterator[Any]:
+    import ray
+
+    at_once = AHEAD * int(ray.cluster_resources()["CPU"])  # type: ignore[no-untyped-call]
+    task, shared, pending = ray.remote(work), ray.put(evaluator), deque[Any]()
+    try:
+        while True:
+            pending.extend(task.remote(shared, np.array(s)) for s in islice(shards, at_once - len(pending)))
+            if not pending:
+                return
+            yield ray.get(pending[0])
+            pending.popleft()
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    finally:
+        for reference in pending:
+            ray.cancel(reference)

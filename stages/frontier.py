@@ -1,0 +1,52 @@
+"""Stage `frontier`: FID against network evaluations, for every kind of sampler on one trained network."""
+
+from pathlib import Path
+
+import torch
+
+from pipeline import door, tracking
+from pipeline.distributed.frontier import Point, Setup, frontier, write
+from pipeline.files import read_json, read_yaml, whole_folder
+from pipeline.metrics import features, reference
+from pipeline.params import Params
+from pipeline.samplers.settings import Ladder
+from pipeline.training.state import load_network
+
+ARTIFACTS, OUT = Path("artifacts"), Path("artifacts/frontier")
+OPTIONS = ("langevin", "predictor_corrector", "stochastic_heun")
+
+
+def main(params: Params) -> None:
+    """artifacts/{models,noise,reference} -> artifacts/frontier/{frontier.csv,manifest.json}."""
+    settings = params.frontier.kwargs()
+    with tracking.stage("frontier", None, params) as run:
+        setup, found = _setup(params), []
+        for point in frontier(setup, settings["nfe"]):
+            found.append(point)
+            if isinstance(point, Point):
+                run.log_metrics({"fid": {point.sampler.kind: point.fid}}, point.nfe)
+        with whole_folder(OUT) as folder:
+            write(folder, found, settings)
+        run.log_artifact(OUT)
+
+
+def _setup(params: Params) -> Setup:
+    chosen, compute = params.frontier, params.compute
+    gpu = compute.use_gpu is not False and torch.cuda.is_available()
+    model, device = ARTIFACTS / "models" / chosen.variant, "cuda" if gpu else "cpu"
+    trained = read_json(model / "state.json")["task"]["network"]
+    return Setup(
+        network=load_network(model, device),
+        trained=Ladder.read(read_yaml(ARTIFACTS / f"noise/{chosen.variant}.yaml")),
+        shape=(trained["channels"], trained["image_size"], trained["image_size"]),
+        features=features.load(ARTIFACTS / "reference").features,
+        reference=reference.load_moments(ARTIFACTS / "reference", "train"),
+        options={kind: getattr(chosen, kind).kwargs() for kind in OPTIONS},
+        workers=1 if gpu else compute.workers * compute.cpus_per_worker,
+        device=device,
+        **{key: getattr(chosen, key) for key in ("num_samples", "shard_size", "seed", "rho")},
+    )
+
+
+if __name__ == "__main__":
+    door.run(main, submits=True)
