@@ -33,7 +33,8 @@ def main(params: Params, variant: str) -> None:
             run.log_metrics(progress.metrics(), progress.step)
 
         compute = params.compute.kwargs()
-        sizes = {key: compute[key] for key in ("workers", "cpus_per_worker", "use_gpu", "max_failures")}
+        keys = ("workers", "cpus_per_worker", "use_gpu", "max_failures", "hang_timeout_s")
+        sizes = {key: compute[key] for key in keys}
         checkpoint = fit(task, images, run_folder, on_event=on_event, **sizes)
         _publish(checkpoint, variant, speed(run_folder))
         published(run_folder, variant)

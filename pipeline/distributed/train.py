@@ -2,7 +2,9 @@
 
 import contextlib
 import logging
+import os
 import shutil
+import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,10 @@ import torch.distributed as dist
 from ray.train.torch import TorchTrainer, get_device
 
 from pipeline.distributed.cluster import UseGpu, connect, is_remote, worker_environment
+from pipeline.distributed.stopping import EXIT_CODE, asked, stoppable
 from pipeline.errors import UserError
 from pipeline.files import write_text
+from pipeline.training.lock import only
 from pipeline.training.progress import Follower, OnEvent, following
 from pipeline.training.run import run, together
 from pipeline.training.state import finished
@@ -36,6 +40,7 @@ def fit(
     cpus_per_worker: int,
     use_gpu: UseGpu,
     max_failures: int,
+    hang_timeout_s: float = 60.0,
     on_event: OnEvent,
 ) -> Path:
     """Train a task to its end on Ray, from the newest verified checkpoint in its folder.
@@ -47,6 +52,7 @@ def fit(
         images: (N, C, H, W) uint8; workers share it through Ray's object store.
         run_folder: the task's own; on a cluster one that every node sees.
         max_failures: how often killed workers are replaced; -1: always.
+        hang_timeout_s: a worker that does not answer for so long is killed and replaced.
         on_event: called in this process, from a thread, with each row of the history once, earlier ones of a
             resumed run included.
 
@@ -55,7 +61,8 @@ def fit(
 
     Raises:
         UserError: the loss diverged, a checkpoint cannot be written, nodes do not share `run_folder`, or Ray
-            cannot hold the workers.
+            cannot hold the workers, or another process trains the same task.
+        SystemExit: with 143, after SIGTERM: the run was saved at the step it had come to.
         ray.train.TrainingFailedError: workers died more than `max_failures` times.
     """
     run_folder = run_folder.resolve()
@@ -64,9 +71,12 @@ def fit(
     if done := finished(run_folder, task):
         Follower(run_folder, on_event).drain()
         return done
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(hang_timeout_s)
     with (
+        only("driver", run_folder),
         connect(workers=workers, cpus_per_worker=cpus_per_worker, use_gpu=use_gpu) as gpus,
         following(run_folder, on_event),
+        stoppable(run_folder),
     ):
         scaling = ray.train.ScalingConfig(
             num_workers=workers_on(gpus, workers, task.microshards),
@@ -75,6 +85,9 @@ def fit(
         )
         refusal = _fit(task, images, run_folder, scaling, max_failures, worker_environment(cpus_per_worker))
     done = finished(run_folder, task)
+    if done is None and not refusal and asked(run_folder):
+        logger.warning("stopped by SIGTERM and saved in %s: run again to go on", run_folder)
+        sys.exit(EXIT_CODE)
     if done is None:
         raise UserError(refusal or _unshared(run_folder))
     return done

@@ -67,6 +67,7 @@ class Compute(Section):
     cpus_per_worker: Count
     use_gpu: bool | Literal["auto"]
     max_failures: Annotated[int, Field(ge=-1)]
+    hang_timeout_s: Positive
     storage: str
     job_address: str | None
     job_storage: str | None

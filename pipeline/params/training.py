@@ -80,6 +80,7 @@ class Train(Section):
     compile: bool
     checkpoint_every: Count
     log_every: Count
+    rollbacks: Annotated[int, Field(ge=0)]
     seed: Seed
 
     @model_validator(mode="after")

@@ -22,7 +22,7 @@ from pipeline.ncsn.networks.unet import SIGMA_DATA
 from pipeline.ncsn.score import Score
 from pipeline.training.draws import Draw, microshards
 from pipeline.training.history import Row
-from pipeline.training.reduce import Group, place, sum_in_order
+from pipeline.training.reduce import Group, gathered, place, sum_in_order
 from pipeline.training.state import State, fresh
 from pipeline.training.task import Task
 
@@ -30,8 +30,24 @@ Backward = Callable[[list[Draw]], Tensor]
 """From a worker's draws to the loss of the global batch, (); it fills the gradients on the way."""
 
 
+EXPLODED = 1e3
+"""A loss so many times that of the history's first row has diverged, though it is still a number."""
+
+
 class DivergedError(UserError):
-    """The loss is no longer a number; the weights are those before the step."""
+    """The loss is no number, or exploded; the weights are those before the step.
+
+    `loss` and `sigma` are this worker's worst example's.
+    """
+
+    def __init__(self, message: str, loss: float, sigma: float) -> None:
+        super().__init__(message)
+        self.worst = (loss if math.isfinite(loss) else math.inf, sigma)
+
+    def found(self, group: Group) -> str:
+        """The message, with the noise level of the worst example over all workers; each must call it."""
+        loss, sigma = max(gathered(self.worst, group))
+        return f"{self} The worst example has noise sigma {sigma:.4g} (loss {loss:.4g})."
 
 
 @dataclass(frozen=True)
@@ -80,8 +96,11 @@ def train(
     with arithmetic(task, device):
         backward = (_elastic if task.determinism == "elastic" else _fast)(state, group)
         while state.step < task.steps:
-            loss = float(backward(microshards(task, images, state.step, shards, device)))
-            _advance(state, loss)
+            draws = microshards(task, images, state.step, shards, device)
+            loss = float(backward(draws))
+            if _diverged(loss, state):
+                raise _diverging(loss, draws, state)
+            _advance(state)
             row = state.record(loss)
             yield Event(state.step, state.images, loss, *clock.read(row), row, state)
 
@@ -119,11 +138,23 @@ def arithmetic(task: Task, device: torch.device) -> Iterator[None]:
         torch.use_deterministic_algorithms(strict)
 
 
-def _advance(state: State, loss: float) -> None:
-    if not math.isfinite(loss):
-        raise DivergedError(
-            f"the loss is {loss} at step {state.step + 1}: lower the recipe's lr ({state.task.lr})."
-        )
+def _diverged(loss: float, state: State) -> bool:
+    return not math.isfinite(loss) or bool(state.history and loss > EXPLODED * state.history[0].loss)
+
+
+@torch.no_grad()
+def _diverging(loss: float, draws: list[Draw], state: State) -> DivergedError:
+    losses = torch.cat([_loss(_score(state.network, state.task), draw, state.task) for draw in draws])
+    worst = int(losses.nan_to_num(math.inf, math.inf).argmax())
+    sigma = torch.cat([draw.sigma for draw in draws])[worst]
+    return DivergedError(
+        f"the loss is {loss} at step {state.step + 1}: lower the recipe's lr ({state.task.lr}).",
+        float(losses[worst]),
+        float(sigma),
+    )
+
+
+def _advance(state: State) -> None:
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     state.ema.update(state.network)

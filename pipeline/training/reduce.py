@@ -1,9 +1,12 @@
 """A sum over microshards whose bits do not depend on who computed which of them."""
 
+from typing import TypeVar
+
 import torch
 import torch.distributed as dist
 
 Group = dist.ProcessGroup | None
+T = TypeVar("T")
 
 
 def place(group: Group) -> tuple[int, int]:
@@ -41,3 +44,12 @@ def _gathered(mine: torch.Tensor, workers: int, group: Group) -> list[torch.Tens
     everyone = mine.new_empty(workers * mine.shape[0], mine.shape[1])
     dist.all_gather_single(everyone, mine, group=group)
     return list(everyone)
+
+
+def gathered(value: T, group: Group) -> list[T]:
+    """Every worker's value, in the order of ranks."""
+    _, workers = place(group)
+    values = [value] * workers
+    if workers > 1:
+        dist.all_gather_object(values, value, group=group)
+    return values

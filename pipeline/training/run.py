@@ -1,23 +1,31 @@
 """A task carried to its end in a folder: resume, train, save, agree with the other workers."""
 
+import contextlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from pipeline.errors import UserError
 from pipeline.training import progress
 from pipeline.training.history import Row
+from pipeline.training.lock import only
 from pipeline.training.loop import DivergedError, Event, train
 from pipeline.training.progress import Progress
-from pipeline.training.reduce import Group, place
-from pipeline.training.state import State, checkpoints, folder_name, newest_verified, prune, save
+from pipeline.training.reduce import Group, gathered, place
+from pipeline.training.state import State, checkpoints, folder_name, fresh, newest_verified, prune, save
 from pipeline.training.task import Task
 
+STOP = "stop"
+"""A file in a run's folder that asks its workers to save and end, at the next row of the history."""
+PATIENCE_S = 20.0
+"""How long a new writer waits for one whose driver was killed: it ends with its Ray, in a few seconds."""
+
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 
 def run(
@@ -30,31 +38,56 @@ def run(
 ) -> Path:
     """Train a task from the newest verified checkpoint in `run_folder` to its end, saving on the way.
 
-    Every worker calls it; the first writes. All workers must see `run_folder`.
+    Every worker calls it; the first writes, alone. All workers must see `run_folder`.
 
     Returns:
-        The checkpoint folder of the last step.
+        The checkpoint folder of the last step done: the task's last one, unless `STOP` asked for an end.
 
     Raises:
-        UserError: on every worker, whichever met it: the loss diverged, `run_folder` cannot be written to,
-            or workers see different checkpoints.
+        UserError: on every worker, whichever met it: the loss diverged, `run_folder` cannot be written to or
+            is another writer's, no checkpoint in it verifies, or workers see different checkpoints.
     """
-    state = _resume(task, run_folder, group, device)
-    try:
-        for event in train(task, images, state=state, group=group, device=device):
-            _keep(event, run_folder, group)
-    except DivergedError as error:
-        raise UserError(f"{error} {_last_good(run_folder)}") from error
+    with contextlib.ExitStack() as stack:
+        together(lambda: _enter(stack, run_folder, group), run_folder, group)
+        state = _resume(task, run_folder, group, device)
+        while state.step < task.steps:
+            try:
+                for event in train(task, images, state=state, group=group, device=device):
+                    if _keep(event, run_folder, group):
+                        return run_folder / folder_name(event.step)
+            except DivergedError as error:
+                told = f"{error.found(group)} {_last_good(run_folder)}"
+                if state.rollbacks >= task.rollbacks:
+                    raise UserError(told) from error
+                state = _rolled_back(state, told, run_folder, group, device)
     return run_folder / folder_name(task.steps)
 
 
-def _resume(task: Task, run_folder: Path, group: Group, device: torch.device | str) -> State | None:
-    def newest() -> State | None:
-        run_folder.mkdir(parents=True, exist_ok=True)
-        return newest_verified(run_folder, task, device)
+def _rolled_back(
+    state: State, told: str, run_folder: Path, group: Group, device: torch.device | str
+) -> State:
+    """The state to go on from after a divergence: the last regular checkpoint's, at half the learning rate.
 
-    state = together(newest, run_folder, group)
-    steps = gathered(state.step if state else 0, group)
+    A run that is killed before its next checkpoint diverges once more, and comes here again: same bits.
+    """
+    back = _resume(state.task, run_folder, group, device, every=state.task.checkpoint_every)
+    back.slow_down(state.rollbacks + 1)
+    logger.warning("%s Going back to step %d with half the learning rate.", told, back.step)
+    return back
+
+
+def _enter(stack: contextlib.ExitStack, run_folder: Path, group: Group) -> None:
+    run_folder.mkdir(parents=True, exist_ok=True)
+    if place(group)[0] == 0:
+        stack.enter_context(only("writer", run_folder, patience_s=PATIENCE_S))
+
+
+def _resume(
+    task: Task, run_folder: Path, group: Group, device: torch.device | str, *, every: int = 1
+) -> State:
+    found = together(lambda: newest_verified(run_folder, task, device, every=every), run_folder, group)
+    state = found or fresh(task, device)
+    steps = gathered(state.step, group)
     if len(set(steps)) > 1:
         raise UserError(
             f"workers find checkpoints of steps {steps} in {run_folder}: set compute.storage to a folder "
@@ -63,19 +96,22 @@ def _resume(task: Task, run_folder: Path, group: Group, device: torch.device | s
     return state
 
 
-def _keep(event: Event, run_folder: Path, group: Group) -> None:
+def _keep(event: Event, run_folder: Path, group: Group) -> bool:
+    """Write what a step leaves behind; returns whether the run is to end here, which all workers agree on."""
     task, (rank, workers) = event.state.task, place(group)
-    saved = event.step % task.checkpoint_every == 0 or event.step == task.steps
+    stopped = event.row is not None and any(gathered((run_folder / STOP).exists(), group))
+    saved = stopped or event.step % task.checkpoint_every == 0 or event.step == task.steps
 
     def write() -> None:
         if event.row:
             progress.append(run_folder, _line(event, event.row, workers))
         if saved:
             save(run_folder / folder_name(event.step), event.state)
-            prune(run_folder)
+            prune(run_folder, task.checkpoint_every)
 
     if event.row or saved:
         together(write if rank == 0 else lambda: None, run_folder, group)
+    return stopped
 
 
 def _line(event: Event, row: Row, workers: int) -> Progress:
@@ -110,12 +146,3 @@ def _unwritten(error: OSError, folder: Path) -> str:
         f"cannot write {error.filename or folder} ({error.strerror or error}): free space or set "
         "compute.storage to another folder, then run again: it goes on from the last checkpoint."
     )
-
-
-def gathered(value: T, group: Group) -> list[T]:
-    """Every worker's value, in the order of ranks."""
-    _, workers = place(group)
-    values = [value] * workers
-    if workers > 1:
-        dist.all_gather_object(values, value, group=group)
-    return values

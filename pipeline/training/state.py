@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 KEPT = 3
 HISTORY = "history.csv"
+KEYS = {"fingerprint", "step", "window", "rollbacks", "task"}
+"""What state.json must hold."""
 
 
 @dataclass
@@ -38,11 +40,19 @@ class State:
     history: list[Row] = field(default_factory=list)
     window: list[float] = field(default_factory=list)
     """Losses of the steps since the last row of the history."""
+    rollbacks: int = 0
+    """How often the run went back from a divergence; each halved the learning rate."""
 
     @property
     def images(self) -> int:
         """Training examples seen, repetitions counted."""
         return self.step * self.task.batch_size
+
+    def slow_down(self, rollbacks: int) -> None:
+        """Halve the task's learning rate so many times."""
+        self.rollbacks = rollbacks
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.task.lr * 0.5**rollbacks
 
     def record(self, loss: float) -> Row | None:
         """Count a step and its loss; returns the history's new row where one is due."""
@@ -95,6 +105,7 @@ def _plain(state: State) -> dict[str, Any]:
         "step": state.step,
         "images": state.images,
         "window": state.window,
+        "rollbacks": state.rollbacks,
         "task": state.task.plain(),
     }
 
@@ -131,6 +142,7 @@ def load(folder: Path, task: Task, device: torch.device | str = "cpu") -> State:
         _restore_optimizer(state, load_file(folder / "optimizer.safetensors", str(device)))
         state.history = history.read(folder / HISTORY)
         state.step, state.window = plain["step"], plain["window"]
+        state.slow_down(plain["rollbacks"])
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
         raise UserError(
             f"the checkpoint {folder} cannot be read ({error}): delete it and run again."
@@ -148,21 +160,37 @@ def _restore_optimizer(state: State, tensors: dict[str, Tensor]) -> None:
 def _read(folder: Path) -> dict[str, Any]:
     verified.verify(folder)
     plain = files.read_json(folder / "state.json")
-    if not isinstance(plain, dict) or not {"fingerprint", "step", "window", "task"} <= plain.keys():
+    if (
+        not isinstance(plain, dict)
+        or not {"fingerprint", "step", "window", "rollbacks", "task"} <= plain.keys()
+    ):
         raise UserError(f"{folder / 'state.json'} is no checkpoint's: delete {folder} and run again.")
     return plain
 
 
-def newest_verified(run_folder: Path, task: Task, device: torch.device | str = "cpu") -> State | None:
-    """The state in the newest checkpoint of a run that verifies; None if there is none.
+def newest_verified(
+    run_folder: Path, task: Task, device: torch.device | str = "cpu", *, every: int = 1
+) -> State | None:
+    """The state in the newest checkpoint of a run that verifies; None if it has no checkpoint yet.
+
+    Only those count whose step is a multiple of `every`.
 
     Those that do not are passed over with a warning, whatever step they claim.
+
+    Raises:
+        UserError: there are checkpoints, and none verifies.
     """
-    for folder in reversed(checkpoints(run_folder)):
+    folders = checkpoints(run_folder, every)
+    for folder in reversed(folders):
         try:
             return load(folder, task, device)
         except UserError as error:
             logger.warning("passing over a checkpoint: %s", error)
+    if folders:
+        raise UserError(
+            f"none of the {len(folders)} checkpoints in {run_folder} can be used (see above): mend the disk, "
+            "then delete that folder to train from the beginning."
+        )
     return None
 
 
@@ -175,14 +203,20 @@ def finished(run_folder: Path, task: Task) -> Path | None:
         return None
 
 
-def checkpoints(run_folder: Path) -> list[Path]:
-    """The checkpoint folders of a run, oldest first."""
-    return sorted(run_folder.glob("step_" + "[0-9]" * 8))
+def checkpoints(run_folder: Path, every: int = 1) -> list[Path]:
+    """The checkpoint folders of a run whose step is a multiple of `every`, oldest first."""
+    found = sorted(run_folder.glob("step_" + "[0-9]" * 8))
+    return [folder for folder in found if int(folder.name[5:]) % every == 0]
 
 
-def prune(run_folder: Path) -> None:
-    """Delete all but the newest checkpoints, and what crashed writers have left."""
-    for folder in [*checkpoints(run_folder)[:-KEPT], *run_folder.glob(".step_*.part")]:
+def prune(run_folder: Path, every: int = 1) -> None:
+    """Delete what crashed writers have left, and all checkpoints but the newest.
+
+    Those between multiples of `every`, made where a run was stopped, go once there is a newer one: a
+    divergence never goes back to them.
+    """
+    kept = {*checkpoints(run_folder, every)[-KEPT:], *checkpoints(run_folder)[-1:]}
+    for folder in {*checkpoints(run_folder), *run_folder.glob(".step_*.part")} - kept:
         shutil.rmtree(folder)
 
 

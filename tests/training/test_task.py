@@ -33,6 +33,7 @@ CHANGES: dict[str, Any] = {
     "log_every": 3,
     "seed": 1,
     "data_sha256": "1" * 64,
+    "rollbacks": 1,
     "code": "2" * 64,
 }
 
@@ -45,6 +46,7 @@ def test_whatever_can_change_the_result_changes_the_fingerprint(key: str) -> Non
 def test_every_field_is_either_tried_above_or_only_observes() -> None:
     assert set(make_task().plain()) - set(CHANGES) == {"checkpoint_every"}
     assert make_task(checkpoint_every=7).fingerprint() == make_task().fingerprint()
+    assert make_task(checkpoint_every=7, rollbacks=1).fingerprint() != make_task(rollbacks=1).fingerprint()
 
 
 @pytest.mark.parametrize("sigmas", [(1.0, 0.5, 0.1, 0.021), (1.0, 0.5, 0.02), (1.0000001, 0.5, 0.1, 0.02)])

@@ -1,0 +1,169 @@
+"""A run in one process, stopped in every way: it ends in the undisturbed one's bits."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.training import loop, verified
+from pipeline.training.lock import only
+from pipeline.training.run import STOP, run
+from pipeline.training.state import checkpoints, newest_verified
+from tests.training.tiny import digest, make_images, make_task
+
+ROOT = Path(__file__).parents[2]
+KILLS = 4
+CHILD = """
+import sys
+from pathlib import Path
+import torch
+from pipeline.training.run import run
+from tests.training.tiny import make_images, make_task
+
+torch.set_num_threads(1)
+sys.stdout.write("ready")
+sys.stdout.flush()
+run(make_task(steps=40, checkpoint_every=2), make_images(), Path(sys.argv[1]))
+"""
+
+
+def start(folder: Path) -> "subprocess.Popen[bytes]":
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(folder)], cwd=ROOT, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stdout.read(5) == b"ready"
+    return child
+
+
+def test_a_process_killed_at_random_times_ends_in_the_same_bits(tmp_path: Path) -> None:
+    task = make_task(steps=40, checkpoint_every=2)
+    seed = int(os.environ.get("FAULTS_SEED", time.time_ns() % 10**6))
+    sys.stdout.write(f"FAULTS_SEED={seed}\n")  # shown by pytest where the test fails
+    chosen, reached = random.Random(seed), [0]
+    for _ in range(int(os.environ.get("FAULTS_KILLS", KILLS))):
+        child = start(tmp_path / "killed")
+        time.sleep(chosen.uniform(0, 0.6))
+        child.kill()
+        child.communicate()
+        found = newest_verified(tmp_path / "killed", task)
+        reached.append(found.step if found else 0)
+    assert reached == sorted(reached), "a finished checkpoint was lost"
+    end = run(task, make_images(), tmp_path / "killed")
+    assert digest(end) == digest(run(task, make_images(), tmp_path / "undisturbed"))
+
+
+@pytest.mark.parametrize("moment", ["fsync", "write_text", "rename"])
+@pytest.mark.parametrize("at", [3, 6])
+def test_a_crash_while_a_checkpoint_is_written_costs_one_interval(
+    moment: str, at: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    owner = {"fsync": verified, "write_text": verified.files, "rename": Path}[moment]
+    original: Callable[..., object] = getattr(owner, moment)
+
+    def crash(path: Path, *rest: object) -> object:
+        if f"step_{at:08d}" in str(path):
+            os._exit(9)
+        return original(path, *rest)
+
+    child = os.fork()
+    if not child:
+        monkeypatch.setattr(owner, moment, crash)
+        run(make_task(), make_images(), tmp_path / "crashed")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert [int(folder.name[5:]) for folder in checkpoints(tmp_path / "crashed")] == list(range(3, at, 3))
+    end = run(make_task(), make_images(), tmp_path / "crashed")
+    assert digest(end) == digest(run(make_task(), make_images(), tmp_path / "undisturbed"))
+    assert not list((tmp_path / "crashed").glob(".step*"))
+
+
+def test_a_run_asked_to_stop_saves_at_the_next_row_and_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    task = make_task()
+    (tmp_path / "asked").mkdir()
+    (tmp_path / "asked" / STOP).touch()
+    assert run(task, make_images(), tmp_path / "asked").name == "step_00000002"
+    assert run(task, make_images(), tmp_path / "asked").name == "step_00000004"
+    (tmp_path / "asked" / STOP).unlink()
+    end = run(task, make_images(), tmp_path / "asked")
+    assert digest(end) == digest(run(task, make_images(), tmp_path / "undisturbed"))
+
+
+def test_a_second_writer_is_refused_and_a_dead_ones_place_is_free(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("pipeline.training.run.PATIENCE_S", 0.2)
+    child = start(tmp_path)
+    while not checkpoints(tmp_path):
+        time.sleep(0.01)
+    child.send_signal(signal.SIGSTOP)
+    begun = time.monotonic()
+    with pytest.raises(UserError, match=rf"process {child.pid} on \S+ is the writer of the training in"):
+        run(make_task(steps=40, checkpoint_every=2), make_images(), tmp_path)
+    assert time.monotonic() - begun < 1
+    child.kill()
+    child.communicate()
+    with only("writer", tmp_path):
+        pass
+
+
+def explode_at(monkeypatch: pytest.MonkeyPatch, step: int, rate: float) -> None:
+    """Make the loss of one step no number as long as the learning rate is not below `rate`."""
+    judge = loop._diverged
+
+    def judged(loss: float, state: loop.State) -> bool:
+        return judge(loss, state) or (state.step == step and state.optimizer.param_groups[0]["lr"] >= rate)
+
+    monkeypatch.setattr(loop, "_diverged", judged)
+
+
+def test_a_diverged_run_goes_back_at_half_the_rate_and_the_same_way_when_killed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    task = make_task(rollbacks=2)
+    explode_at(monkeypatch, step=4, rate=task.lr / 2)
+    end = run(task, make_images(), tmp_path / "once")
+    state = newest_verified(tmp_path / "once", task)
+    assert state is not None
+    assert state.rollbacks == 2
+    assert state.optimizer.param_groups[0]["lr"] == task.lr / 4
+    for _ in range(3):  # each ends at a row of the history, the second between two checkpoints
+        (tmp_path / "asked").mkdir(exist_ok=True)
+        (tmp_path / "asked" / STOP).touch()
+        run(task, make_images(), tmp_path / "asked")
+    (tmp_path / "asked" / STOP).unlink()
+    assert digest(run(task, make_images(), tmp_path / "asked")) == digest(end)
+
+
+def test_without_rollbacks_divergence_names_step_level_and_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    task = make_task(rollbacks=1)
+    explode_at(monkeypatch, step=4, rate=0)
+    with pytest.raises(
+        UserError, match=r"at step 5.*sigma (\S+) .*last good checkpoint is .*/step_00000003"
+    ) as told:
+        run(task, make_images(), tmp_path)
+    named = re.search(r"sigma (\S+) ", str(told.value))
+    assert named is not None
+    assert float(named[1]) in task.network["sigmas"]
+
+
+def test_a_loss_that_grows_a_thousandfold_has_exploded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plain, calls = loop._loss, [0]
+
+    def growing(*arguments: object) -> object:
+        calls[0] += 1
+        return plain(*arguments) * (1e4 if calls[0] > 12 else 1)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "_loss", growing)
+    with pytest.raises(UserError, match=r"the loss is \d+\.\d+ at step 4"):
+        run(make_task(), make_images(), tmp_path)
