@@ -74,9 +74,12 @@ def test_csv_has_the_json_values_at_full_precision(build: Build) -> None:
     table = build("cifar10", 32)
     lines = list(csv.DictReader(io.StringIO(tables.to_csv(table))))
     ours = [line for line in lines if line["kind"] != "published"]
+    apart = ("fid", "intervals", "not_run")
     for line, row in zip(ours, in_json(table)["rows"], strict=True):
         assert float(line["fid_n720"]) == row["fid"]
-        assert all(line[key] == ("" if row[key] is None else str(row[key])) for key in row if key != "fid")
+        assert all(
+            line[key] == ("" if row[key] is None else str(row[key])) for key in row if key not in apart
+        )
     assert [line["published_fid"] for line in lines if line["system"] == "NCSN"] == ["25.32"]
 
 
