@@ -146,7 +146,12 @@ def _ends(interval: Interval | None, places: int) -> str:
 
 def _with_ends(title: str, rows: Sequence[Row], name: str) -> Column:
     places = _places([found.stderr for row in rows if (found := row.interval(name))], digits=2)
-    return _text(title, lambda row: f"{getattr(row, name):,.{places}f}{_ends(row.interval(name), places)}")
+
+    def text(row: Row) -> str | None:
+        mean = _number(getattr(row, name), places)
+        return mean and f"{mean}{_ends(row.interval(name), places)}"
+
+    return _text(title, text)
 
 
 def _deviation(name: str, places: int, entry: Entry) -> str:
