@@ -19,7 +19,7 @@ SHIPPED = YAML(typ="safe").load(Path(__file__).parents[1] / "params.yaml")
 @pytest.fixture
 def params() -> Params:
     raw = copy.deepcopy(SHIPPED) | {"variants": ["ncsn", "ncsn_paper", "tuned"], "more_seeds": [3]}
-    raw["generate"] |= {"sets": 4, "num_samples": 50, "seed": 3000}
+    raw["generate"] |= {"sets": 4, "num_samples": 200, "seed": 3000}
     return parse(raw, "params.yaml")
 
 
@@ -47,7 +47,7 @@ def test_the_papers_step_needs_no_training_of_its_own(params: Params, ladders: N
 def test_sets_are_consecutive_samples_and_networks_share_no_noise(params: Params) -> None:
     one = params.model_copy(update={"generate": params.generate.model_copy(update={"sets": 1})})
     few, many = generate._settings(one, 0), generate._settings(params, 0)
-    expected: dict[str, Any] = few | {"num_samples": 200}
-    assert many == expected and few["num_samples"] == 50, "the first set is what a single one would be"
+    expected: dict[str, Any] = few | {"num_samples": 800}
+    assert many == expected and few["num_samples"] == 200, "the first set is what a single one would be"
     seeds = {generate._settings(params, found.offset)["seed"] for found in params.networks().values()}
     assert seeds == {3000, 3003}
