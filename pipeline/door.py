@@ -80,6 +80,11 @@ def _arguments(main: Callable[..., None], params: Params) -> list[str]:
             raise UserError(
                 f"variant {value!r} is not in params.yaml's `variants` {params.variants}: add it there."
             )
+        if name == "network" and value not in params.networks():
+            raise UserError(
+                f"{value!r} is neither in params.yaml's `variants` {params.variants} nor one of them with a "
+                f"further seed of `more_seeds` {params.more_seeds}: add it there."
+            )
     return given
 
 

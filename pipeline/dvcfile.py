@@ -34,7 +34,11 @@ class Entry:
 
 
 def entry(root: Path, stage: str, variant: str | None = None) -> Entry:
-    """The entry of a stage in root/dvc.yaml, `${item...}` filled with `variant`, the rest from params.yaml.
+    """The entry of a stage in root/dvc.yaml, its placeholders filled in.
+
+    Args:
+        variant: fills `${key}`; it is `V`, or `V-S` for a further seed S, and V fills `${item.variant}`. The
+            rest comes from params.yaml.
 
     Raises:
         UserError: there is no such stage, or a placeholder names no key of params.yaml.
@@ -83,8 +87,10 @@ def _names(items: Iterable[Any]) -> list[str]:
 def _fill(text: str, variant: str | None, params: dict[str, Any]) -> str:
     def replacement(match: re.Match[str]) -> str:
         key = match[1].strip()
-        if key == "item" or key.startswith("item."):
+        if key == "key":
             return str(variant)
+        if key == "item.variant":
+            return str(variant) if variant in params["variants"] else str(variant).rpartition("-")[0]
         try:
             return str(value(params, key))
         except (KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Stage `evaluate VARIANT`: every number of the table for one variant, and the floor beside them."""
+"""Stage `evaluate NETWORK`: every number of the table for one network, and the floor beside them."""
 
 from pathlib import Path
 
@@ -11,29 +11,29 @@ from pipeline.metrics.variant import evaluate_variant, headline
 from pipeline.params import Params
 
 
-def main(params: Params, variant: str) -> None:
-    """artifacts/{data,reference,samples/V} -> artifacts/{evaluation/V,metrics/V/{raw,denoised}}.json."""
+def main(params: Params, network: str) -> None:
+    """artifacts/{data,reference,samples/N} -> artifacts/{evaluation/N,metrics/N/{raw,denoised}}.json."""
     data = open_dataset(Path("artifacts/data"))
-    compute, network = params.compute, features.load(Path("artifacts/reference"))
+    compute, space = params.compute, features.load(Path("artifacts/reference"))
     spread = score.scorer(
-        network,
+        space,
         Path(compute.storage),
         workers=compute.workers,
         cpus_per_worker=compute.cpus_per_worker,
     )
-    with spread as classifier, tracking.stage("evaluate", variant, params) as run:
+    with spread as classifier, tracking.stage("evaluate", network, params) as run:
         run.log_dataset(data.manifest)
         metrics = evaluate_variant(
-            Path("artifacts/samples") / variant,
+            Path("artifacts/samples") / network,
             data.split("train"),
             data.split("held_out"),
             classifier,
             **params.evaluate.kwargs(),
         )
-        path = Path("artifacts/evaluation") / f"{variant}.json"
+        path = Path("artifacts/evaluation") / f"{network}.json"
         write_json(path, metrics)
         for kind, numbers in headline(metrics).items():
-            write_json(Path("artifacts/metrics") / variant / f"{kind}.json", numbers)
+            write_json(Path("artifacts/metrics") / network / f"{kind}.json", numbers)
         run.set_tags({"metrics.sha256": sha256(path)})  # by which `report` knows whose numbers it shows
         run.log_metrics(metrics)
 

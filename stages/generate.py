@@ -1,7 +1,8 @@
-"""Stage `generate VARIANT`: samples by the variant's sampler, with and without the last denoising."""
+"""Stage `generate NETWORK`: samples by its variant's sampler, with and without the last denoising."""
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,41 +19,46 @@ from pipeline.training.state import load_network
 ARTIFACTS = Path("artifacts")
 
 
-def main(params: Params, variant: str) -> None:
-    """artifacts/{models/V,sampler/V.yaml} -> artifacts/{samples/V,metrics/generate_V.json}."""
+def main(params: Params, network: str) -> None:
+    """artifacts/{models/N,sampler/V.yaml} -> artifacts/{samples/N,metrics/generate_N.json}."""
+    variant, _, offset = params.networks()[network]
     sampler = Sampler.read(read_yaml(ARTIFACTS / f"sampler/{variant}.yaml"))
-    model = ARTIFACTS / "models" / variant
-    network, trained = load_network(model), read_json(model / "state.json")["task"]["network"]
+    model = ARTIFACTS / "models" / network
+    score, trained = load_network(model), read_json(model / "state.json")["task"]["network"]
     shape = (trained["channels"], trained["image_size"], trained["image_size"])
-    with tracking.stage("generate", variant, params) as run:
-        made = _generate(params, network, sampler, shape)
+    with tracking.stage("generate", network, params) as run:
+        made = _generate(params, _settings(params, offset), score, sampler, shape)
         manifest = {
             **params.generate.kwargs(),
+            "seed": params.generate.seed + offset,
             "nfe": made.nfe,
             "sampler": sampler.plain(),
         }
-        with whole_folder(ARTIFACTS / "samples" / variant) as folder:
+        with whole_folder(ARTIFACTS / "samples" / network) as folder:
             for name in ("raw", "denoised", "intermediate"):
                 np.save(folder / f"{name}.npy", getattr(made, name))
             manifest["sha256"] = {path.name: sha256(path) for path in sorted(folder.glob("*.npy"))}
             write_json(folder / "manifest.json", manifest)
         # Apart from the samples: a clock repeats no bits.
-        write_json(ARTIFACTS / f"metrics/generate_{variant}.json", {"seconds": made.seconds})
+        write_json(ARTIFACTS / f"metrics/generate_{network}.json", {"seconds": made.seconds})
         made.discard()
         run.log_metrics({"nfe": made.nfe, "seconds": made.seconds})
-        run.log_artifact(ARTIFACTS / "samples" / variant)
+        run.log_artifact(ARTIFACTS / "samples" / network)
 
 
-def _generate(params: Params, network: Module, sampler: Sampler, shape: Shape) -> sample.Samples:
+def _settings(params: Params, offset: int) -> dict[str, Any]:
+    """`generate` as one call: set k holds samples k N ... (k + 1) N - 1 of one seed, which no set shares."""
+    settings = params.generate.kwargs()
+    total = settings.pop("sets") * settings["num_samples"]
+    return settings | {"num_samples": total, "seed": settings["seed"] + offset}
+
+
+def _generate(
+    params: Params, settings: dict[str, Any], score: Module, sampler: Sampler, shape: Shape
+) -> sample.Samples:
     compute = params.compute
-    work = partial(
-        sample.generate,
-        network,
-        sampler,
-        shape=shape,
-        storage=Path(compute.storage),
-        **params.generate.kwargs(),
-    )
+    storage = Path(compute.storage)
+    work = partial(sample.generate, score, sampler, shape=shape, storage=storage, **settings)
     if not cluster.is_remote() and torch.cuda.device_count() <= 1:
         gpu = cluster.local_gpu(compute.use_gpu)
         return work(remote=False, workers=compute.workers * compute.cpus_per_worker, use_gpu=gpu)

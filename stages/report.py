@@ -22,6 +22,7 @@ def main(params: Params) -> None:
             params.variants,
             manifest=data.manifest,
             real=data.split("train"),
+            more_seeds=params.more_seeds,
             runs={name: run.find(tags) for name, tags in shown.items()},
             **params.report.kwargs(),
         )

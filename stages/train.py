@@ -1,4 +1,4 @@
-"""Stage `train VARIANT`: a network trained on Ray Train, with its loss curve and what it took."""
+"""Stage `train NETWORK`: a network trained on Ray Train, with its loss curve and what it took."""
 
 import shutil
 from pathlib import Path
@@ -18,14 +18,14 @@ from pipeline.training.task import Task, data_digest
 OUT = Path("artifacts")
 
 
-def main(params: Params, variant: str) -> None:
-    """artifacts/{data,noise/V.yaml} -> artifacts/{models/V,curves/V.csv,metrics/train_V.json}."""
+def main(params: Params, network: str) -> None:
+    """artifacts/{data,noise/V.yaml} -> artifacts/{models/N,curves/N.csv,metrics/train_N.json}."""
     data = open_dataset(OUT / "data")
     images = data.split("train")
-    task = _task(params, variant, images)
+    task = _task(params, network, images)
     run_folder = Path(params.compute.storage) / task.fingerprint()
-    tell = telling(f"train {variant}")
-    with tracking.stage("train", variant, params) as run:
+    tell = telling(f"train {network}")
+    with tracking.stage("train", network, params) as run:
         run.log_dataset(data.manifest)
 
         def on_event(progress: Progress) -> None:
@@ -36,29 +36,30 @@ def main(params: Params, variant: str) -> None:
         keys = ("workers", "cpus_per_worker", "use_gpu", "max_failures", "hang_timeout_s")
         sizes = {key: compute[key] for key in keys}
         checkpoint = fit(task, images, run_folder, on_event=on_event, **sizes)
-        _publish(checkpoint, variant, speed(run_folder))
-        published(run_folder, variant)
-        run.log_network(OUT / "models" / variant, f"ncsn-{params.preset}-{variant}", images.shape[1:])
+        _publish(checkpoint, network, speed(run_folder))
+        published(run_folder, network)
+        run.log_network(OUT / "models" / network, f"ncsn-{params.preset}-{network}", images.shape[1:])
 
 
-def _task(params: Params, variant: str, images: np.ndarray) -> Task:
+def _task(params: Params, network: str, images: np.ndarray) -> Task:
+    variant, seed, _ = params.networks()[network]
     ladder = read_yaml(OUT / "noise" / f"{variant}.yaml")
     return Task.build(
         params.recipes[variant].kwargs(),
-        params.train.kwargs(),
+        params.train.kwargs() | {"seed": seed},
         sigmas=geometric_sigmas(ladder["sigma_max"], ladder["sigma_min"], ladder["num_levels"]),
         image_shape=images.shape[1:],
         data_sha256=data_digest(images),
     )
 
 
-def _publish(checkpoint: Path, variant: str, taken: dict[str, float]) -> None:
+def _publish(checkpoint: Path, network: str, taken: dict[str, float]) -> None:
     rows = history.read(checkpoint / state.HISTORY)
-    with whole_folder(OUT / "models" / variant) as folder:
+    with whole_folder(OUT / "models" / network) as folder:
         shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
-    history.write(OUT / "curves" / f"{variant}.csv", rows)
+    history.write(OUT / "curves" / f"{network}.csv", rows)
     metrics = {"loss": rows[-1].loss, "images": rows[-1].images, **taken}
-    write_json(OUT / "metrics" / f"train_{variant}.json", metrics)
+    write_json(OUT / "metrics" / f"train_{network}.json", metrics)
 
 
 if __name__ == "__main__":

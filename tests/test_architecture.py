@@ -128,7 +128,7 @@ def pipeline_yaml(root: Path) -> dict[str, Any]:
 
 def stage_mismatch(root: Path) -> list[str]:
     files = {p.stem for p in (root / "stages").glob("*.py")} - {"__init__"}
-    names = set(pipeline_yaml(root))
+    names = set(of_one_seed(root))
     found = [f"no stages/{n}.py" for n in names - files] + [
         f"stage {n} not in dvc.yaml" for n in files - names
     ]
@@ -136,6 +136,23 @@ def stage_mismatch(root: Path) -> list[str]:
         if len(path.read_text().splitlines()) > STAGE_LINES:
             found.append(f"{path.name} is longer than {STAGE_LINES} lines")
     return found
+
+
+def of_one_seed(root: Path) -> dict[str, Any]:
+    """The stages without those named X_more, X for further training seeds."""
+    return {name: stage for name, stage in pipeline_yaml(root).items() if not name.endswith("_more")}
+
+
+def seed_mismatch(root: Path) -> list[str]:
+    """A stage of further seeds is its first seed's but for a matrix that has the seed too."""
+    stages = pipeline_yaml(root)
+    wanted = {
+        f"{name}_more": stage | {"matrix": stage["matrix"] | {"seed": "${more_seeds}"}}
+        for name, stage in of_one_seed(root).items()
+        if "matrix" in stage
+    }
+    found = {name: stage for name, stage in stages.items() if name.endswith("_more")}
+    return [name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)]
 
 
 def file_of(module: str, root: Path) -> Path | None:
@@ -176,7 +193,7 @@ def trivial(path: Path) -> bool:
 
 def dependency_mismatch(root: Path) -> list[str]:
     found = []
-    for name, stage in pipeline_yaml(root).items():
+    for name, stage in of_one_seed(root).items():
         code = [root / d for d in stage["deps"] if d.startswith(("pipeline", "stages"))]
         files = {p for p in reached(root / f"stages/{name}.py", root) if not trivial(p)}
         for path in sorted(files):
@@ -190,9 +207,9 @@ def dependency_mismatch(root: Path) -> list[str]:
 
 def params_mismatch(root: Path) -> list[str]:
     """Sections read as `params.X` in a stage's file against the sections its dvc.yaml entry declares."""
-    unwatched = {"compute", "tracking", "variants", "preset"}
+    unwatched = {"compute", "tracking", "variants", "more_seeds", "networks", "preset"}
     found = []
-    for name, stage in pipeline_yaml(root).items():
+    for name, stage in of_one_seed(root).items():
         tree = ast.parse((root / f"stages/{name}.py").read_text())
         read = {
             node.attr
@@ -201,13 +218,21 @@ def params_mismatch(root: Path) -> list[str]:
             and isinstance(node.value, ast.Name)
             and node.value.id == "params"
         } - unwatched
-        declared = {p.split(".")[0] for p in stage.get("params", [])} - {"preset", "variants"}
+        declared = {p.split(".")[0] for p in stage.get("params", [])} - {"preset", "variants", "more_seeds"}
         if read != declared:
             found.append(f"{name} reads {sorted(read)} and declares {sorted(declared)}")
     return found
 
 
-RULES = [wrong_arrows, escaped, core_import_error, stage_mismatch, dependency_mismatch, params_mismatch]
+RULES = [
+    wrong_arrows,
+    escaped,
+    core_import_error,
+    stage_mismatch,
+    seed_mismatch,
+    dependency_mismatch,
+    params_mismatch,
+]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -250,3 +275,14 @@ def test_a_superfluous_dependency_is_caught(tmp_path: Path) -> None:
         text.replace("stages/prepare.py, ", "stages/prepare.py, pipeline/samplers, ")
     )
     assert dependency_mismatch(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [("    <<: *generate\n", "    <<: *train\n"), ("seed: ${more_seeds}", "seed: ${variants}")],
+)
+def test_a_stage_of_further_seeds_that_differs_is_caught(tmp_path: Path, right: str, wrong: str) -> None:
+    text = (ROOT / "dvc.yaml").read_text()
+    assert text.count(right) == 1
+    (tmp_path / "dvc.yaml").write_text(text.replace(right, wrong))
+    assert seed_mismatch(tmp_path)

@@ -33,8 +33,11 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(place: Path, body: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    (place / "stage.py").write_text(STAGE.format(body=body))
+NETWORKS = STAGE.replace("main(params, variant)", "main(params, network)")
+
+
+def run(place: Path, body: str, *arguments: str, stage: str = STAGE) -> subprocess.CompletedProcess[str]:
+    (place / "stage.py").write_text(stage.format(body=body))
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "stage.py", *arguments]
     return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, timeout=60)
@@ -43,6 +46,16 @@ def run(place: Path, body: str, *arguments: str) -> subprocess.CompletedProcess[
 def test_a_good_stage_gets_its_variant(place: Path) -> None:
     done = run(place, "Path('out').write_text(variant)", "ncsn")
     assert (done.returncode, (place / "out").read_text()) == (0, "ncsn"), done.stderr
+
+
+def test_a_network_is_a_variant_or_one_with_a_further_seed(place: Path) -> None:
+    text = (place / "params.yaml").read_text()
+    (place / "params.yaml").write_text(text.replace("more_seeds: []", "more_seeds: [7]"))
+    for name, code in (("ncsn", 0), ("ncsn-7", 0), ("ncsn-8", 2), ("ncsm-7", 2)):
+        done = run(place, "Path('out').write_text(network)", name, stage=NETWORKS)
+        assert done.returncode == code
+        assert ((place / "out").read_text() == name) == (code == 0)
+    assert "with a further seed of `more_seeds` [7]" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ def test_every_stage_is_what_dvc_says_it_is(tmp_path: Path, monkeypatch: pytest.
 
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, tmp_path)
+    _ask_for_more_seeds(tmp_path / "params.yaml", [1, 12])
     monkeypatch.chdir(tmp_path)
     with Repo.init(str(tmp_path), no_scm=True) as repo:
         for stage in repo.index.stages:
@@ -25,7 +26,14 @@ def test_every_stage_is_what_dvc_says_it_is(tmp_path: Path, monkeypatch: pytest.
             assert set(ours.deps) == {dep.def_path for dep in stage.deps if not hasattr(dep, "params")}
             assert set(ours.outs) == {out.def_path for out in stage.outs}
             assert set(ours.params) == params
+            assert ours == dvcfile.entry(tmp_path, name.removesuffix("_more"), variant or None), "a job's"
             assert ours.code() + ours.inputs() and set(ours.code()).isdisjoint(ours.inputs())
+
+
+def _ask_for_more_seeds(params: Path, seeds: list[int]) -> None:
+    text = params.read_text()
+    assert text.count("more_seeds: []") == 1
+    params.write_text(text.replace("more_seeds: []", f"more_seeds: {seeds}"))
 
 
 def test_hashes_come_from_the_tracked_folder_that_holds_a_path(tmp_path: Path) -> None:

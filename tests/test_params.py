@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 
 from pipeline.errors import UserError
 from pipeline.params import load, parse
+from pipeline.preset import compose, known
 
 CONF = Path(__file__).parents[1] / "conf"
 SHIPPED = YAML(typ="safe").load(CONF / "digits.yaml")
@@ -60,6 +61,14 @@ def rename(old: str, new: str) -> Change:
         raw["variants"] = [new if variant == old else variant for variant in raw["variants"]]
         for section in ("recipes", "noise", "sampler"):
             raw[section][new] = raw[section].pop(old)
+
+    return change
+
+
+def both(*changes: Change) -> Change:
+    def change(raw: dict[str, Any]) -> None:
+        for one in changes:
+            one(raw)
 
     return change
 
@@ -145,6 +154,21 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         put("sampler.ncsn", {"rule": "tuned"}),
         "sampler.ncsn.rule is tuned, but tune_sampler.variant is 'tuned': make them agree",
     ),
+    "seed twice": (put("more_seeds", [1, 1]), r"more_seeds \(\[1, 1\]\) repeats a seed"),
+    "first seed again": (
+        both(put("train.seed", 3), put("more_seeds", [1, 3])),
+        r"more_seeds \(\[1, 3\]\) repeats a seed, or train.seed \(3\)",
+    ),
+    "seed of no other noise": (put("more_seeds", [0]), r"more_seeds.0: .* greater than or equal to 1"),
+    "variant named as a network of another seed": (
+        both(rename("ncsnv2", "ncsn-4"), put("more_seeds", [4])),
+        "variant 'ncsn-4': rename it: a further seed's files have that name",
+    ),
+    "further seed's samples searched on": (
+        both(put("generate.seed", 1990), put("more_seeds", [1, 10])),
+        r"tune_sampler.seed \(2000\) is generate.seed plus one of more_seeds: selection and report",
+    ),
+    "margin of a per cent sign": (put("report.margin", 10), "report.margin: .* less than 1"),
     "sampler of an untrained network": (
         put("variants", ["ncsn", "ncsnv2"]),
         r"tune_sampler.variant \('tuned'\) is not in variants .*: add it there",
@@ -223,8 +247,8 @@ def test_all_mistakes_are_told_at_once() -> None:
     with pytest.raises(UserError) as caught:
         parse(raw, "params.yaml")
     lines = str(caught.value).splitlines()[1:]
-    assert len(lines) == len(inside)
-    keys = ("train.batchsize", "toy", "train.steps", "noise.ncsn", "data.seed")
+    keys = ("train.batchsize", "toy", "train.steps", "noise.ncsn", "noise.ncsn_paper", "data.seed")
+    assert len(lines) == len(keys), "the alias of a mistake is one too"
     assert {line.split(":")[0].strip() for line in lines} == set(keys)
 
     raw = copy.deepcopy(SHIPPED)
@@ -317,3 +341,19 @@ def test_a_convention_is_an_option_of_the_sampler_only_where_it_is_given(convent
     assert "convention" not in parse(raw, "params.yaml").sampler["ncsn"].kwargs()
     put("sampler.ncsn.convention", convention)(raw)
     assert parse(raw, "params.yaml").sampler["ncsn"].kwargs()["convention"] == convention
+
+
+def test_a_network_is_named_by_its_variant_and_further_seed() -> None:
+    raw = copy.deepcopy(SHIPPED) | {"variants": ["ncsn", "tuned"], "more_seeds": [2, 5]}
+    found = parse(raw, "params.yaml").networks()
+    assert found["tuned"] == ("tuned", 0, 0) and found["tuned-5"] == ("tuned", 5, 5)
+    assert list(found) == ["ncsn", "tuned", "ncsn-2", "ncsn-5", "tuned-2", "tuned-5"]
+
+
+def test_the_papers_step_is_taken_by_the_network_of_the_released_one() -> None:
+    for name in known(CONF):
+        p = parse(YAML(typ="safe").load(compose(CONF, name)), name)
+        assert (p.recipes["ncsn_paper"], p.noise["ncsn_paper"]) == (p.recipes["ncsn"], p.noise["ncsn"])
+        ours = p.sampler["ncsn"].kwargs()
+        assert p.sampler["ncsn_paper"].kwargs() == ours | {"convention": "paper"}
+        assert ours.get("convention", "released") == "released"

@@ -29,21 +29,35 @@ def evaluate_variant(
     """Evaluate samples/<variant>/{raw,denoised}.npy against `train`, and `held_out` as the floor.
 
     Args:
-        folder: what `generate` wrote: raw.npy, denoised.npy (uint8 (N, C, H, W)) and manifest.json with
-            nfe and the sha256 of each file.
-        train, held_out: uint8 (N, C, H, W).
+        folder: what `generate` wrote: raw.npy, denoised.npy (uint8 (K N, C, H, W)) and manifest.json with
+            num_samples N, sets K, nfe and the sha256 of each file. Set k is images k N ... (k + 1) N - 1.
+        train, held_out: uint8 (n, C, H, W).
 
     Returns:
-        raw, denoised, floor: the dicts of `evaluate`; nfe {raw, denoised}, num_samples.
+        raw, denoised: the dicts of `evaluate` on the first set; floor; nfe {raw, denoised}, num_samples;
+        further_sets {raw, denoised}: lists of the dicts of the others, each set scored alone.
 
     Raises:
         UserError: a missing or damaged file, or what `evaluate` raises.
     """
     manifest = read_json(folder / "manifest.json")
-    rows = {kind: read_samples(folder, kind, manifest) for kind in ("raw", "denoised")}
-    rows["floor"] = held_out
+    sets = {kind: _sets(read_samples(folder, kind, manifest), manifest) for kind in ("raw", "denoised")}
+    rows = {kind: first for kind, (first, *_) in sets.items()} | {"floor": held_out}
     metrics = {name: evaluate(images, train, classifier, **settings) for name, images in rows.items()}
-    return {**metrics, **{key: manifest[key] for key in ("nfe", "num_samples")}}
+    further = {
+        kind: [evaluate(images, train, classifier, **settings) for images in others]
+        for kind, (_, *others) in sets.items()
+    }
+    return {
+        **metrics,
+        "further_sets": further,
+        **{key: manifest[key] for key in ("nfe", "num_samples")},
+    }
+
+
+def _sets(images: Images, manifest: dict[str, Any]) -> list[Images]:
+    count = manifest["num_samples"]
+    return [images[start : start + count] for start in range(0, manifest.get("sets", 1) * count, count)]
 
 
 def headline(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:

@@ -27,6 +27,7 @@ class Reference(Section):
 
 class Generate(Section):
     num_samples: Count
+    sets: Count
     shard_size: Count
     precision: Precision
     compile: bool
@@ -43,6 +44,7 @@ class Evaluate(Section):
 
 class Report(Section):
     grid: Annotated[list[Count], Field(min_length=2, max_length=2)]
+    margin: Annotated[float, Field(gt=0, lt=1)]
 
 
 class ToyLosses(Section):

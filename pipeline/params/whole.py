@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -19,9 +19,19 @@ TAKEN_PREFIXES = ("train_", "generate_")
 """What stages call other files beside `<variant>.yaml` and `<variant>.json`."""
 
 
+class Network(NamedTuple):
+    """What a network of the table is: a recipe trained from a seed."""
+
+    variant: str
+    seed: int
+    offset: int
+    """Added to generate.seed, so that no two networks of a variant share the noise of a sample."""
+
+
 class Params(Section):
     preset: str
     variants: Annotated[list[str], Field(min_length=1)]
+    more_seeds: list[Annotated[int, Field(ge=1, lt=2**31)]]
     data: Data
     reference: Reference
     noise: dict[str, Noise]
@@ -37,6 +47,11 @@ class Params(Section):
     toy: Toy
     compute: Compute
     tracking: Tracking
+
+    def networks(self) -> dict[str, Network]:
+        """Every network by the name of its files, dvc.yaml's ${key}: V, and V-S of each further seed S."""
+        first = {v: Network(v, self.train.seed, 0) for v in self.variants}
+        return first | {f"{v}-{s}": Network(v, s, s) for v in self.variants for s in self.more_seeds}
 
     @model_validator(mode="after")
     def consistent(self) -> Self:
@@ -133,10 +148,22 @@ def _sizes(params: Params) -> Iterator[str]:
 
 
 def _seeds(params: Params) -> Iterator[str]:
+    drawn = {params.generate.seed + offset for offset in (0, *params.more_seeds)}
     for name in ("tune_noise", "tune_sampler", "frontier"):
         seed = getattr(params, name).seed
-        if seed == params.generate.seed:
-            yield f"{name}.seed ({seed}) is generate.seed: selection and report must not share samples"
+        if seed in drawn:
+            plus = "" if seed == params.generate.seed else " plus one of more_seeds"
+            yield f"{name}.seed ({seed}) is generate.seed{plus}: selection and report must not share samples"
+
+
+def _repeats(params: Params) -> Iterator[str]:
+    """A further seed is another training with files of its own."""
+    seeds = params.more_seeds
+    if len({params.train.seed, *seeds}) <= len(seeds):
+        yield f"more_seeds ({seeds}) repeats a seed, or train.seed ({params.train.seed}): name each once"
+    taken = {*params.variants, *params.noise, *params.sampler}
+    for name in sorted(taken & {f"{v}-{s}" for v in params.variants for s in seeds}):
+        yield f"variant {name!r}: rename it: a further seed's files have that name"
 
 
 def _workers(params: Params) -> Iterator[str]:
@@ -147,5 +174,5 @@ def _workers(params: Params) -> Iterator[str]:
         )
 
 
-RULES = (_entries, _conditional, _names, _searches, _frontier, _sizes, _seeds, _workers)
+RULES = (_entries, _conditional, _names, _searches, _frontier, _sizes, _seeds, _repeats, _workers)
 """What holds between sections: each yields the mistakes it finds, with key and mend."""

@@ -3,8 +3,11 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pipeline.commit import Commit
+from pipeline.reporting import equivalence
+from pipeline.reporting.intervals import Interval
 from pipeline.reporting.papers import Published
 from pipeline.reporting.rows import Row, Table
 
@@ -45,6 +48,9 @@ def result_columns(table: Table) -> list[Column]:
     if table.published:
         columns.append(Column("Paper's IS", lambda e: _quoted(table, e, "inception_score")))
     columns += [_fid_column(rows, n) for n in sample_counts(table)] or [Column("FID", _first_cell)]
+    judged = {(v.row, v.measure): v.outcome for v in equivalence.against_papers(table)}
+    if judged:
+        columns.append(Column("FID against the paper's", lambda e: judged.get((e, "fid"), DASH)))  # type: ignore[arg-type]
     columns += [
         _pair("KID", rows, "kid", "kid_std"),
         _pair("IS", rows, "inception_score", "inception_score_std"),
@@ -54,6 +60,41 @@ def result_columns(table: Table) -> list[Column]:
         _single("s / 1,000 samples", "seconds_per_1000", _places([r.seconds_per_1000 for r in rows])),
     ]
     return columns
+
+
+def has_further(row: Row) -> bool:
+    """Whether a row has a number of `further_columns`."""
+    values = (row.fid_infinity, row.memorisation_pixels, row.memorisation_features, row.bits_per_dim)
+    return any(value is not None for value in values)
+
+
+def further_columns(rows: Sequence[Row]) -> list[Column]:
+    """FID at infinite N, the memorisation ratios with their intervals, and bits per dimension."""
+    return [
+        _text("Row", _name),
+        _pair("FID, N → ∞", rows, "fid_infinity", "fid_infinity_stderr"),
+        *(
+            Column(f"Nearest neighbour / held-out's, {space}", partial(_memorised, space))
+            for space in ("pixels", "features")
+        ),
+        _pair("Bits / dim", rows, "bits_per_dim", "bits_per_dim_stderr"),
+    ]
+
+
+def repeat_columns(rows: Sequence[Row]) -> list[Column]:
+    """What repetition tells of the FID: its parts of the variance, and the minimum of three; KID and IS."""
+    places = max(2, _places([row.fid for row in rows]))
+    columns = [
+        _text("Row", _name),
+        _text("Training seeds × sampling sets", lambda row: f"{row.training_seeds} × {row.sampling_sets}"),
+        *(
+            Column(f"FID's std between {what}", partial(_deviation, name, places))
+            for what, name in (("training seeds", "std_training"), ("sampling sets", "std_sampling"))
+        ),
+    ]
+    if any(row.fid_minimum_of_three is not None for row in rows):
+        columns.append(_single("FID, minimum of three sets (as EDM)", "fid_minimum_of_three", places))
+    return [*columns, _with_ends("KID", rows, "kid"), _with_ends("IS", rows, "inception_score")]
 
 
 def provenance_columns(table: Table) -> list[Column]:
@@ -93,9 +134,38 @@ def _fid_column(rows: Sequence[Row], n: int) -> Column:
         if entry.n != n or entry.fid is None:
             return DASH
         text = f"{entry.fid:,.{places}f}"
-        return f"**{text}**" if entry.fid == lowest and not entry.is_floor else text
+        text = f"**{text}**" if entry.fid == lowest and not entry.is_floor else text
+        return f"{text}{_ends(entry.interval('fid'), places)}"
 
     return Column(f"FID (N={n:,})", cell)
+
+
+def _ends(interval: Interval | None, places: int) -> str:
+    return f" [{interval.low:,.{places}f}, {interval.high:,.{places}f}]" if interval else ""
+
+
+def _with_ends(title: str, rows: Sequence[Row], name: str) -> Column:
+    places = _places([found.stderr for row in rows if (found := row.interval(name))], digits=2)
+
+    def text(row: Row) -> str | None:
+        mean = _number(getattr(row, name), places)
+        return mean and f"{mean}{_ends(row.interval(name), places)}"
+
+    return _text(title, text)
+
+
+def _deviation(name: str, places: int, entry: Entry) -> str:
+    return _ours(entry, lambda row: _number(getattr(row.interval("fid"), name, None), places))
+
+
+def _memorised(space: str, entry: Entry) -> str:
+    def text(row: Row) -> str | None:
+        ratio, low, high = (getattr(row, f"memorisation_{space}{end}") for end in ("", "_low", "_high"))
+        if ratio is None:
+            return "not measured"
+        return f"{ratio:.3f}" if low is None or high is None else f"{ratio:.3f} [{low:.3f}, {high:.3f}]"
+
+    return _ours(entry, text)
 
 
 def _first_cell(entry: Entry) -> str:

@@ -35,8 +35,7 @@ noise level, in the line of Karras et al. (arXiv 2206.00364), scaled to the data
 LIMITS = """\
 - For research and teaching. The samples can resemble training images; no privacy is promised.
 - FID, KID and the inception score depend on the evaluator and on N: numbers here compare with each other
-  and not with papers that used another evaluator, another N or another reference set.
-- One training seed and one sampling seed."""
+  and not with papers that used another evaluator, another N or another reference set."""
 CITATIONS = """\
 - Y. Song, S. Ermon. Generative Modeling by Estimating Gradients of the Data Distribution. NeurIPS 2019,
   arXiv 1907.05600.
@@ -103,7 +102,7 @@ def _text(table: Table, manifest: Mapping[str, Any], samplers: Mapping[str, Mapp
         "## Training data",
         "\n".join(_data_lines(table, manifest)),
         "## Limits",
-        LIMITS,
+        f"{LIMITS}\n- {tables.repetition(table)}",
         "## Where it comes from",
         tables.provenance(table),
         "## Cite",

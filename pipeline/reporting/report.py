@@ -19,6 +19,8 @@ def write(
     manifest: Mapping[str, Any],
     real: Images,
     grid: Sequence[int],
+    margin: float | None = None,
+    more_seeds: Sequence[int] = (),
     runs: Mapping[str, str | None] | None = None,
 ) -> Table:
     """Write README.md, table.md, .csv and .json, model_card.md and figures/ to `out`, whole or not at all.
@@ -31,12 +33,13 @@ def write(
         manifest: of the data set.
         real: its training images, uint8 (n, C, H, W).
         grid: rows and columns of the sample grids.
+        margin, more_seeds: see `rows.build`.
         runs: variant -> MLflow run id.
 
     Raises:
         UserError: a file of an evaluated variant is missing or damaged.
     """
-    table = rows.build(artifacts, variants, manifest, commit(), runs)
+    table = rows.build(artifacts, variants, manifest, commit(), runs, more_seeds=more_seeds, margin=margin)
     samplers = _samplers(artifacts, variants)
     reference, toy = (_metrics(artifacts, name) for name in ("reference", "toy"))
     with whole_folder(out) as folder:

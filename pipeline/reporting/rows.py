@@ -7,25 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.commit import Commit
-from pipeline.errors import UserError
 from pipeline.files import read_json
+from pipeline.reporting import repeats
+from pipeline.reporting.intervals import Interval
 from pipeline.reporting.papers import Published, counterpart, published
+from pipeline.reporting.repeats import get, measured
 
 FLOOR = "held-out data (the floor)"
-MEASURES = (
-    "fid",
-    "kid",
-    "kid_std",
-    "inception_score",
-    "inception_score_std",
-    "precision",
-    "recall",
-    "density",
-    "coverage",
-    "n",
-    "n_reference",
-    "evaluator",
-)
 
 
 @dataclass(frozen=True)
@@ -40,6 +28,7 @@ class Row:
     published_fid: str | None = None
     published_inception_score: str | None = None
     fid: float | None = None
+    """The mean over training seeds and sampling sets, as are the measures below."""
     kid: float | None = None
     kid_std: float | None = None
     inception_score: float | None = None
@@ -49,13 +38,37 @@ class Row:
     density: float | None = None
     coverage: float | None = None
     n: int | None = None
-    """Samples behind the row's numbers."""
+    """Samples in a set."""
+    training_seeds: int | None = None
+    sampling_sets: int | None = None
+    """Disjoint sets of n samples of each network."""
+    intervals: tuple[Interval, ...] = ()
+    """Of each measure that was measured more than once."""
+    fid_minimum_of_three: float | None = None
+    """Of the first three sets of the first network, as EDM reports it; not comparable with a mean."""
+    not_run: tuple[str, ...] = ()
+    """The commands of the training seeds that were asked for and are not in the row."""
     n_reference: int | None = None
     """Training images they are compared with."""
     nfe: int | None = None
     """Network evaluations per sample, counted by wrapping the network."""
     seconds_per_1000: float | None = None
     """Wall-clock seconds per 1,000 samples."""
+    fid_infinity: float | None = None
+    """FID extrapolated to infinitely many samples."""
+    fid_infinity_stderr: float | None = None
+    memorisation_pixels: float | None = None
+    """Distance to the nearest training image, samples' over held-out images': well below 1 is copying."""
+    memorisation_pixels_low: float | None = None
+    memorisation_pixels_high: float | None = None
+    memorisation_features: float | None = None
+    memorisation_features_low: float | None = None
+    memorisation_features_high: float | None = None
+    bits_per_dim: float | None = None
+    """Of held-out images, by the probability-flow ODE; the same for both rows of a network."""
+    bits_per_dim_stderr: float | None = None
+    bits_per_dim_note: str | None = None
+    """How it was measured, or why not."""
     evaluator: str | None = None
     reference_set: str | None = None
     commit: str | None = None
@@ -74,6 +87,10 @@ class Row:
         """Whether this is the row of real images against real images."""
         return self.denoised is None
 
+    def interval(self, measure: str) -> Interval | None:
+        """The interval of a measure; None where it was measured once."""
+        return next((found for found in self.intervals if found.measure == measure), None)
+
     @property
     def label(self) -> str:
         """The row's name where its denoising is not a column of its own."""
@@ -90,6 +107,8 @@ class Table:
     published: tuple[Published, ...]
     rows: tuple[Row, ...]
     """The variants in order, without denoising before with it; the floors at the end."""
+    margin: float | None = None
+    """Relative; what counts as equal to a paper's number. None: rows are not judged by the papers'."""
 
     def row(self, system: str, denoised: bool | None) -> Row | None:
         """The row of a system, or None."""
@@ -116,8 +135,14 @@ class Table:
     def from_json(cls, value: Mapping[str, Any]) -> "Table":
         """The inverse of `to_json`."""
         papers = tuple(Published(**row) for row in value["published"])
-        rows = tuple(Row(**row) for row in value["rows"])
-        return cls(value["data"], value["data_sha256"], papers, rows)
+        rows = tuple(Row(**(row | _tuples(row))) for row in value["rows"])
+        return cls(value["data"], value["data_sha256"], papers, rows, value["margin"])
+
+
+def _tuples(row: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON's lists as a row holds them."""
+    intervals = tuple(Interval(**found) for found in row["intervals"])
+    return {"intervals": intervals, "not_run": tuple(row["not_run"])}
 
 
 def build(
@@ -126,8 +151,13 @@ def build(
     manifest: Mapping[str, Any],
     commit: Commit,
     runs: Mapping[str, str | None] | None = None,
+    *,
+    more_seeds: Sequence[int] = (),
+    margin: float | None = None,
 ) -> Table:
     """Read a run's files into a table.
+
+    A variant that a paper has a row of, and that is not among `variants`, gets rows that were not run.
 
     Args:
         artifacts: the folder of the stages' outputs.
@@ -135,6 +165,8 @@ def build(
         manifest: of the data set, with its name, shape (N, C, H, W) and the sha256 of its images.
         commit: what was checked out.
         runs: variant -> MLflow run id.
+        more_seeds: training seeds after the first, whose networks are called VARIANT-SEED.
+        margin: see `Table`.
 
     Raises:
         UserError: a file that an evaluated variant must have is missing or lacks a key.
@@ -145,9 +177,10 @@ def build(
     rows: list[Row] = []
     for variant in variants:
         own = shared | {"run_id": (runs or {}).get(variant)}
-        rows += [_join(row, papers, own) for row in _variant_rows(artifacts, variant, name)]
+        rows += [_join(row, papers, own) for row in _variant_rows(artifacts, variant, name, more_seeds)]
+    rows += [_join(row, papers, shared) for row in _absent_rows(papers, variants)]
     floors = dict.fromkeys(_floor_row(artifacts, variant, name) for variant in variants)
-    return Table(name, digest, papers, (*rows, *(_join(row, (), shared) for row in floors if row)))
+    return Table(name, digest, papers, (*rows, *(_join(row, (), shared) for row in floors if row)), margin)
 
 
 def _join(row: Row, papers: tuple[Published, ...], extra: Mapping[str, Any]) -> Row:
@@ -158,28 +191,46 @@ def _join(row: Row, papers: tuple[Published, ...], extra: Mapping[str, Any]) -> 
     return dataclasses.replace(row, **quoted, **extra)
 
 
-def _variant_rows(artifacts: Path, variant: str, data: str) -> Iterator[Row]:
+def _variant_rows(artifacts: Path, variant: str, data: str, more_seeds: Sequence[int]) -> Iterator[Row]:
     command = f"dvc repro evaluate@{variant}"
-    path = artifacts / f"evaluation/{variant}.json"
+    found = repeats.read(artifacts, variant, more_seeds)
     for denoised, key in ((False, "raw"), (True, "denoised")):
-        if not path.exists():
+        if found is None:
             yield Row(variant, denoised, command)
             continue
-        cost = _cost(artifacts, variant, key)
-        yield Row(variant, denoised, command, **_measures(path, key, data), **cost)
+        fields, cost = found.fields(key), _cost(artifacts, variant, key)
+        yield Row(variant, denoised, command, **fields, **cost, **_reference(fields, data))
+
+
+def _absent_rows(papers: Sequence[Published], variants: Sequence[str]) -> Iterator[Row]:
+    for paper in papers:
+        if paper.variant and paper.variant not in variants:
+            yield Row(paper.variant, paper.denoised, with_variant(variants, paper.variant))
+
+
+def with_variant(variants: Sequence[str], added: str) -> str:
+    """The command that runs the pipeline with one variant more."""
+    return f"dvc exp run -S 'variants=[{','.join(dict.fromkeys([*variants, added]))}]'"
 
 
 def _floor_row(artifacts: Path, variant: str, data: str) -> Row | None:
     path = artifacts / f"evaluation/{variant}.json"
     if not path.exists():
         return None
-    return Row(FLOOR, None, "dvc repro evaluate", **_measures(path, "floor", data))
+    block = get(read_json(path), "floor", path)
+    fields = measured(block, path)
+    return Row(
+        FLOOR,
+        None,
+        "dvc repro evaluate",
+        **fields,
+        **repeats.further(block, {}),
+        **_reference(fields, data),
+    )
 
 
-def _measures(path: Path, key: str, data: str) -> dict[str, Any]:
-    block = _get(read_json(path), key, path)
-    found = {name: _get(block, name, path) for name in MEASURES}
-    return found | {"reference_set": f"{data}, train split ({found['n_reference']:,} images)"}
+def _reference(fields: Mapping[str, Any], data: str) -> dict[str, Any]:
+    return {"reference_set": f"{data}, train split ({fields['n_reference']:,} images)"}
 
 
 def _cost(artifacts: Path, variant: str, key: str) -> dict[str, Any]:
@@ -188,12 +239,6 @@ def _cost(artifacts: Path, variant: str, key: str) -> dict[str, Any]:
         artifacts / f"metrics/generate_{variant}.json",
     )
     manifest = read_json(path)
-    seconds, count = _get(read_json(clock), "seconds", clock), _get(manifest, "num_samples", path)
-    return {"nfe": _get(_get(manifest, "nfe", path), key, path), "seconds_per_1000": 1000 * seconds / count}
-
-
-def _get(value: Mapping[str, Any], key: str, path: Path) -> Any:
-    try:
-        return value[key]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} has no key {key!r}: delete it and run `dvc repro`.") from error
+    seconds, count = get(read_json(clock), "seconds", clock), get(manifest, "num_samples", path)
+    count *= manifest.get("sets", 1)
+    return {"nfe": get(get(manifest, "nfe", path), key, path), "seconds_per_1000": 1000 * seconds / count}

@@ -7,9 +7,11 @@ measured is never left blank: the cell says what would measure it.
 
 import csv
 import io
+from collections.abc import Iterator
 from typing import Any
 
-from pipeline.reporting import columns, verdict
+from pipeline.reporting import columns, equivalence, verdict
+from pipeline.reporting.intervals import LEVEL
 from pipeline.reporting.papers import TERMS, Published
 from pipeline.reporting.rows import Row, Table
 
@@ -23,9 +25,20 @@ def markdown(table: Table) -> str:
 
 
 def results(table: Table) -> str:
-    """The papers' rows, ours, and the floor, as one Markdown table with its notes."""
+    """The papers' rows, ours, and the floor, as one Markdown table with notes; then what no paper has."""
     entries: list[columns.Entry] = [*table.published, *table.rows]
-    return columns.render(columns.result_columns(table), entries) + "\n\n" + "\n".join(_notes(table))
+    first = columns.render(columns.result_columns(table), entries)
+    return "\n\n".join([first, "\n".join(_notes(table)), *_further(table)])
+
+
+def _further(table: Table) -> Iterator[str]:
+    """Small tables of what no paper's table has, each where some row has it."""
+    measured = [row for row in table.rows if row.measured]
+    if any(columns.has_further(row) for row in measured):
+        yield columns.render(columns.further_columns(measured), measured)
+    repeated = [row for row in measured if row.intervals]
+    if repeated:
+        yield columns.render(columns.repeat_columns(repeated), repeated)
 
 
 def verdict_lines(table: Table) -> str:
@@ -48,17 +61,18 @@ def provenance(table: Table) -> str:
 def to_csv(table: Table) -> str:
     """Every field of every row at full precision; one FID column for each sample count."""
     counts = columns.sample_counts(table)
-    fields = [name for name in Row.__dataclass_fields__ if name != "fid"]
+    fields = [name for name in Row.__dataclass_fields__ if name not in ("fid", "intervals", "not_run")]
     fids = [f"fid_n{n}" for n in counts]
+    ends = dict.fromkeys(name for row in table.rows for name in _ends(row))
     out = io.StringIO()
-    writer = csv.DictWriter(out, ["kind", "source", *fields, *fids], restval="", lineterminator="\n")
+    writer = csv.DictWriter(out, ["kind", "source", *fields, *fids, *ends], restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(_csv_published(paper) for paper in table.published)
     for row in table.rows:
         values = {name: _plain(getattr(row, name)) for name in fields}
         kind = "floor" if row.is_floor else "ours"
         fid = {f"fid_n{row.n}": _plain(row.fid)} if row.measured else {}
-        writer.writerow({"kind": kind, "source": "this run", **values, **fid})
+        writer.writerow({"kind": kind, "source": "this run", **values, **fid, **_ends(row)})
     return out.getvalue()
 
 
@@ -70,13 +84,45 @@ def to_json(table: Table) -> dict[str, Any]:
     ]
     tuned = [{"denoised": v.row.denoised, "holds": v.holds} for v in verdict.against_baseline(table)]
     judged = {"margin": verdict.MARGIN, "against_floor": floor, "tuned_against_ncsnv2": tuned}
+    papers: list[dict[str, Any]] = [
+        {"system": v.row.system, "denoised": v.row.denoised, "measure": v.measure, "published": v.published}
+        | {"outcome": v.outcome, "interval": v.interval, "reason": v.reason}
+        for v in equivalence.against_papers(table)
+    ]
+    judged |= {"paper_margin": table.margin, "alpha": equivalence.ALPHA, "against_papers": papers}
     return table.to_json() | {"verdict": judged | {"sentences": verdict.sentences(table)}}
+
+
+def repetition(table: Table) -> str:
+    """How often everything was repeated, and what the intervals are over."""
+    counts = {(r.training_seeds, r.sampling_sets) for r in table.rows if r.measured and not r.is_floor}
+    if not any(row.intervals for row in table.rows):
+        return "One training seed and one sampling set, so that no interval between runs is known."
+    most = max(seeds or 1 for seeds, _ in counts)
+    sets = max(found or 1 for _, found in counts)
+    over = "training seeds and sampling sets" if most > 1 else "sampling sets of one training seed alone"
+    few = " at most" if len(counts) > 1 else ""
+    return (
+        f"Means over{few} {_count(most, 'training seed')} of {_count(sets, 'sampling set')} each, with "
+        f"{LEVEL:.0%} intervals over {over}; N is of one set."
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
+
+
+def _ends(row: Row) -> dict[str, float]:
+    """The intervals' ends as cells of a CSV line."""
+    return {
+        f"{found.measure}_{end}": getattr(found, end) for found in row.intervals for end in ("low", "high")
+    }
 
 
 def _notes(table: Table) -> list[str]:
     seeds = (
-        "One training seed and one sampling seed: KID's ± is the spread over subsets, IS's the spread over "
-        "splits, and neither is the spread between runs."
+        f"{repetition(table)} KID's ± is the spread over subsets, IS's the spread over splits, and neither "
+        "is the spread between runs."
     )
     if not table.published:
         return [f"Paper's FID: {NONE_PUBLISHED} ({table.data}). {seeds}"]

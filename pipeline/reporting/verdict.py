@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 
-from pipeline.reporting.rows import Row, Table
+from pipeline.reporting import equivalence
+from pipeline.reporting.rows import Row, Table, with_variant
 
 MARGIN = 2.0
 """A variant is close to the data when its FID is at most this many times the floor's."""
 CHALLENGER, BASELINE = "tuned", "ncsnv2"
+RELEASED, PAPER = "ncsn", "ncsn_paper"
+"""One network, its step size in the two conventions of `pipeline.samplers.langevin.Convention`."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,12 @@ def sentences(table: Table) -> list[str]:
     """The verdict in words: one sentence for the floor, one for each comparison, one for what is missing."""
     found = [_floor_sentence(table, True), _floor_sentence(table, False)]
     found += [_baseline_sentence(pair) for pair in against_baseline(table)]
+    found += [_convention_sentence(table, denoised) for denoised in (False, True)]
+    found += equivalence.sentences(table)
     missing = [v.row for v in against_floor(table) if v.within is None]
     found += [_missing_sentence(row) for row in missing]
+    commands = dict.fromkeys(command for row in table.rows for command in row.not_run)
+    found += [f"A training seed was not run: `{command}`." for command in commands]
     return [text for text in found if text]
 
 
@@ -115,6 +122,31 @@ def _baseline_sentence(pair: AgainstBaseline) -> str:
         f"{head} {'yes' if pair.holds else 'no'}. FID is {quality} ({pair.row.fid:.3f} against "
         f"{pair.baseline.fid:.3f}) with {cost} network evaluations ({pair.row.nfe:,} against "
         f"{pair.baseline.nfe:,})."
+    )
+
+
+def _convention_sentence(table: Table, denoised: bool) -> str:
+    """The pair that no paper reports: a step size as released, and as the paper writes it."""
+    released, paper = table.row(RELEASED, denoised), table.row(PAPER, denoised)
+    how = f"{'with' if denoised else 'without'} denoising"
+    if released is None or not released.measured:
+        return ""
+    if paper is None:
+        systems = [row.system for row in table.rows if not row.is_floor]
+        return (
+            ""
+            if denoised
+            else (
+                f"`{RELEASED}` with its step size in the paper's form, half the released one, was not run: "
+                f"`{with_variant(systems, PAPER)}`."
+            )
+        )
+    if not paper.measured or not _same_yardstick(released, paper):
+        return ""
+    quality = _compare(paper.fid, released.fid, "lower", "equal", "higher")
+    return (
+        f"`{PAPER}`, `{RELEASED}` with the same step size in the paper's form, half the released one: "
+        f"FID is {quality}, {how} ({paper.fid:.3f} against {released.fid:.3f})."
     )
 
 

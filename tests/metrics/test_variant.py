@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.files import sha256, write_json
+from pipeline.files import read_json, sha256, write_json
 from pipeline.metrics.evaluate import evaluate
 from pipeline.metrics.variant import evaluate_variant, headline
 
@@ -31,6 +31,16 @@ def test_rows(folder, digits, classifier):
     assert found["floor"] == evaluate(digits.held_out, digits.train, classifier, **SETTINGS)
     assert found["raw"] == evaluate(255 - digits.held_out, digits.train, classifier, **SETTINGS)
     assert (found["nfe"], found["num_samples"]) == ({"raw": 50, "denoised": 51}, 720)
+
+
+def test_each_set_is_scored_alone(folder, digits, classifier):
+    manifest = read_json(folder / "manifest.json")
+    write_json(folder / "manifest.json", manifest | {"num_samples": 360, "sets": 2})
+    found = evaluate_variant(folder, digits.train, digits.held_out, classifier, **SETTINGS)
+    halves = [evaluate(half, digits.train, classifier, **SETTINGS) for half in np.split(digits.held_out, 2)]
+    assert [found["denoised"], *found["further_sets"]["denoised"]] == halves
+    assert halves[0]["fid"] != halves[1]["fid"] and halves[0]["n"] == 360
+    assert len(found["further_sets"]["raw"]) == 1
 
 
 def test_what_dvc_shows_are_flat_numbers_of_the_variant_alone(folder, digits, classifier):
