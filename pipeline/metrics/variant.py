@@ -7,10 +7,13 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.files import read_json, sha256
-from pipeline.metrics.evaluate import evaluate
+from pipeline.metrics.evaluate import Described, evaluate, evaluator
 from pipeline.metrics.features import Classifier, Images
+from pipeline.metrics.memorisation import Points, distance_ratio, nearest
 
 HEADLINE = ("fid", "kid", "kid_std", "inception_score", "precision", "recall", "density", "coverage")
+SHOWN, NEIGHBOURS = 8, 5
+"""Samples whose nearest training images are named, and how many of these."""
 
 
 class Settings(TypedDict):
@@ -20,6 +23,7 @@ class Settings(TypedDict):
     kid_subsets: int
     kid_subset_size: int
     splits: int
+    fid_points: int
     seed: int
 
 
@@ -34,16 +38,46 @@ def evaluate_variant(
         train, held_out: uint8 (N, C, H, W).
 
     Returns:
-        raw, denoised, floor: the dicts of `evaluate`; nfe {raw, denoised}, num_samples.
+        raw, denoised, floor: the dicts of `evaluate` and the `evaluator`, the first two with
+        memorisation_pixels and memorisation_features (`distance_ratio`); nfe {raw, denoised}, num_samples;
+        neighbours {pixels, features}: for each of the first 8 denoised samples the indices of the 5 nearest
+        training images, the nearest first.
 
     Raises:
         UserError: a missing or damaged file, or what `evaluate` raises.
     """
     manifest = read_json(folder / "manifest.json")
-    rows = {kind: read_samples(folder, kind, manifest) for kind in ("raw", "denoised")}
-    rows["floor"] = held_out
-    metrics = {name: evaluate(images, train, classifier, **settings) for name, images in rows.items()}
-    return {**metrics, **{key: manifest[key] for key in ("nfe", "num_samples")}}
+    images = {kind: read_samples(folder, kind, manifest) for kind in ("raw", "denoised")} | {
+        "floor": held_out
+    }
+    rows = {name: Described.by(classifier, row) for name, row in images.items()}
+    reference = Described.by(classifier, train)
+    name = {"evaluator": evaluator(classifier)}
+    metrics = {key: evaluate(row, reference, **settings) | name for key, row in rows.items()}
+    near = _memory(rows, reference, settings["seed"])
+    for kind in ("raw", "denoised"):
+        metrics[kind] |= near[kind]
+    shown = {"neighbours": _neighbours(rows["denoised"], reference)}
+    return {**metrics, **{key: manifest[key] for key in ("nfe", "num_samples")}, **shown}
+
+
+def _spaces(row: Described) -> dict[str, Points]:
+    return {"pixels": row.images, "features": row.features}
+
+
+def _memory(rows: dict[str, Described], reference: Described, seed: int) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {"raw": {}, "denoised": {}}
+    for space, train in _spaces(reference).items():
+        near = {key: nearest(_spaces(row)[space], train, k=1)[0][:, 0] for key, row in rows.items()}
+        for kind, block in found.items():
+            block[f"memorisation_{space}"] = distance_ratio(near[kind], near["floor"], seed=seed)
+    return found
+
+
+def _neighbours(samples: Described, reference: Described) -> dict[str, list[list[int]]]:
+    k = min(NEIGHBOURS, len(reference.images))
+    pairs = zip(_spaces(samples).items(), _spaces(reference).values(), strict=True)
+    return {space: nearest(x[:SHOWN], train, k=k)[1].tolist() for (space, x), train in pairs}
 
 
 def headline(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:

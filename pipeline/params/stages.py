@@ -38,6 +38,7 @@ class Evaluate(Section):
     kid_subsets: Count
     kid_subset_size: Count
     splits: Count
+    fid_points: Annotated[int, Field(ge=3)]
     seed: Seed
 
 
