@@ -2,25 +2,36 @@
 
 from pathlib import Path
 
+import torch
+
 from pipeline import door, tracking
 from pipeline.data.dataset import open_dataset
 from pipeline.files import sha256, write_json
 from pipeline.metrics import features
+from pipeline.metrics.likelihood import likelihood
 from pipeline.metrics.variant import evaluate_variant, headline
 from pipeline.params import Params
+from pipeline.training.state import load_network
 
 
 def main(params: Params, variant: str) -> None:
-    """artifacts/{data,reference,samples/V} -> artifacts/{evaluation/V,metrics/V/{raw,denoised}}.json."""
+    """artifacts/{data,reference,{models,samples}/V} -> artifacts/{evaluation/V,metrics/V/{raw,denoised}}.json."""
     data = open_dataset(Path("artifacts/data"))
+    settings = params.evaluate.kwargs()
+    held_out, bits = data.split("held_out"), settings.pop("likelihood")
+    gpu = params.compute.use_gpu is not False and torch.cuda.is_available()
     with tracking.stage("evaluate", variant, params) as run:
         run.log_dataset(data.manifest)
         metrics = evaluate_variant(
             Path("artifacts/samples") / variant,
             data.split("train"),
-            data.split("held_out"),
+            held_out,
             features.load(Path("artifacts/reference")),
-            **params.evaluate.kwargs(),
+            **settings,
+        )
+        network = load_network(Path("artifacts/models") / variant)
+        metrics["bits_per_dim"] = likelihood(
+            network, held_out, seed=settings["seed"], device="cuda" if gpu else "cpu", **bits
         )
         path = Path("artifacts/evaluation") / f"{variant}.json"
         write_json(path, metrics)

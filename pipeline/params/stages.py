@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.params.section import Count, Positive, Section, Seed
+from pipeline.params.section import Count, Levels, Positive, Section, Seed
 from pipeline.params.training import Precision
 
 
@@ -33,12 +33,18 @@ class Generate(Section):
     seed: Seed
 
 
+class Likelihood(Section):
+    num_images: Count
+    num_levels: Levels
+
+
 class Evaluate(Section):
     nearest_k: Count
     kid_subsets: Count
     kid_subset_size: Count
     splits: Count
     fid_points: Annotated[int, Field(ge=3)]
+    likelihood: Likelihood
     seed: Seed
 
 

@@ -77,3 +77,13 @@ def test_features_that_are_always_0_change_nothing():
     wider = Moments(torch.zeros(DIM + 3).double(), torch.eye(DIM + 3).double()[:DIM], 10**6)
     expected = standard_error(x, REFERENCE)
     assert standard_error(np.hstack([x, none]), wider) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_error_of_fid_in_closed_form():
+    """With covariances 1 and s^2, T = 1/s: the influence of x is 2 d x + (1 - 1/s) |x|^2."""
+    z = np.random.default_rng(0).standard_normal((100, DIM))
+    z = np.linalg.qr(z - z.mean(axis=0))[0] * np.sqrt(99)
+    for std, mean in ((1.0, 0.5), (1.5, 0.0), (0.5, 0.3)):
+        influence = 2 * mean * std * z.sum(axis=1) + (1 - 1 / std) * std**2 * (z**2).sum(axis=1)
+        found = standard_error(mean + std * z, REFERENCE)
+        assert found == pytest.approx(influence.std(ddof=1) / 10, rel=1e-9)
