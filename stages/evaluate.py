@@ -15,7 +15,7 @@ from pipeline.training.state import load_network
 
 
 def main(params: Params, variant: str) -> None:
-    """artifacts/{data,reference,{models,samples}/V} -> artifacts/{evaluation/V,metrics/V/{raw,denoised}}.json."""
+    """artifacts/{data,reference,{models,samples}/V} -> artifacts/{evaluation/V,metrics/V/*}.json."""
     data = open_dataset(Path("artifacts/data"))
     settings = params.evaluate.kwargs()
     held_out, bits = data.split("held_out"), settings.pop("likelihood")

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
-from pipeline.files import whole_folder
+from pipeline.files import whole_folder, write_json
 from pipeline.metrics import features
 from pipeline.metrics.features import Classifier, Images, train_classifier
 from pipeline.metrics.fid import Moments, distance, moments
 
-STATISTICS = "statistics.safetensors"
+STATISTICS, SELFTEST = "statistics.safetensors", "selftest.json"
 Split = tuple[Images, NDArray[np.int64]]
 """Images uint8 (N, C, H, W) and their labels (N,)."""
 
@@ -35,20 +35,24 @@ def build(
 ) -> dict[str, Any]:
     """Train the classifier and write it, with the moments of both splits' features, to `folder`.
 
+    The evaluator is asked first what is known (`pipeline.metrics.selftest`); the answers go to selftest.json.
+
     Returns:
         train_accuracy, held_out_accuracy; floor_fid, which is held-out against train; n, n_reference,
         evaluator.
 
     Raises:
-        UserError: held-out accuracy below `min_accuracy`; nothing is written then.
+        UserError: held-out accuracy below `min_accuracy`, or the self-test failed; nothing is written then.
     """
+    from pipeline.metrics.selftest import selftest  # imports torchmetrics, 1.5 s
+
     classifier = _qualified(train_classifier(*train, **training), held_out, min_accuracy)
-    statistics = {
-        "train": moments(classifier.features(train[0])),
-        "held_out": moments(classifier.features(held_out[0])),
-    }
+    found = {"train": classifier.features(train[0]), "held_out": classifier.features(held_out[0])}
+    checks = selftest(**found)
+    statistics = {split: moments(x) for split, x in found.items()}
     with whole_folder(folder) as part:
         _save_moments(part, statistics)
+        write_json(part / SELFTEST, checks)
         features.save(classifier, part)
     return {
         "train_accuracy": classifier.accuracy(*train),

@@ -91,3 +91,12 @@ def test_networks_without_one_are_not_measured_and_say_why(digits):
 
 def test_one_image_has_no_spread():
     assert likelihood(Normal(), images_of(0.1, 1), **SETTINGS)["stderr"] is None
+
+
+def test_bytes_are_spread_over_their_cells_and_no_further():
+    """A point at 1/2 seen at sigma 1/256: byte 128 lies at u of its standard deviations, E u^2 = 1/3."""
+    images = np.full((400, 1, 4, 4), 128, np.uint8)
+    settings = SETTINGS | {"num_images": 400, "num_levels": 81}
+    found = likelihood(Normal(std=1e-4, sigmas=(2.0, 1e-6)), images, **settings)
+    expected = 0.5 * math.log2(2 * math.pi) + 1 / (6 * math.log(2))
+    assert found["mean"] == pytest.approx(expected, abs=4 * found["stderr"]) and found["stderr"] < 0.005
