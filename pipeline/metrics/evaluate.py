@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
-from pipeline.metrics.features import Classifier, Images
+from pipeline.metrics.features import FeatureSpace, Images
 from pipeline.metrics.fid import distance, moments, standard_error
 from pipeline.metrics.inception_score import inception_score
 from pipeline.metrics.infinite import fid_infinity
@@ -27,9 +27,9 @@ class Described:
     """(n, K), each row of sum 1."""
 
     @classmethod
-    def by(cls, classifier: Classifier, images: Images) -> "Described":
+    def by(cls, classifier: FeatureSpace, images: Images) -> "Described":
         """Images uint8 (n, C, H, W); raises UserError where the classifier cannot take them."""
-        return cls(images, classifier.features(images), classifier.probabilities(images))
+        return cls(images, *classifier.both(images))
 
 
 def evaluate(
@@ -81,7 +81,7 @@ def evaluate(
     }
 
 
-def evaluator(classifier: Classifier) -> str:
+def evaluator(classifier: FeatureSpace) -> str:
     """What computed each number, and in which feature space."""
     code = "FID, IS (unshuffled splits), precision to coverage: this project"
     return f"{classifier.name}; {code}; KID: torchmetrics {version('torchmetrics')}"

@@ -5,9 +5,12 @@ import warnings
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchmetrics.image.kid import KernelInceptionDistance
 
 from pipeline.metrics.exact import exact
+from pipeline.metrics.fidelity import without_torchvision
+
+with without_torchvision():
+    from torchmetrics.image.kid import KernelInceptionDistance
 
 
 def kernel_distance(

@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.files import read_json, sha256
 from pipeline.metrics.evaluate import Described, evaluate, evaluator
-from pipeline.metrics.features import Classifier, Images
+from pipeline.metrics.features import FeatureSpace, Images
 from pipeline.metrics.memorisation import Points, distance_ratio, nearest
 
 HEADLINE = ("fid", "kid", "kid_std", "inception_score", "precision", "recall", "density", "coverage")
@@ -28,7 +28,7 @@ class Settings(TypedDict):
 
 
 def evaluate_variant(
-    folder: Path, train: Images, held_out: Images, classifier: Classifier, **settings: Unpack[Settings]
+    folder: Path, train: Images, held_out: Images, classifier: FeatureSpace, **settings: Unpack[Settings]
 ) -> dict[str, Any]:
     """Evaluate samples/<variant>/{raw,denoised}.npy against `train`, and `held_out` as the floor.
 

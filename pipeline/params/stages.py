@@ -16,13 +16,27 @@ class Data(Section):
     seed: Seed
 
 
-class Reference(Section):
+class ClassifierReference(Section):
+    """A small network trained on the data set's labels; its penultimate layer is the feature space."""
+
+    kind: Literal["classifier"]
     width: Count
     epochs: Count
     batch_size: Count
     lr: Positive
     seed: Seed
     min_accuracy: Annotated[float, Field(ge=0, le=1)]
+
+
+class InceptionReference(Section):
+    """The papers' Inception-v3, for RGB; weights: a local file, or None to download it."""
+
+    kind: Literal["inception"]
+    weights: str | None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+Reference = Annotated[ClassifierReference | InceptionReference, Field(discriminator="kind")]
 
 
 class Generate(Section):

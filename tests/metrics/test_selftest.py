@@ -77,6 +77,7 @@ def test_nan_is_a_failure_and_json_knows_none():
 def test_the_stage_keeps_the_answers_or_leaves_nothing(digits, tmp_path, monkeypatch):
     splits = ((digits.train, digits.train_labels), (digits.held_out, digits.held_out_labels))
     settings = {"width": 2, "epochs": 1, "batch_size": 64, "lr": 1e-2, "seed": 0, "min_accuracy": 0.0}
+    settings["kind"] = "classifier"
     build(tmp_path / "good", *splits, **settings)
     assert all(check["passed"] for check in read_json(tmp_path / "good/selftest.json"))
     monkeypatch.setattr(module, "frechet_distance", lambda a, b: 0.0)
