@@ -51,9 +51,10 @@ class Projection:
         rows = [images[k : k + 500].reshape(-1, len(self.matrix)) for k in range(0, len(images), 500)]
         return np.concatenate([row.astype(np.float32) / 255 @ self.matrix for row in rows])
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Images uint8 (N, C, H, W) -> (N, 10), each row of sum 1."""
-        return torch.from_numpy(self.features(images)[:, :10]).softmax(dim=1).numpy()
+    def both(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The features, and (N, 10) of row sum 1."""
+        found = self.features(images)
+        return found, torch.from_numpy(found[:, :10]).softmax(dim=1).numpy()
 
 
 def generated(place: Path, given: argparse.Namespace) -> None:
@@ -80,12 +81,12 @@ def moments(place: Path, given: argparse.Namespace) -> None:
 def scored(place: Path, given: argparse.Namespace) -> None:
     """Every number of the table, the samples against themselves turned upside down."""
     from pipeline.distributed.score import Scorer
-    from pipeline.metrics.evaluate import evaluate
+    from pipeline.metrics.evaluate import Described, evaluate
 
-    samples = np.load(place / "samples.npy", mmap_mode="r")
+    samples, scorer = np.load(place / "samples.npy", mmap_mode="r"), Scorer(Projection(given.dim), place)
     evaluate(
-        samples, samples[::-1], Scorer(Projection(given.dim), place),  # type: ignore[arg-type]
-        nearest_k=5, kid_subsets=100, kid_subset_size=1000, splits=10, seed=0,
+        Described.by(scorer, samples), Described.by(scorer, samples[::-1]),
+        nearest_k=5, kid_subsets=100, kid_subset_size=1000, splits=10, fid_points=10, seed=0,
     )  # fmt: skip
 
 
@@ -95,7 +96,7 @@ def block(place: Path, given: argparse.Namespace) -> None:
     from pipeline.metrics import evaluate, neighbours
 
     samples = np.load(place / "samples.npy", mmap_mode="r")
-    scorer = Scorer(Projection(given.dim), place)  # type: ignore[arg-type]
+    scorer = Scorer(Projection(given.dim), place)
     features, real = scorer.features(samples), scorer.features(samples[::-1])
     evaluate.kernel_distance(features, real, subsets=2, subset_size=1000, seed=0)
     _, distances = next(neighbours._rows(features, real))

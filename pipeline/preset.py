@@ -71,11 +71,11 @@ def _overlaid(base_text: str, overlay_text: str, name: str) -> str:
 
 
 def lay(overlay: CommentedMap, base: CommentedMap) -> None:
-    """Lay one mapping over another, in place; a mapping of another `rule` replaces the whole one below it."""
+    """Lay one mapping over another, in place; one of another `rule` or `kind` replaces the whole below it."""
     for key, value in overlay.items():
         below = base.get(key)
         mappings = isinstance(value, dict) and isinstance(below, dict)
-        if mappings and value.get("rule", below.get("rule")) == below.get("rule"):
+        if mappings and all(value.get(name, below.get(name)) == below.get(name) for name in ("rule", "kind")):
             lay(value, below)
         else:
             base[key] = copy.deepcopy(value)

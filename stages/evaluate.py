@@ -2,33 +2,46 @@
 
 from pathlib import Path
 
+import torch
+
 from pipeline import door, tracking
 from pipeline.data.dataset import open_dataset
 from pipeline.distributed import score
 from pipeline.files import sha256, write_json
 from pipeline.metrics import features
+from pipeline.metrics.likelihood import likelihood
 from pipeline.metrics.variant import evaluate_variant, headline
 from pipeline.params import Params
+from pipeline.training.state import load_network
 
 
 def main(params: Params, network: str) -> None:
-    """artifacts/{data,reference,samples/N} -> artifacts/{evaluation/N,metrics/N/{raw,denoised}}.json."""
-    data = open_dataset(Path("artifacts/data"))
-    compute, space = params.compute, features.load(Path("artifacts/reference"))
+    """artifacts/{data,reference,{models,samples}/N} -> artifacts/{evaluation/N,metrics/N/*}.json."""
+    data, compute = open_dataset(Path("artifacts/data")), params.compute
+    settings = params.evaluate.kwargs()
+    held_out, bits = data.split("held_out"), settings.pop("likelihood")
+    device = "cuda" if compute.use_gpu is not False and torch.cuda.is_available() else "cpu"
     spread = score.scorer(
-        space,
+        features.load(Path("artifacts/reference")),
         Path(compute.storage),
         workers=compute.workers,
         cpus_per_worker=compute.cpus_per_worker,
     )
-    with spread as classifier, tracking.stage("evaluate", network, params) as run:
+    with spread as space, tracking.stage("evaluate", network, params) as run:
         run.log_dataset(data.manifest)
         metrics = evaluate_variant(
             Path("artifacts/samples") / network,
             data.split("train"),
-            data.split("held_out"),
-            classifier,
-            **params.evaluate.kwargs(),
+            held_out,
+            space,
+            **settings,
+        )
+        metrics["bits_per_dim"] = likelihood(
+            load_network(Path("artifacts/models") / network),
+            held_out,
+            seed=settings["seed"],
+            device=device,
+            **bits,
         )
         path = Path("artifacts/evaluation") / f"{network}.json"
         write_json(path, metrics)

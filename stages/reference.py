@@ -1,4 +1,4 @@
-"""Stage `reference`: the classifier whose penultimate layer is the feature space, and the floor's FID."""
+"""Stage `reference`: the feature space that samples are judged in, its self-test, and the floor's FID."""
 
 from pathlib import Path
 
@@ -17,7 +17,9 @@ def main(params: Params) -> None:
     with tracking.stage("reference", None, params) as run:
         metrics = build(Path("artifacts/reference"), train, held_out, **params.reference.kwargs())
         shown = ("train_accuracy", "held_out_accuracy", "floor_fid")
-        write_json(Path("artifacts/metrics/reference.json"), {key: metrics[key] for key in shown})
+        write_json(
+            Path("artifacts/metrics/reference.json"), {key: metrics[key] for key in shown if key in metrics}
+        )
         run.log_metrics(metrics)
 
 

@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ncsn": BASE,
     "samplers": BASE | {"ncsn"},
     "data": BASE,
-    "metrics": BASE,
+    "metrics": BASE | {"ncsn", "samplers"},
     "training": BASE | {"ncsn", "data"},
     "toy": BASE | {"ncsn", "samplers", "data"},
     "cache": BASE,

@@ -13,44 +13,30 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.mapped import release, stacked
+from pipeline.metrics.features import FeatureSpace, Images
 from pipeline.metrics.fid import SHARD, Moments, merged, part
 
-Images = NDArray[np.uint8]
-Work = Callable[["Evaluator", Images], Any]
+Work = Callable[[FeatureSpace, Images], Any]
 
 AHEAD = 2
 """Shards in flight over Ray for each CPU."""
 
 
-class Evaluator(Protocol):
-    """A network that looks at images in batches whose size divides `SHARD`: `features.Classifier` is one."""
-
-    @property
-    def name(self) -> str:
-        """What a table prints."""
-
-    def features(self, images: Images) -> NDArray[np.float32]:
-        """Images uint8 (N, C, H, W) -> (N, D)."""
-
-    def probabilities(self, images: Images) -> NDArray[np.float32]:
-        """Images uint8 (N, C, H, W) -> (N, K), each row of sum 1."""
-
-
 @dataclass(frozen=True)
 class Scorer:
-    """An evaluator that works shard by shard, on all CPUs of the Ray that is connected, else in this process.
+    """A feature space that works shard by shard, on the CPUs of the Ray that is connected, or in this process.
 
     It holds a few shards in memory, however many the images are; what it returns is mapped from a file
     without a name, which goes with the array.
     """
 
-    evaluator: Evaluator
+    evaluator: FeatureSpace
     storage: Path
     """A folder for those files."""
 
@@ -63,9 +49,10 @@ class Scorer:
         """Images uint8 (N, C, H, W) -> (N, D), the bits of the evaluator's own."""
         return self._stacked(images, _features)
 
-    def probabilities(self, images: Images) -> NDArray[np.float32]:
-        """Images uint8 (N, C, H, W) -> (N, K), the bits of the evaluator's own."""
-        return self._stacked(images, _probabilities)
+    def both(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The features (N, D) and the class probabilities (N, K), in one pass."""
+        whole, dim = self._stacked(images, _both), self.evaluator.features(images[:1]).shape[1]
+        return whole[:, :dim], whole[:, dim:]
 
     def moments(self, images: Images) -> Moments:
         """The moments of the features, bit for bit `fid.moments(features(images))`; features are not kept.
@@ -93,7 +80,7 @@ class Scorer:
 
 
 @contextlib.contextmanager
-def scorer(evaluator: Evaluator, storage: Path, *, workers: int, cpus_per_worker: int) -> Iterator[Any]:
+def scorer(evaluator: FeatureSpace, storage: Path, *, workers: int, cpus_per_worker: int) -> Iterator[Any]:
     """A `Scorer`, in place of the evaluator, on the cluster of RAY_ADDRESS or, without one, in this process.
 
     Raises:
@@ -110,23 +97,23 @@ def scorer(evaluator: Evaluator, storage: Path, *, workers: int, cpus_per_worker
         yield Scorer(evaluator, storage)
 
 
-def _features(evaluator: Evaluator, images: Images) -> NDArray[np.float32]:
+def _features(evaluator: FeatureSpace, images: Images) -> NDArray[np.float32]:
     return evaluator.features(images)
 
 
-def _probabilities(evaluator: Evaluator, images: Images) -> NDArray[np.float32]:
-    return evaluator.probabilities(images)
+def _both(evaluator: FeatureSpace, images: Images) -> NDArray[np.float32]:
+    return np.concatenate(evaluator.both(images), axis=1)
 
 
-def _moments(evaluator: Evaluator, images: Images) -> Moments:
+def _moments(evaluator: FeatureSpace, images: Images) -> Moments:
     return part(evaluator.features(images))
 
 
-def _here(evaluator: Evaluator, shards: Iterator[Images], work: Work) -> Iterator[Any]:
+def _here(evaluator: FeatureSpace, shards: Iterator[Images], work: Work) -> Iterator[Any]:
     return (work(evaluator, shard) for shard in shards)
 
 
-def _over_ray(evaluator: Evaluator, shards: Iterator[Images], work: Work) -> Iterator[Any]:
+def _over_ray(evaluator: FeatureSpace, shards: Iterator[Images], work: Work) -> Iterator[Any]:
     import ray
 
     at_once = AHEAD * int(ray.cluster_resources()["CPU"])  # type: ignore[no-untyped-call]

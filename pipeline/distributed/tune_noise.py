@@ -15,7 +15,7 @@ from pipeline.distributed.search import Budget, Range, search
 from pipeline.distributed.shards import draw, single_threaded
 from pipeline.distributed.trials import Record, Settings, best
 from pipeline.errors import UserError
-from pipeline.metrics.features import Classifier
+from pipeline.metrics.features import FeatureSpace
 from pipeline.metrics.fid import Moments, distance, moments
 from pipeline.ncsn import noise
 from pipeline.ncsn.networks import make_network
@@ -40,7 +40,7 @@ class Setup:
     """Optimiser steps of the full training, for the moving average."""
     images: np.ndarray
     """The train split, uint8 (N, C, H, W)."""
-    classifier: Classifier
+    classifier: FeatureSpace
     reference: Moments
     """Moments of the train split's features."""
     budget: Budget

@@ -14,7 +14,7 @@ from pipeline.distributed.search import Budget, Range, search
 from pipeline.distributed.shards import Shape, draw, single_threaded
 from pipeline.distributed.trials import Record, Settings, best
 from pipeline.errors import UserError
-from pipeline.metrics.features import Classifier
+from pipeline.metrics.features import FeatureSpace
 from pipeline.metrics.fid import Moments, distance, moments
 from pipeline.ncsn.networks import NCSN
 from pipeline.ncsn.score import Score
@@ -32,7 +32,7 @@ class Setup:
     trained: Ladder
     """The ladder that the network was trained on."""
     shape: Shape
-    classifier: Classifier
+    classifier: FeatureSpace
     reference: Moments
     """Moments of the train split's features."""
     budget: Budget

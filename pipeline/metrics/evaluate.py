@@ -1,62 +1,87 @@
 """One call from images to every number of the table."""
 
+import dataclasses
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.errors import UserError
-from pipeline.metrics.features import Classifier, Images
-from pipeline.metrics.fid import frechet_distance
+from pipeline.metrics.features import FeatureSpace, Images
+from pipeline.metrics.fid import distance, moments, standard_error
 from pipeline.metrics.inception_score import inception_score
+from pipeline.metrics.infinite import fid_infinity
 from pipeline.metrics.kid import kernel_distance
 from pipeline.metrics.neighbours import prdc
 
 
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """Images and what the classifier makes of them: found once, measured often."""
+
+    images: Images
+    features: NDArray[np.float32]
+    """(n, D)."""
+    probabilities: NDArray[np.float32]
+    """(n, K), each row of sum 1."""
+
+    @classmethod
+    def by(cls, classifier: FeatureSpace, images: Images) -> "Described":
+        """Images uint8 (n, C, H, W); raises UserError where the classifier cannot take them."""
+        return cls(images, *classifier.both(images))
+
+
 def evaluate(
-    samples: Images,
-    reference: Images,
-    classifier: Classifier,
+    samples: Described,
+    reference: Described,
     *,
     nearest_k: int,
     kid_subsets: int,
     kid_subset_size: int,
     splits: int,
+    fid_points: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Samples uint8 (n, C, H, W) against reference images uint8 (m, C, H, W): a flat dict for JSON.
+    """n samples against m reference images: a flat dict for JSON.
 
-    Keys: fid, kid, kid_std, inception_score, inception_score_std, precision, recall, density,
-    coverage, n, n_reference, evaluator. The floor is this call on held-out images against train:
-    what a perfect model would score with as many samples.
+    Keys: fid, fid_stderr (`pipeline.metrics.fid.standard_error`), fid_infinity, fid_infinity_stderr, kid,
+    kid_std, inception_score, inception_score_std, precision, recall, density, coverage, n, n_reference.
+    The floor is this call on held-out images against train: what a perfect model would score with as many
+    samples.
 
     Args:
         nearest_k: neighbours in precision, recall, density and coverage.
         kid_subsets, kid_subset_size: of KID, drawn from `seed`.
         splits: of the inception score.
+        fid_points: numbers of samples behind `fid_infinity`, whose subsets are drawn from `seed`.
 
     Raises:
-        UserError: too few images for one of the numbers, named by its key in params.yaml, or images
-            that the classifier cannot take.
+        UserError: too few images for one of the numbers, named by its key in params.yaml.
     """
-    _check_sizes(len(samples), len(reference), nearest_k, kid_subset_size, splits)
-    features, real = classifier.features(samples), classifier.features(reference)
+    n, n_reference = len(samples.features), len(reference.features)
+    _check_sizes(n, n_reference, nearest_k, kid_subset_size, splits)
+    features, real = samples.features, reference.features
+    against = moments(real)
     kid, kid_std = kernel_distance(
         features, real, subsets=kid_subsets, subset_size=kid_subset_size, seed=seed
     )
-    score, score_std = inception_score(classifier.probabilities(samples), splits=splits)
+    score, score_std = inception_score(samples.probabilities, splits=splits)
     return {
-        "fid": frechet_distance(features, real),
+        "fid": distance(moments(features), against),
+        "fid_stderr": standard_error(features, against),
+        **fid_infinity(features, against, points=fid_points, seed=seed),
         "kid": kid,
         "kid_std": kid_std,
         "inception_score": score,
         "inception_score_std": score_std,
         **prdc(features, real, nearest_k=nearest_k),
-        "n": len(samples),
-        "n_reference": len(reference),
-        "evaluator": evaluator(classifier),
+        "n": n,
+        "n_reference": n_reference,
     }
 
 
-def evaluator(classifier: Classifier) -> str:
+def evaluator(classifier: FeatureSpace) -> str:
     """What computed each number, and in which feature space."""
     code = "FID, IS (unshuffled splits), precision to coverage: this project"
     return f"{classifier.name}; {code}; KID: torchmetrics {version('torchmetrics')}"

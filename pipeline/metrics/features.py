@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import safetensors.torch
@@ -13,12 +13,28 @@ from torch.nn import functional as F
 
 from pipeline.errors import UserError
 from pipeline.files import read_json, sha256, write_json
+from pipeline.metrics import inception
 from pipeline.metrics.exact import exact
+from pipeline.metrics.inception import Inception
 from pipeline.metrics.network import NUM_FEATURES, FeatureNetwork, shift
 
 Images = NDArray[np.uint8]
 WEIGHTS, CONFIG = "classifier.safetensors", "config.json"
 _CHUNK = 500  # images in one forward pass; fixed, since it is part of what fixes the bits
+
+
+class FeatureSpace(Protocol):
+    """What samples are judged in: a `Classifier`, or `pipeline.metrics.inception.Inception`."""
+
+    @property
+    def name(self) -> str:
+        """What a table prints as the evaluator."""
+
+    def features(self, images: Images) -> NDArray[np.float32]:
+        """Images uint8 (N, C, H, W) -> (N, D); raises UserError where they do not fit."""
+
+    def both(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The features and the class probabilities (N, K)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +54,10 @@ class Classifier:
         """Images uint8 (N, C, H, W) -> class probabilities (N, K), each row of sum 1."""
         logits = torch.from_numpy(self._chunks(images, "forward"))
         return logits.softmax(dim=1).numpy()
+
+    def both(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """`features` and `probabilities`."""
+        return self.features(images), self.probabilities(images)
 
     def accuracy(self, images: Images, labels: NDArray[np.int64]) -> float:
         """The fraction of images uint8 (N, C, H, W) whose most probable class is their label (N,)."""
@@ -136,10 +156,14 @@ def _standardise(classifier: Classifier, images: Images) -> None:
     classifier.network.scale.copy_(features.var(dim=0, correction=0).mean().sqrt().clamp_min(1e-6))
 
 
-def save(classifier: Classifier, folder: Path) -> None:
-    """Write classifier.safetensors, then config.json with the hash of each tensor file in the folder."""
-    (folder / WEIGHTS).write_bytes(classifier.weights())
-    config = {"shape": classifier.shape, "held_out_accuracy": classifier.held_out_accuracy}
+def save(space: Classifier | Inception, folder: Path) -> None:
+    """Write the weights, then config.json with the hash of each tensor file in the folder."""
+    if isinstance(space, Inception):
+        config: dict[str, Any] = {"source_sha256": space.sha256}
+        (folder / inception.WEIGHTS).write_bytes(inception.tensors(space))
+    else:
+        config = {"shape": space.shape, "held_out_accuracy": space.held_out_accuracy}
+        (folder / WEIGHTS).write_bytes(space.weights())
     hashes = {path.name: sha256(path) for path in sorted(folder.glob("*.safetensors"))}
     write_json(folder / CONFIG, {**config, "sha256": hashes})
 
@@ -155,15 +179,22 @@ def verified(folder: Path, name: str) -> Path:
     return path
 
 
-def load(folder: Path) -> Classifier:
+def load(folder: Path) -> FeatureSpace:
     """Read what `save` wrote; raises UserError where a file is missing, damaged or of another version."""
-    path = verified(folder, WEIGHTS)
     config: dict[str, Any] = read_json(folder / CONFIG)
+    if "source_sha256" in config:
+        weights = safetensors.torch.load_file(verified(folder, inception.WEIGHTS))
+        return Inception(weights, config["source_sha256"])
+    return _load_classifier(verified(folder, WEIGHTS), config)
+
+
+def _load_classifier(path: Path, config: dict[str, Any]) -> Classifier:
     try:
         network = FeatureNetwork(**config["shape"])
         network.load_state_dict(safetensors.torch.load_file(path))
         return Classifier(network.eval().requires_grad_(False), config["shape"], config["held_out_accuracy"])
     except (KeyError, TypeError, RuntimeError) as error:
         raise UserError(
-            f"{folder / CONFIG} does not describe {path} ({error}): delete {folder} and run `dvc repro`."
+            f"{path.parent / CONFIG} does not describe {path} ({error}): delete {path.parent} and "
+            "run `dvc repro`."
         ) from error

@@ -4,10 +4,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics.image.kid import poly_mmd
 
 from pipeline.mapped import release
 from pipeline.metrics.exact import exact
+from pipeline.metrics.fidelity import without_torchvision
+
+with without_torchvision():
+    from torchmetrics.image.kid import poly_mmd
 
 
 def kernel_distance(

@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
-from pipeline.files import whole_folder
-from pipeline.metrics import features
+from pipeline.files import whole_folder, write_json
+from pipeline.metrics import features, inception
 from pipeline.metrics.features import Classifier, Images, train_classifier
 from pipeline.metrics.fid import Moments, distance, moments
+from pipeline.metrics.inception import Inception
 
-STATISTICS = "statistics.safetensors"
+STATISTICS, SELFTEST = "statistics.safetensors", "selftest.json"
 Split = tuple[Images, NDArray[np.int64]]
 """Images uint8 (N, C, H, W) and their labels (N,)."""
 
@@ -30,34 +31,58 @@ class Training(TypedDict):
     seed: int
 
 
-def build(
-    folder: Path, train: Split, held_out: Split, *, min_accuracy: float, **training: Unpack[Training]
-) -> dict[str, Any]:
-    """Train the classifier and write it, with the moments of both splits' features, to `folder`.
+def build(folder: Path, train: Split, held_out: Split, *, kind: str, **settings: Any) -> dict[str, Any]:
+    """Make the feature space and write it, with the moments of both splits' features, to `folder`.
+
+    The evaluator is asked first what is known (`pipeline.metrics.selftest`); the answers go to selftest.json.
+
+    Args:
+        kind: "classifier", trained here, or "inception", the papers'.
+        settings: of the former min_accuracy and those of `train_classifier`, of the latter those of
+            `inception.read`.
 
     Returns:
-        train_accuracy, held_out_accuracy; floor_fid, which is held-out against train; n, n_reference,
-        evaluator.
+        floor_fid, which is held-out against train; n, n_reference, evaluator; of a classifier
+        train_accuracy and held_out_accuracy.
 
     Raises:
-        UserError: held-out accuracy below `min_accuracy`; nothing is written then.
+        UserError: held-out accuracy below `min_accuracy`, weights that cannot be had or believed, or a
+            failed self-test; nothing is written then.
     """
-    classifier = _qualified(train_classifier(*train, **training), held_out, min_accuracy)
-    statistics = {
-        "train": moments(classifier.features(train[0])),
-        "held_out": moments(classifier.features(held_out[0])),
-    }
+    from pipeline.metrics.selftest import selftest  # imports torchmetrics, 1.5 s
+
+    space, accuracies = (
+        _inception(**settings) if kind == "inception" else _trained(train, held_out, **settings)
+    )
+    found = {"train": space.features(train[0]), "held_out": space.features(held_out[0])}
+    checks = selftest(**found)
+    statistics = {split: moments(x) for split, x in found.items()}
     with whole_folder(folder) as part:
         _save_moments(part, statistics)
-        features.save(classifier, part)
+        write_json(part / SELFTEST, checks)
+        features.save(space, part)
     return {
-        "train_accuracy": classifier.accuracy(*train),
-        "held_out_accuracy": classifier.held_out_accuracy,
+        **accuracies,
         "floor_fid": distance(statistics["held_out"], statistics["train"]),
         "n": len(held_out[0]),
         "n_reference": len(train[0]),
-        "evaluator": classifier.name,
+        "evaluator": space.name,
     }
+
+
+def _inception(*, weights: str | None, sha256: str) -> tuple[Inception, dict[str, float | None]]:
+    return inception.read(weights, sha256), {}
+
+
+def _trained(
+    train: Split, held_out: Split, *, min_accuracy: float, **training: Unpack[Training]
+) -> tuple[Classifier, dict[str, float | None]]:
+    classifier = _qualified(train_classifier(*train, **training), held_out, min_accuracy)
+    accuracies = {
+        "train_accuracy": classifier.accuracy(*train),
+        "held_out_accuracy": classifier.held_out_accuracy,
+    }
+    return classifier, accuracies
 
 
 def _qualified(classifier: Classifier, held_out: Split, min_accuracy: float) -> Classifier:

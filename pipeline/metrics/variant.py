@@ -7,10 +7,13 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.files import read_json, sha256
-from pipeline.metrics.evaluate import evaluate
-from pipeline.metrics.features import Classifier, Images
+from pipeline.metrics.evaluate import Described, evaluate, evaluator
+from pipeline.metrics.features import FeatureSpace, Images
+from pipeline.metrics.memorisation import Points, distance_ratio, nearest
 
 HEADLINE = ("fid", "kid", "kid_std", "inception_score", "precision", "recall", "density", "coverage")
+SHOWN, NEIGHBOURS = 8, 5
+"""Samples whose nearest training images are named, and how many of these."""
 
 
 class Settings(TypedDict):
@@ -20,11 +23,12 @@ class Settings(TypedDict):
     kid_subsets: int
     kid_subset_size: int
     splits: int
+    fid_points: int
     seed: int
 
 
 def evaluate_variant(
-    folder: Path, train: Images, held_out: Images, classifier: Classifier, **settings: Unpack[Settings]
+    folder: Path, train: Images, held_out: Images, classifier: FeatureSpace, **settings: Unpack[Settings]
 ) -> dict[str, Any]:
     """Evaluate samples/<variant>/{raw,denoised}.npy against `train`, and `held_out` as the floor.
 
@@ -34,30 +38,59 @@ def evaluate_variant(
         train, held_out: uint8 (n, C, H, W).
 
     Returns:
-        raw, denoised: the dicts of `evaluate` on the first set; floor; nfe {raw, denoised}, num_samples;
-        further_sets {raw, denoised}: lists of the dicts of the others, each set scored alone.
+        raw, denoised, floor: the dicts of `evaluate` and the `evaluator`, the first two of the first set and
+        with memorisation_pixels and memorisation_features (`distance_ratio`); nfe {raw, denoised},
+        num_samples; further_sets {raw, denoised}: lists of the dicts of the other sets, each scored alone;
+        neighbours {pixels, features}: for each of the first 8 denoised samples the indices of the 5 nearest
+        training images, the nearest first.
 
     Raises:
         UserError: a missing or damaged file, or what `evaluate` raises.
     """
     manifest = read_json(folder / "manifest.json")
     sets = {kind: _sets(read_samples(folder, kind, manifest), manifest) for kind in ("raw", "denoised")}
-    rows = {kind: first for kind, (first, *_) in sets.items()} | {"floor": held_out}
-    metrics = {name: evaluate(images, train, classifier, **settings) for name, images in rows.items()}
-    further = {
-        kind: [evaluate(images, train, classifier, **settings) for images in others]
-        for kind, (_, *others) in sets.items()
-    }
+    firsts = {kind: first for kind, (first, *_) in sets.items()} | {"floor": held_out}
+    rows = {name: Described.by(classifier, images) for name, images in firsts.items()}
+    reference = Described.by(classifier, train)
+    name = {"evaluator": evaluator(classifier)}
+
+    def scored(row: Described) -> dict[str, Any]:
+        return evaluate(row, reference, **settings) | name
+
+    near = _memory(rows, reference, settings["seed"])
     return {
-        **metrics,
-        "further_sets": further,
+        **{key: scored(row) | near.get(key, {}) for key, row in rows.items()},
+        "further_sets": {
+            kind: [scored(Described.by(classifier, images)) for images in others]
+            for kind, (_, *others) in sets.items()
+        },
         **{key: manifest[key] for key in ("nfe", "num_samples")},
+        "neighbours": _neighbours(rows["denoised"], reference),
     }
 
 
 def _sets(images: Images, manifest: dict[str, Any]) -> list[Images]:
     count = manifest["num_samples"]
     return [images[start : start + count] for start in range(0, manifest.get("sets", 1) * count, count)]
+
+
+def _spaces(row: Described) -> dict[str, Points]:
+    return {"pixels": row.images, "features": row.features}
+
+
+def _memory(rows: dict[str, Described], reference: Described, seed: int) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {"raw": {}, "denoised": {}}
+    for space, train in _spaces(reference).items():
+        near = {key: nearest(_spaces(row)[space], train, k=1)[0][:, 0] for key, row in rows.items()}
+        for kind, block in found.items():
+            block[f"memorisation_{space}"] = distance_ratio(near[kind], near["floor"], seed=seed)
+    return found
+
+
+def _neighbours(samples: Described, reference: Described) -> dict[str, list[list[int]]]:
+    k = min(NEIGHBOURS, len(reference.images))
+    pairs = zip(_spaces(samples).items(), _spaces(reference).values(), strict=True)
+    return {space: nearest(x[:SHOWN], train, k=k)[1].tolist() for (space, x), train in pairs}
 
 
 def headline(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:

@@ -33,6 +33,8 @@ def _mistake(error: dict[str, Any]) -> str:
     place = list(map(str, error["loc"]))
     if place[0:1] in (["noise"], ["sampler"]):
         del place[2:3]  # the rule, by which pydantic tells the kinds apart: no key of the file
+    if place[0:1] == ["reference"]:
+        del place[1:2]  # the kind, likewise
     what = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "missing":
         what = "is missing"

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.params.section import Count, Positive, Section, Seed
+from pipeline.params.section import Count, Levels, Positive, Section, Seed
 from pipeline.params.training import Precision
 
 
@@ -16,13 +16,27 @@ class Data(Section):
     seed: Seed
 
 
-class Reference(Section):
+class ClassifierReference(Section):
+    """A small network trained on the data set's labels; its penultimate layer is the feature space."""
+
+    kind: Literal["classifier"]
     width: Count
     epochs: Count
     batch_size: Count
     lr: Positive
     seed: Seed
     min_accuracy: Annotated[float, Field(ge=0, le=1)]
+
+
+class InceptionReference(Section):
+    """The papers' Inception-v3, for RGB; weights: a local file, or None to download it."""
+
+    kind: Literal["inception"]
+    weights: str | None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+Reference = Annotated[ClassifierReference | InceptionReference, Field(discriminator="kind")]
 
 
 class Generate(Section):
@@ -34,11 +48,18 @@ class Generate(Section):
     seed: Seed
 
 
+class Likelihood(Section):
+    num_images: Count
+    num_levels: Levels
+
+
 class Evaluate(Section):
     nearest_k: Count
     kid_subsets: Count
     kid_subset_size: Count
     splits: Count
+    fid_points: Annotated[int, Field(ge=3)]
+    likelihood: Likelihood
     seed: Seed
 
 

@@ -223,8 +223,9 @@ def test_by_shards_in_this_process_it_is_what_the_evaluator_says_of_all(
 
     scorer = Scorer(Watched(EVALUATOR.network, EVALUATOR.shape), tmp_path)
     assert all(np.array_equal(a, b) for a, b in zip(score_all(scorer), scored, strict=True))
-    assert np.array_equal(scorer.probabilities(IMAGES), EVALUATOR.probabilities(IMAGES))
-    assert seen == 2 * [SHARD, SHARD, 700], "never more than a shard at once"
+    for found, whole in zip(scorer.both(IMAGES), EVALUATOR.both(IMAGES), strict=True):
+        assert np.array_equal(found, whole)
+    assert seen == [*3 * [SHARD, SHARD, 700], 1], "never more than a shard at once"
     assert not list(tmp_path.iterdir()), "its files go with the arrays"
 
 

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
+import pipeline.metrics.kid  # noqa: F401  torchmetrics, before a test imports it where torchvision is broken
 from pipeline.metrics.features import Classifier, train_classifier
 
 

@@ -7,9 +7,22 @@ import pytest
 import torch
 
 from pipeline.errors import UserError
-from pipeline.metrics.evaluate import evaluate
+from pipeline.metrics.evaluate import Described, evaluator
+from pipeline.metrics.evaluate import evaluate as evaluate_described
 
-SETTINGS = {"nearest_k": 5, "kid_subsets": 20, "kid_subset_size": 200, "splits": 10, "seed": 0}
+SETTINGS = {
+    "nearest_k": 5,
+    "kid_subsets": 20,
+    "kid_subset_size": 200,
+    "splits": 10,
+    "fid_points": 5,
+    "seed": 0,
+}
+
+
+def evaluate(samples, reference, classifier, **settings):
+    described = (Described.by(classifier, images) for images in (samples, reference))
+    return evaluate_described(*described, **settings)
 
 
 def blurred(images, std, seed=0):
@@ -61,7 +74,12 @@ def test_same_bits_for_json_whatever_the_threads(digits, classifier):
         torch.set_num_threads(threads)
     assert json.dumps(first, allow_nan=False) == json.dumps(again, allow_nan=False)
     other = evaluate(digits.held_out, digits.train, classifier, **{**SETTINGS, "seed": 1})
-    assert [key for key in first if first[key] != other[key]] == ["kid", "kid_std"]
+    assert [key for key in first if first[key] != other[key]] == [
+        "fid_infinity",
+        "fid_infinity_stderr",
+        "kid",
+        "kid_std",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +106,6 @@ def test_few_reference_images_name_the_key(digits, classifier):
         evaluate(digits.held_out, digits.train[:100], classifier, **SETTINGS)
 
 
-def test_evaluator_names_the_network_and_the_library(digits, classifier):
-    found = evaluate(digits.held_out, digits.train, classifier, **SETTINGS)
-    assert found["evaluator"].startswith(classifier.name)
-    assert "torchmetrics 1." in found["evaluator"]
+def test_evaluator_names_the_network_and_the_library(classifier):
+    assert evaluator(classifier).startswith(classifier.name)
+    assert "torchmetrics 1." in evaluator(classifier)

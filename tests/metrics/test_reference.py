@@ -10,7 +10,7 @@ from pipeline.metrics import features
 from pipeline.metrics.fid import frechet_distance
 from pipeline.metrics.reference import STATISTICS, build, load_moments
 
-SETTINGS = {"width": 4, "epochs": 4, "batch_size": 64, "lr": 1e-2, "seed": 0}
+SETTINGS = {"width": 4, "epochs": 4, "batch_size": 64, "lr": 1e-2, "seed": 0, "kind": "classifier"}
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,12 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.files import read_json, sha256, write_json
-from pipeline.metrics.evaluate import evaluate
+from pipeline.metrics.evaluate import Described, evaluate, evaluator
+from pipeline.metrics.memorisation import nearest
 from pipeline.metrics.variant import evaluate_variant, headline
 
-SETTINGS = {"nearest_k": 5, "kid_subsets": 5, "kid_subset_size": 100, "splits": 10, "seed": 0}
+KID = {"kid_subsets": 5, "kid_subset_size": 100}
+SETTINGS = {"nearest_k": 5, **KID, "splits": 10, "fid_points": 5, "seed": 0}
 
 
 @pytest.fixture
@@ -27,9 +29,12 @@ def folder(digits, tmp_path):
 
 def test_rows(folder, digits, classifier):
     found = evaluate_variant(folder, digits.train, digits.held_out, classifier, **SETTINGS)
-    assert found["denoised"] == found["floor"]
-    assert found["floor"] == evaluate(digits.held_out, digits.train, classifier, **SETTINGS)
-    assert found["raw"] == evaluate(255 - digits.held_out, digits.train, classifier, **SETTINGS)
+    train = Described.by(classifier, digits.train)
+    rows = {"raw": 255 - digits.held_out, "denoised": digits.held_out, "floor": digits.held_out}
+    for name, images in rows.items():
+        expected = evaluate(Described.by(classifier, images), train, **SETTINGS)
+        assert found[name].items() >= {**expected, "evaluator": evaluator(classifier)}.items()
+        assert ("memorisation_pixels" in found[name]) == (name != "floor")
     assert (found["nfe"], found["num_samples"]) == ({"raw": 50, "denoised": 51}, 720)
 
 
@@ -41,6 +46,21 @@ def test_each_set_is_scored_alone(folder, digits, classifier):
     assert [found["denoised"], *found["further_sets"]["denoised"]] == halves
     assert halves[0]["fid"] != halves[1]["fid"] and halves[0]["n"] == 360
     assert len(found["further_sets"]["raw"]) == 1
+
+
+def test_held_out_images_as_samples_are_as_near_as_held_out_images(folder, digits, classifier):
+    found = evaluate_variant(folder, digits.train, digits.held_out, classifier, **SETTINGS)
+    for space in ("pixels", "features"):
+        near = found["denoised"][f"memorisation_{space}"]
+        assert near["ratio"] == 1 and near["low"] < 1 < near["high"]
+        assert found["raw"][f"memorisation_{space}"]["low"] > 1.5  # inverted digits are far from all
+
+
+def test_neighbours_are_those_of_the_first_denoised_samples(folder, digits, classifier):
+    found = evaluate_variant(folder, digits.train, digits.held_out, classifier, **SETTINGS)
+    assert found["neighbours"]["pixels"] == nearest(digits.held_out[:8], digits.train, k=5)[1].tolist()
+    x, train = classifier.features(digits.held_out[:8]), classifier.features(digits.train)
+    assert found["neighbours"]["features"] == nearest(x, train, k=5)[1].tolist()
 
 
 def test_what_dvc_shows_are_flat_numbers_of_the_variant_alone(folder, digits, classifier):
