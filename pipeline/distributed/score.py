@@ -30,7 +30,7 @@ AHEAD = 2
 
 @dataclass(frozen=True)
 class Scorer:
-    """A feature space that works shard by shard, on the CPUs of the Ray that is connected, or in this process.
+    """A feature space that works shard by shard, on the CPUs of a connected Ray, or in this process.
 
     It holds a few shards in memory, however many the images are; what it returns is mapped from a file
     without a name, which goes with the array.
