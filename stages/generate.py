@@ -39,6 +39,7 @@ def main(params: Params, variant: str) -> None:
         # Apart from the samples: a clock repeats no bits.
         write_json(ARTIFACTS / f"metrics/generate_{variant}.json", {"seconds": made.seconds})
         run.log_metrics({"nfe": made.nfe, "seconds": made.seconds})
+        run.set_tags({"samples.sha256": sha256(ARTIFACTS / f"samples/{variant}/manifest.json")})
         run.log_artifact(ARTIFACTS / "samples" / variant)
 
 

@@ -6,7 +6,7 @@ from pipeline import door, tracking
 from pipeline.data.dataset import open_dataset
 from pipeline.files import sha256
 from pipeline.params import Params
-from pipeline.reporting import report
+from pipeline.reporting import lineage, report
 
 ARTIFACTS, OUT = Path("artifacts"), Path("reports")
 
@@ -22,7 +22,7 @@ def main(params: Params) -> None:
             params.variants,
             manifest=data.manifest,
             real=data.split("train"),
-            runs={name: run.find(tags) for name, tags in shown.items()},
+            runs={v: lineage.made(ARTIFACTS, v, params.preset, run.find, run.tags_of) for v in shown},
             **params.report.kwargs(),
         )
         run.summarise(table.headline(), OUT)

@@ -8,7 +8,7 @@ import numpy as np
 from pipeline import door, tracking
 from pipeline.data.dataset import open_dataset
 from pipeline.distributed.train import fit, published
-from pipeline.files import read_yaml, whole_folder, write_json
+from pipeline.files import read_yaml, sha256, whole_folder, write_json
 from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.params import Params
 from pipeline.training import history, state
@@ -37,6 +37,7 @@ def main(params: Params, variant: str) -> None:
         checkpoint = fit(task, images, run_folder, on_event=on_event, **sizes)
         _publish(checkpoint, variant, speed(run_folder))
         published(run_folder, variant)
+        run.set_tags({"checkpoint.sha256": sha256(OUT / "models" / variant / "manifest.json")})
         run.log_network(OUT / "models" / variant, f"ncsn-{params.preset}-{variant}", images.shape[1:])
 
 

@@ -13,11 +13,12 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
 
-BASE = {"errors", "files", "commit"}
+BASE = {"errors", "files", "commit", "machine"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "commit": set(),
     "files": {"errors"},
+    "machine": set(),
     "ncsn": BASE,
     "samplers": BASE | {"ncsn"},
     "data": BASE,
@@ -29,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "params": BASE,
     "preset": BASE | {"params"},
     "tracking": BASE | {"training", "dvcfile"},
-    "reporting": BASE | {"samplers", "toy"},
+    "reporting": BASE | {"samplers", "toy", "dvcfile"},
     "show": BASE | {"ncsn", "data", "reporting"},
     "import_checkpoint": BASE | {"ncsn", "training", "params"},
     "distributed": BASE | {"ncsn", "samplers", "data", "metrics", "training", "dvcfile"},
@@ -43,6 +44,7 @@ CONFINED = {"ray": "pipeline/distributed/", "mlflow": "pipeline/tracking/client.
 OBSERVERS = (
     "errors.py",
     "commit.py",
+    "machine.py",
     "files.py",
     "dvcfile.py",
     "params/",

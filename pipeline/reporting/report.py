@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.commit import commit
 from pipeline.files import read_json, whole_folder, write_json, write_text
 from pipeline.reporting import figures, model_card, page, rows, tables
+from pipeline.reporting.lineage import Made
 from pipeline.reporting.pictures import Images
 from pipeline.reporting.rows import Table
 
@@ -19,7 +20,7 @@ def write(
     manifest: Mapping[str, Any],
     real: Images,
     grid: Sequence[int],
-    runs: Mapping[str, str | None] | None = None,
+    runs: Mapping[str, tuple[Made, ...]] | None = None,
 ) -> Table:
     """Write README.md, table.md, .csv and .json, model_card.md and figures/ to `out`, whole or not at all.
 
@@ -31,7 +32,7 @@ def write(
         manifest: of the data set.
         real: its training images, uint8 (n, C, H, W).
         grid: rows and columns of the sample grids.
-        runs: variant -> MLflow run id.
+        runs: variant -> the runs that made its numbers.
 
     Raises:
         UserError: a file of an evaluated variant is missing or damaged.

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.commit import Commit
 from pipeline.errors import UserError
 from pipeline.files import read_json
+from pipeline.reporting import lineage
 from pipeline.reporting.papers import Published, counterpart, published
 
 FLOOR = "held-out data (the floor)"
@@ -61,8 +62,13 @@ class Row:
     commit: str | None = None
     dirty: bool = False
     data_sha256: str | None = None
+    params_sha256: str | None = None
+    """Of the values of params.yaml that the numbers depend on."""
     run_id: str | None = None
-    """The MLflow run; None where tracking was off."""
+    """The evaluation's run in MLflow; None where tracking was off. `commit` is that run's own."""
+    files: tuple[lineage.File, ...] = ()
+    made: tuple[lineage.Made, ...] = ()
+    """The runs behind the numbers, the evaluation's last; `dirty` if any of them was."""
 
     @property
     def measured(self) -> bool:
@@ -73,6 +79,25 @@ class Row:
     def is_floor(self) -> bool:
         """Whether this is the row of real images against real images."""
         return self.denoised is None
+
+    @property
+    def kind(self) -> str | None:
+        """What the samples are called in files; None for the floor, which has none."""
+        return None if self.is_floor else ("denoised" if self.denoised else "raw")
+
+    def sha256(self, what: str) -> str:
+        """Of the file that the row names so, such as "checkpoint"; empty without one."""
+        return next((file.sha256 for file in self.files if file.what == what), "")
+
+    @property
+    def versions(self) -> str | None:
+        """Of the packages that made the row, each stage's own where they differ."""
+        return lineage.agreed(self.made, "versions")
+
+    @property
+    def hardware(self) -> str | None:
+        """What the row was made on, each stage's own where they differ."""
+        return lineage.agreed(self.made, "hardware")
 
     @property
     def label(self) -> str:
@@ -116,7 +141,7 @@ class Table:
     def from_json(cls, value: Mapping[str, Any]) -> "Table":
         """The inverse of `to_json`."""
         papers = tuple(Published(**row) for row in value["published"])
-        rows = tuple(Row(**row) for row in value["rows"])
+        rows = tuple(Row(**lineage.plain(row)) for row in value["rows"])
         return cls(value["data"], value["data_sha256"], papers, rows)
 
 
@@ -125,7 +150,7 @@ def build(
     variants: Sequence[str],
     manifest: Mapping[str, Any],
     commit: Commit,
-    runs: Mapping[str, str | None] | None = None,
+    runs: Mapping[str, tuple[lineage.Made, ...]] | None = None,
 ) -> Table:
     """Read a run's files into a table.
 
@@ -134,20 +159,24 @@ def build(
         variants: names, in the table's order; one that was not evaluated gets rows without numbers.
         manifest: of the data set, with its name, shape (N, C, H, W) and the sha256 of its images.
         commit: what was checked out.
-        runs: variant -> MLflow run id.
+        runs: variant -> the runs that made its numbers.
 
     Raises:
         UserError: a file that an evaluated variant must have is missing or lacks a key.
     """
     name, digest = manifest["name"], manifest["sha256"]["images"]
     papers = published(name, manifest["shape"][-1])
-    shared = {"commit": commit.sha, "dirty": commit.dirty, "data_sha256": digest}
+    plan = lineage.Plan.read(artifacts.parent)
+    origin = lineage.Lineage(artifacts, digest, commit, runs or {}, plan)
     rows: list[Row] = []
+    floors: dict[Row, str] = {}
     for variant in variants:
-        own = shared | {"run_id": (runs or {}).get(variant)}
-        rows += [_join(row, papers, own) for row in _variant_rows(artifacts, variant, name)]
-    floors = dict.fromkeys(_floor_row(artifacts, variant, name) for variant in variants)
-    return Table(name, digest, papers, (*rows, *(_join(row, (), shared) for row in floors if row)))
+        own = _variant_rows(artifacts, variant, name)
+        rows += [_join(row, papers, origin.of(variant, row.kind)) for row in own]
+        if floor := _floor_row(artifacts, variant, name):
+            floors.setdefault(floor, variant)
+    rows += [_join(row, (), origin.of(variant, row.kind)) for row, variant in floors.items()]
+    return Table(name, digest, papers, tuple(rows))
 
 
 def _join(row: Row, papers: tuple[Published, ...], extra: Mapping[str, Any]) -> Row:

@@ -75,6 +75,7 @@ def stage(
             yield NullRun()
         elif NOTES in os.environ:
             with NotedRun(Path(os.environ[NOTES])) as notes:
+                notes.set_tags(provenance.made_with())
                 yield notes
         else:
             with _uncollected():

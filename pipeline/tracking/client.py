@@ -261,6 +261,10 @@ class MlflowRun:
         found = self._store.attempt(lambda: self._store.search(tags, status="FINISHED")) or []
         return str(found[0].info.run_id) if found else None
 
+    def tags_of(self, run_id: str) -> dict[str, str]:
+        run = self._store.attempt(lambda: self._client.get_run(run_id))
+        return dict(run.data.tags) if run else {}
+
     def __enter__(self) -> Self:
         return self
 

@@ -59,6 +59,9 @@ class Run(Protocol):
     def find(self, tags: Mapping[str, str]) -> str | None:
         """The id of the newest run of the experiment that has all these tags and ended FINISHED."""
 
+    def tags_of(self, run_id: str) -> dict[str, str]:
+        """All tags of a run of the store; none where it cannot be read."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(
@@ -94,6 +97,9 @@ class NullRun:
 
     def find(self, tags: Mapping[str, str]) -> str | None:
         return None
+
+    def tags_of(self, run_id: str) -> dict[str, str]:
+        return {}
 
     def __enter__(self) -> Self:
         return self
