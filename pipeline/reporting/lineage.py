@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from pipeline import dvcfile, machine
 from pipeline.commit import Commit
-from pipeline.files import sha256
+from pipeline.files import read_yaml, sha256
 
 REPORT = "report"
 FILES = {
@@ -117,9 +115,9 @@ class Plan:
     def __init__(self, root: Path) -> None:
         """
         Raises:
-            UserError: a placeholder of dvc.yaml names no key of params.yaml.
+            UserError: params.yaml is no YAML, or lacks a key that a placeholder of dvc.yaml names.
         """
-        self.params: dict[str, Any] = YAML(typ="safe").load(root / "params.yaml")
+        self.params: dict[str, Any] = read_yaml(root / "params.yaml")
         self.entries = dvcfile.entries(root)
 
     @classmethod

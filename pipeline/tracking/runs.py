@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 
 class Run(Protocol):
@@ -67,6 +67,14 @@ class Run(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class Record(NamedTuple):
+    """What the store has of a run."""
+
+    status: str
+    """RUNNING, FINISHED, FAILED or KILLED."""
+    tags: dict[str, str]
 
 
 def status_of(error: BaseException | None) -> str:
