@@ -12,7 +12,7 @@ ARTIFACTS, OUT = Path("artifacts"), Path("reports")
 
 
 def main(params: Params) -> None:
-    """artifacts/ -> reports/{README.md,table.md,table.csv,table.json,model_card.md,figures/}."""
+    """artifacts/ -> reports/{README.md,table.{md,csv,json},{model,dataset}_card.md,figures/}."""
     data = open_dataset(ARTIFACTS / "data")
     shown = {name: evaluation(params.preset, name) for name in params.variants}
     with tracking.stage("report", None, params, last=True, shows=shown.values()) as run:

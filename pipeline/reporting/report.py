@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.commit import commit
 from pipeline.files import read_json, whole_folder, write_json, write_text
-from pipeline.reporting import figures, model_card, page, rows, tables
+from pipeline.reporting import dataset_card, figures, model_card, page, rows, tables
 from pipeline.reporting.lineage import Made
 from pipeline.reporting.pictures import Images
 from pipeline.reporting.rows import Table
@@ -22,7 +24,7 @@ def write(
     grid: Sequence[int],
     runs: Mapping[str, tuple[Made, ...]] | None = None,
 ) -> Table:
-    """Write README.md, table.md, .csv and .json, model_card.md and figures/ to `out`, whole or not at all.
+    """Write README.md, table.md, .csv and .json, both cards and figures/ to `out`, whole or not at all.
 
     The same files, commit and run ids give the same bytes: nothing here carries a date.
 
@@ -44,6 +46,7 @@ def write(
         shown = figures.draw(folder / page.FIGURES, artifacts, table, real, grid)
         write_text(folder / "README.md", page.readme(table, shown, samplers, reference, toy))
         write_text(folder / "model_card.md", model_card.card(table, manifest, samplers))
+        write_text(folder / "dataset_card.md", dataset_card.card(manifest, _classes(artifacts, manifest)))
         write_text(folder / "table.md", tables.markdown(table))
         write_text(folder / "table.csv", tables.to_csv(table))
         write_json(folder / "table.json", tables.to_json(table))
@@ -53,6 +56,18 @@ def write(
 def _samplers(artifacts: Path, variants: Sequence[str]) -> dict[str, dict[str, Any]]:
     paths = {variant: artifacts / f"samples/{variant}/manifest.json" for variant in variants}
     return {variant: read_json(path)["sampler"] for variant, path in paths.items() if path.exists()}
+
+
+def _classes(artifacts: Path, manifest: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Images of each class in each split; none where the labels are not there."""
+    path = artifacts / "data/labels.npy"
+    if not path.exists():
+        return {}
+    labels, bounds = np.load(path, allow_pickle=False), manifest["split"]
+    return {
+        name: np.bincount(labels[slice(*bounds[name])], minlength=manifest["classes"]).tolist()
+        for name in ("train", "held_out")
+    }
 
 
 def _metrics(artifacts: Path, name: str) -> dict[str, Any]:
