@@ -35,7 +35,9 @@ def main(params: Params, variant: str) -> None:
         compute = params.compute.kwargs()
         sizes = {key: compute[key] for key in ("workers", "cpus_per_worker", "use_gpu", "max_failures")}
         checkpoint = fit(task, images, run_folder, on_event=on_event, **sizes)
-        _publish(checkpoint, variant, speed(run_folder))
+        taken = speed(run_folder)
+        run.log_metrics({"training": taken})
+        _publish(checkpoint, variant, taken["seconds"])
         published(run_folder, variant)
         run.set_tags({"checkpoint.sha256": sha256(OUT / "models" / variant / "manifest.json")})
         run.log_network(OUT / "models" / variant, f"ncsn-{params.preset}-{variant}", images.shape[1:])
@@ -52,13 +54,12 @@ def _task(params: Params, variant: str, images: np.ndarray) -> Task:
     )
 
 
-def _publish(checkpoint: Path, variant: str, taken: dict[str, float]) -> None:
+def _publish(checkpoint: Path, variant: str, seconds: float) -> None:
     rows = history.read(checkpoint / state.HISTORY)
     with whole_folder(OUT / "models" / variant) as folder:
         shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
     history.write(OUT / "curves" / f"{variant}.csv", rows)
-    metrics = {"loss": rows[-1].loss, "images": rows[-1].images, **taken}
-    write_json(OUT / "metrics" / f"train_{variant}.json", metrics)
+    write_json(OUT / "metrics" / f"train_{variant}.json", {"loss": rows[-1].loss, "seconds": seconds})
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def write(
     """
     table = rows.build(artifacts, variants, manifest, commit(), runs)
     samplers = _samplers(artifacts, variants)
-    reference, toy = (_metrics(artifacts, name) for name in ("reference", "toy"))
+    reference, toy = (_numbers(artifacts / name) for name in ("metrics/reference.json", "toy/numbers.json"))
     with whole_folder(out) as folder:
         shown = figures.draw(folder / page.FIGURES, artifacts, table, real, grid)
         write_text(folder / "README.md", page.readme(table, shown, samplers, reference, toy))
@@ -70,6 +70,5 @@ def _classes(artifacts: Path, manifest: Mapping[str, Any]) -> dict[str, list[int
     }
 
 
-def _metrics(artifacts: Path, name: str) -> dict[str, Any]:
-    path = artifacts / f"metrics/{name}.json"
+def _numbers(path: Path) -> dict[str, Any]:
     return dict(read_json(path)) if path.exists() else {}
