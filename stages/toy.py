@@ -14,7 +14,7 @@ OUT, METRICS = Path("artifacts/toy"), Path("artifacts/metrics/toy.json")
 
 
 def main(params: Params) -> None:
-    """artifacts/data -> artifacts/toy/{fig1,fig2,fig3}.{png,svg}, numbers.json; artifacts/metrics/toy.json."""
+    """artifacts/data -> artifacts/toy/{fig{1,2,3}.{png,svg},numbers.json}, artifacts/metrics/toy.json."""
     with tracking.stage("toy", None, params) as run:
         data, setting = open_dataset(DATA), params.toy.kwargs()
         made = toy.run(data.split("train"), **setting)

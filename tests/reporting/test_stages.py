@@ -37,7 +37,8 @@ def test_toy_draws_its_figures_and_counts_the_modes(params: Params) -> None:
     assert abs(found["langevin"]["fraction"] - 0.5) < 0.2
     assert all(abs(found[name]["fraction"] - 0.8) < 0.2 for name in TITLES if name != "langevin")
     shown = json.loads(Path("artifacts/metrics/toy.json").read_text())
-    assert shown == {f"mode_{name}": found[name]["fraction"] for name in ("langevin", "annealed_released")}
+    named = {"toy_langevin": "langevin", "toy_annealed": "annealed_released"}
+    assert shown == {key: found[name]["fraction"] for key, name in named.items()}
 
 
 def test_report_writes_the_whole_folder(params: Params, artifacts: Path) -> None:

@@ -278,7 +278,8 @@ def test_a_run_that_failed_or_is_deleted_is_caught(place: Place) -> None:
 
 def test_the_lock_is_held_against_the_files(place: Place) -> None:
     lock = Path("dvc.lock").read_text()
-    at = lock.index("md5: ", lock.index(f"path: artifacts/models/{V}\n")) + len("md5: ")
+    made = lock.index(f"path: artifacts/models/{V}\n", lock.index(f"train@{V}:"))
+    at = lock.index("md5: ", made) + len("md5: ")
     Path("dvc.lock").write_text(lock[:at] + digit(lock[at:]))
     code, told = place.verify("--no-runs")
     assert code == 1 and f"    artifacts/models/{V}: expected" in told
