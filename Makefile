@@ -8,7 +8,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help repro test ui lint lock clean
+.PHONY: help repro test verify ui lint lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -22,6 +22,9 @@ repro: $(VENV)/installed ## set up, run the pipeline, print the table
 
 test: $(VENV)/installed ## set up, run the tests
 	@python -m pytest -n 2 --dist loadfile
+
+verify: $(VENV)/installed ## say of each row of reports/table.json whether it still stands
+	@python -m pipeline.verify reports/table.json
 
 ui: $(VENV)/installed ## open the MLflow UI on http://127.0.0.1:5000, or say where MLFLOW_TRACKING_URI has it
 	@case "$$MLFLOW_TRACKING_URI" in \

@@ -46,10 +46,28 @@ def entry(root: Path, stage: str, variant: str | None = None) -> Entry:
     stages = _read(root / "dvc.yaml").get("stages", {})
     if stage not in stages:
         raise UserError(f"stage {stage!r} is not in {root / 'dvc.yaml'}: it has {', '.join(stages)}.")
-    params = _read(root / "params.yaml")
+    return _entry(stages[stage], variant, _read(root / "params.yaml"))
 
+
+def entries(root: Path) -> dict[str, Entry]:
+    """Every stage of root/dvc.yaml by its name in dvc.lock: `prepare`, and `train@ncsn` for each variant."""
+    params = _read(root / "params.yaml")
+    found: dict[str, Entry] = {}
+    for name, stage in _read(root / "dvc.yaml").get("stages", {}).items():
+        variants = params["variants"] if "matrix" in stage else [None]
+        found |= {f"{name}@{v}" if v else name: _entry(stage, v, params) for v in variants}
+    return found
+
+
+def lock(root: Path) -> dict[str, Any]:
+    """What dvc.lock says of each stage: its deps and outs with their md5, its params; empty without one."""
+    path = root / "dvc.lock"
+    return dict(_read(path).get("stages", {})) if path.exists() else {}
+
+
+def _entry(stage: dict[str, Any], variant: str | None, params: dict[str, Any]) -> Entry:
     def names(*keys: str) -> tuple[str, ...]:
-        found = [item for key in keys for item in stages[stage].get(key, [])]
+        found = [item for key in keys for item in stage.get(key, [])]
         return tuple(_fill(name, variant, params) for name in _names(found))
 
     return Entry(names("deps"), names("outs", "metrics", "plots"), names("params"))
@@ -68,9 +86,7 @@ def hashes(root: Path, paths: Iterable[str]) -> dict[str, str]:
 
     Paths that no finished stage wrote are left out.
     """
-    lock = root / "dvc.lock"
-    stages = _read(lock).get("stages", {}) if lock.exists() else {}
-    known = {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
+    known = {out["path"]: out["md5"] for stage in lock(root).values() for out in stage.get("outs", [])}
     tracked = {path: next((p for p in _upwards(path) if p in known), None) for path in paths}
     return {path: known[out] for path, out in tracked.items() if out}
 

@@ -43,6 +43,7 @@ def main(params: Params, network: str) -> None:
         write_json(ARTIFACTS / f"metrics/generate_{network}.json", {"seconds": made.seconds})
         made.discard()
         run.log_metrics({"nfe": made.nfe, "seconds": made.seconds})
+        run.set_tags({"samples.sha256": sha256(ARTIFACTS / f"samples/{network}/manifest.json")})
         run.log_artifact(ARTIFACTS / "samples" / network)
 
 

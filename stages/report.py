@@ -6,13 +6,13 @@ from pipeline import door, tracking
 from pipeline.data.dataset import open_dataset
 from pipeline.files import sha256
 from pipeline.params import Params
-from pipeline.reporting import report
+from pipeline.reporting import lineage, report
 
 ARTIFACTS, OUT = Path("artifacts"), Path("reports")
 
 
 def main(params: Params) -> None:
-    """artifacts/ -> reports/{README.md,table.md,table.csv,table.json,model_card.md,figures/}."""
+    """artifacts/ -> reports/{README.md,table.{md,csv,json},{model,dataset}_card.md,figures/}."""
     data = open_dataset(ARTIFACTS / "data")
     shown = {name: evaluation(params.preset, name) for name in params.variants}
     with tracking.stage("report", None, params, last=True, shows=shown.values()) as run:
@@ -23,7 +23,7 @@ def main(params: Params) -> None:
             manifest=data.manifest,
             real=data.split("train"),
             more_seeds=params.more_seeds,
-            runs={name: run.find(tags) for name, tags in shown.items()},
+            runs={v: lineage.made(ARTIFACTS, v, params.preset, run.find, run.tags_of) for v in shown},
             **params.report.kwargs(),
         )
         run.summarise(table.headline(), OUT)

@@ -14,7 +14,7 @@ OUT, METRICS = Path("artifacts/toy"), Path("artifacts/metrics/toy.json")
 
 
 def main(params: Params) -> None:
-    """artifacts/data -> artifacts/toy/{fig1,fig2,fig3}.png and .svg, artifacts/metrics/toy.json."""
+    """artifacts/data -> artifacts/toy/{fig{1,2,3}.{png,svg},numbers.json}, artifacts/metrics/toy.json."""
     with tracking.stage("toy", None, params) as run:
         data, setting = open_dataset(DATA), params.toy.kwargs()
         made = toy.run(data.split("train"), **setting)
@@ -22,7 +22,8 @@ def main(params: Params) -> None:
             style.save(loss_curves(made.curves, data.manifest["name"], setting["losses"]), folder, "fig1")
             style.save(score_fields(made.fields), folder, "fig2")
             style.save(samples(made.panels, made.divergences), folder, "fig3")
-        write_json(METRICS, made.metrics())
+            write_json(folder / "numbers.json", made.metrics())
+        write_json(METRICS, made.headline())
         run.log_metrics(made.metrics())
         run.log_artifact(OUT)
 

@@ -8,7 +8,7 @@ import numpy as np
 from pipeline import door, tracking
 from pipeline.data.dataset import open_dataset
 from pipeline.distributed.train import fit, published
-from pipeline.files import read_yaml, whole_folder, write_json
+from pipeline.files import read_yaml, sha256, whole_folder, write_json
 from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.params import Params
 from pipeline.training import history, state
@@ -36,8 +36,11 @@ def main(params: Params, network: str) -> None:
         keys = ("workers", "cpus_per_worker", "use_gpu", "max_failures", "hang_timeout_s")
         sizes = {key: compute[key] for key in keys}
         checkpoint = fit(task, images, run_folder, on_event=on_event, **sizes)
-        _publish(checkpoint, network, speed(run_folder))
+        taken = speed(run_folder)
+        run.log_metrics({"training": taken})
+        _publish(checkpoint, network, taken["seconds"])
         published(run_folder, network)
+        run.set_tags({"checkpoint.sha256": sha256(OUT / "models" / network / "manifest.json")})
         run.log_network(OUT / "models" / network, f"ncsn-{params.preset}-{network}", images.shape[1:])
 
 
@@ -53,13 +56,12 @@ def _task(params: Params, network: str, images: np.ndarray) -> Task:
     )
 
 
-def _publish(checkpoint: Path, network: str, taken: dict[str, float]) -> None:
+def _publish(checkpoint: Path, network: str, seconds: float) -> None:
     rows = history.read(checkpoint / state.HISTORY)
     with whole_folder(OUT / "models" / network) as folder:
         shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
     history.write(OUT / "curves" / f"{network}.csv", rows)
-    metrics = {"loss": rows[-1].loss, "images": rows[-1].images, **taken}
-    write_json(OUT / "metrics" / f"train_{network}.json", metrics)
+    write_json(OUT / "metrics" / f"train_{network}.json", {"loss": rows[-1].loss, "seconds": seconds})
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
 
-BASE = {"errors", "files", "mapped", "commit"}
+BASE = {"errors", "files", "mapped", "commit", "machine"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "commit": set(),
     "files": {"errors"},
     "mapped": set(),
+    "machine": set(),
     "ncsn": BASE,
     "samplers": BASE | {"ncsn"},
     "data": BASE,
@@ -30,8 +31,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "params": BASE,
     "preset": BASE | {"params"},
     "tracking": BASE | {"training", "dvcfile"},
-    "reporting": BASE | {"samplers", "toy"},
+    "reporting": BASE | {"samplers", "toy", "dvcfile"},
     "show": BASE | {"ncsn", "data", "reporting"},
+    "publish": BASE | {"ncsn", "training", "reporting"},
+    "verify": BASE | {"reporting", "tracking", "dvcfile"},
     "import_checkpoint": BASE | {"ncsn", "training", "params"},
     "distributed": BASE | {"ncsn", "samplers", "data", "metrics", "training", "dvcfile"},
     "door": BASE | {"params", "distributed", "tracking"},
@@ -44,6 +47,7 @@ CONFINED = {"ray": "pipeline/distributed/", "mlflow": "pipeline/tracking/client.
 OBSERVERS = (
     "errors.py",
     "commit.py",
+    "machine.py",
     "files.py",
     "mapped.py",
     "dvcfile.py",

@@ -103,6 +103,8 @@ def provenance_columns(table: Table) -> list[Column]:
         ("Row", _name),
         ("Commit", lambda row: Commit(row.commit, row.dirty).short()),
         ("Data sha256", lambda row: (row.data_sha256 or "")[:SHORT_HASH]),
+        ("Parameters", lambda row: (row.params_sha256 or "")[:SHORT_HASH]),
+        ("Checkpoint", lambda row: row.sha256("checkpoint")[:SHORT_HASH]),
         ("MLflow run", lambda row: row.run_id),
         ("Made by", lambda row: f"`{row.command}`"),
     ]
@@ -110,6 +112,10 @@ def provenance_columns(table: Table) -> list[Column]:
         texts.append(("Evaluator", lambda row: row.evaluator))
     if common(table, "reference_set") is None:
         texts.append(("Reference set", lambda row: row.reference_set))
+    if common(table, "versions") is None:
+        texts.append(("Versions", lambda row: row.versions))
+    if common(table, "hardware") is None:
+        texts.append(("Hardware", lambda row: row.hardware))
     return [_text(title, text) for title, text in texts]
 
 

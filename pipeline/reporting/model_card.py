@@ -33,7 +33,7 @@ levels, and draw new images from it by annealed Langevin dynamics or by the prob
 recipes are those of Song & Ermon (arXiv 1907.05600 and 2006.09011) and, where a network is trained at any
 noise level, in the line of Karras et al. (arXiv 2206.00364), scaled to the data set."""
 LIMITS = """\
-- For research and teaching. The samples can resemble training images; no privacy is promised.
+- For research and teaching; no privacy of the training images is promised.
 - FID, KID and the inception score depend on the evaluator and on N: numbers here compare with each other
   and not with papers that used another evaluator, another N or another reference set."""
 CITATIONS = """\
@@ -45,18 +45,30 @@ CITATIONS = """\
   NeurIPS 2022, arXiv 2206.00364."""
 
 
-def card(table: Table, manifest: Mapping[str, Any], samplers: Mapping[str, Mapping[str, Any]]) -> str:
-    """The card of all networks of a run, the best one first.
+def card(
+    table: Table,
+    manifest: Mapping[str, Any],
+    samplers: Mapping[str, Mapping[str, Any]],
+    *,
+    published: bool = False,
+) -> str:
+    """The card of all networks of a table, the best one first.
 
     Args:
         manifest: of the data set: name, title, licence, homepage, shape (N, C, H, W).
         samplers: variant -> settings of the sampler that made its samples.
+        published: the card lies beside the weights, as `pipeline.publish` leaves them.
     """
+    return with_front_matter(front_matter(table, manifest), _text(table, manifest, samplers, published))
+
+
+def with_front_matter(head: Mapping[str, Any], text: str) -> str:
+    """A card of the Hub: YAML between two lines of dashes, then Markdown."""
     out = io.StringIO()
     writer = YAML()
     writer.width = 10_000
-    writer.dump(front_matter(table, manifest), out)
-    return f"---\n{out.getvalue()}---\n\n{_text(table, manifest, samplers)}\n"
+    writer.dump(dict(head), out)
+    return f"---\n{out.getvalue()}---\n\n{text}\n"
 
 
 def front_matter(table: Table, manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,7 +80,7 @@ def front_matter(table: Table, manifest: Mapping[str, Any]) -> dict[str, Any]:
         "tags": list(TAGS),
         "datasets": [table.data],
         "metrics": list(METRICS),
-        "model-index": [_entry(row, manifest) for row in _measured(table)],
+        "model-index": _entries(table, manifest),
     }
 
 
@@ -79,30 +91,43 @@ def _measured(table: Table) -> list[Row]:
     return sorted(rows, key=lambda row: row != top)
 
 
-def _entry(row: Row, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _entries(table: Table, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A model for each network, with a result for each way of sampling from it."""
+    rows = _measured(table)
+    return [
+        {"name": name, "results": [_result(row, manifest) for row in rows if row.system == name]}
+        for name in dict.fromkeys(row.system for row in rows)
+    ]
+
+
+def _result(row: Row, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A result whose metrics say in their names what they were measured on, against what and by what."""
     data = {"type": manifest["name"], "name": manifest.get("title", manifest["name"]), "split": "train"}
+    how = "with" if row.denoised else "without"
+    features = str(row.evaluator).partition(";")[0]
+    terms = f"{how} denoising, N={row.n:,}, against {row.reference_set}, by {features}"
     values = [
-        {"type": key, "name": f"{name} (N={row.n:,})", "value": getattr(row, key), "verified": False}
+        {"type": key, "name": f"{name} ({terms})", "value": getattr(row, key), "verified": False}
         for key, name in METRICS.items()
         if getattr(row, key) is not None
     ]
-    source = {"name": f"{row.evaluator}; against {row.reference_set}"}
-    result = {"task": {"type": TASK}, "dataset": data, "metrics": values, "source": source}
-    return {"name": row.label, "results": [result]}
+    return {"task": {"type": TASK}, "dataset": data, "metrics": values}
 
 
-def _text(table: Table, manifest: Mapping[str, Any], samplers: Mapping[str, Mapping[str, Any]]) -> str:
+def _text(
+    table: Table, manifest: Mapping[str, Any], samplers: Mapping[str, Mapping[str, Any]], published: bool
+) -> str:
     parts = [
         f"# Noise conditional score networks on {table.data}",
         ABOUT,
-        *_best(table, manifest, samplers),
+        *_best(table, manifest, samplers, published),
         "## Evaluation",
         tables.results(table),
         tables.verdict_lines(table),
         "## Training data",
         "\n".join(_data_lines(table, manifest)),
         "## Limits",
-        f"{LIMITS}\n- {tables.repetition(table)}",
+        f"{LIMITS}\n{_memorisation(manifest)}\n- {tables.repetition(table)}",
         "## Where it comes from",
         tables.provenance(table),
         "## Cite",
@@ -112,7 +137,7 @@ def _text(table: Table, manifest: Mapping[str, Any], samplers: Mapping[str, Mapp
 
 
 def _best(
-    table: Table, manifest: Mapping[str, Any], samplers: Mapping[str, Mapping[str, Any]]
+    table: Table, manifest: Mapping[str, Any], samplers: Mapping[str, Mapping[str, Any]], published: bool
 ) -> Iterator[str]:
     row = verdict.best(table)
     if row is None:
@@ -120,27 +145,45 @@ def _best(
         return
     yield f"Nearest to the data is **{row.label}**: FID {row.fid:.3f} on {row.n:,} samples."
     yield "## Use"
-    yield f"The weights are in `artifacts/models/{row.system}` (safetensors and JSON, with checksums)."
-    yield f"```python\n{usage(row, manifest, samplers[row.system])}```"
+    if published:
+        yield (
+            "The weights are in `model.safetensors`, the network's settings in `config.json`; "
+            "`sha256sum -c SHA256SUMS` checks them. With the project's package installed, in this folder:"
+        )
+    else:
+        yield f"The weights are in `artifacts/models/{row.system}` (safetensors and JSON, with checksums)."
+    yield f"```python\n{usage(row, manifest, samplers[row.system], published=published)}```"
 
 
-def usage(row: Row, manifest: Mapping[str, Any], sampler: Mapping[str, Any]) -> str:
+def usage(
+    row: Row, manifest: Mapping[str, Any], sampler: Mapping[str, Any], *, published: bool = False
+) -> str:
     """A program that draws sixteen samples as the row's were drawn."""
     channels, height, width = manifest["shape"][1:]
+    module, load = ("publish", "load") if published else ("training.state", "load_network")
+    place = "." if published else f"artifacts/models/{row.system}"
     return f"""\
 from pathlib import Path
 
 from pipeline.samplers.images import to_uint8
 from pipeline.samplers.seeds import SampleNoise
 from pipeline.samplers.settings import Sampler
-from pipeline.training.state import load_network
+from pipeline.{module} import {load}
 
-score = load_network(Path("artifacts/models/{row.system}"))
+score = {load}(Path("{place}"))
 sampler = Sampler.read({dict(sampler)})
 noise = SampleNoise(seed=0, indices=range(16), shape=({channels}, {height}, {width}))
 x = sampler.sample(score, noise, denoise={row.denoised})
 images = to_uint8(x)  # (16, {channels}, {height}, {width}), uint8
 """
+
+
+def _memorisation(manifest: Mapping[str, Any]) -> str:
+    start, stop = manifest.get("split", {}).get("train", (0, manifest["shape"][0]))
+    return (
+        f"- Memorisation: trained on {stop - start:,} images, a network can repeat some of them, and neither "
+        "FID nor recall tells. Compare samples with their nearest training images before you call them new."
+    )
 
 
 def _data_lines(table: Table, manifest: Mapping[str, Any]) -> list[str]:
@@ -150,4 +193,10 @@ def _data_lines(table: Table, manifest: Mapping[str, Any]) -> list[str]:
         f"- licence of the data: {manifest.get('licence', 'unknown')}",
         f"- images, channels, height, width: {shape}; sha256 of the images `{table.data_sha256}`",
         "- pixels in [0, 1]; noise levels are in that unit",
+        *([] if "split" not in manifest else ["- splits: " + _splits(manifest)]),
     ]
+
+
+def _splits(manifest: Mapping[str, Any]) -> str:
+    bounds = {name: manifest["split"][name] for name in ("train", "held_out")}
+    return ", ".join(f"{name} {stop - start:,}" for name, (start, stop) in bounds.items())

@@ -52,7 +52,7 @@ def readme(
         f"# Results on {table.data}",
         "Every number and picture here was computed by `dvc repro` from files in `artifacts/`. The table is "
         "also there as [Markdown](table.md), [CSV](table.csv) and [JSON](table.json), and the networks have "
-        "a [model card](model_card.md).",
+        "a [model card](model_card.md), the data a [card](dataset_card.md) of their own.",
         "## The table",
         tables.results(table),
         tables.verdict_lines(table),

@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.commit import commit
 from pipeline.files import read_json, whole_folder, write_json, write_text
-from pipeline.reporting import figures, model_card, page, rows, tables
+from pipeline.reporting import dataset_card, figures, model_card, page, rows, tables
+from pipeline.reporting.lineage import Made
 from pipeline.reporting.pictures import Images
 from pipeline.reporting.rows import Table
 
@@ -21,9 +24,9 @@ def write(
     grid: Sequence[int],
     margin: float | None = None,
     more_seeds: Sequence[int] = (),
-    runs: Mapping[str, str | None] | None = None,
+    runs: Mapping[str, tuple[Made, ...]] | None = None,
 ) -> Table:
-    """Write README.md, table.md, .csv and .json, model_card.md and figures/ to `out`, whole or not at all.
+    """Write README.md, table.md, .csv and .json, both cards and figures/ to `out`, whole or not at all.
 
     The same files, commit and run ids give the same bytes: nothing here carries a date.
 
@@ -34,18 +37,19 @@ def write(
         real: its training images, uint8 (n, C, H, W).
         grid: rows and columns of the sample grids.
         margin, more_seeds: see `rows.build`.
-        runs: variant -> MLflow run id.
+        runs: variant -> the runs that made its numbers.
 
     Raises:
         UserError: a file of an evaluated variant is missing or damaged.
     """
     table = rows.build(artifacts, variants, manifest, commit(), runs, more_seeds=more_seeds, margin=margin)
     samplers = _samplers(artifacts, variants)
-    reference, toy = (_metrics(artifacts, name) for name in ("reference", "toy"))
+    reference, toy = (_numbers(artifacts / name) for name in ("metrics/reference.json", "toy/numbers.json"))
     with whole_folder(out) as folder:
         shown = figures.draw(folder / page.FIGURES, artifacts, table, real, grid)
         write_text(folder / "README.md", page.readme(table, shown, samplers, reference, toy))
         write_text(folder / "model_card.md", model_card.card(table, manifest, samplers))
+        write_text(folder / "dataset_card.md", dataset_card.card(manifest, _classes(artifacts, manifest)))
         write_text(folder / "table.md", tables.markdown(table))
         write_text(folder / "table.csv", tables.to_csv(table))
         write_json(folder / "table.json", tables.to_json(table))
@@ -57,6 +61,17 @@ def _samplers(artifacts: Path, variants: Sequence[str]) -> dict[str, dict[str, A
     return {variant: read_json(path)["sampler"] for variant, path in paths.items() if path.exists()}
 
 
-def _metrics(artifacts: Path, name: str) -> dict[str, Any]:
-    path = artifacts / f"metrics/{name}.json"
+def _classes(artifacts: Path, manifest: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Images of each class in each split; none where the labels are not there."""
+    path = artifacts / "data/labels.npy"
+    if not path.exists():
+        return {}
+    labels, bounds = np.load(path, allow_pickle=False), manifest["split"]
+    return {
+        name: np.bincount(labels[slice(*bounds[name])], minlength=manifest["classes"]).tolist()
+        for name in ("train", "held_out")
+    }
+
+
+def _numbers(path: Path) -> dict[str, Any]:
     return dict(read_json(path)) if path.exists() else {}

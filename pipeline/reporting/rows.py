@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.commit import Commit
 from pipeline.files import read_json
-from pipeline.reporting import repeats
+from pipeline.reporting import lineage, repeats
 from pipeline.reporting.intervals import Interval
 from pipeline.reporting.papers import Published, counterpart, published
 from pipeline.reporting.repeats import get, measured
@@ -74,8 +74,13 @@ class Row:
     commit: str | None = None
     dirty: bool = False
     data_sha256: str | None = None
+    params_sha256: str | None = None
+    """Of the values of params.yaml that the numbers depend on."""
     run_id: str | None = None
-    """The MLflow run; None where tracking was off."""
+    """The evaluation's run in MLflow; None where tracking was off. `commit` is that run's own."""
+    files: tuple[lineage.File, ...] = ()
+    made: tuple[lineage.Made, ...] = ()
+    """The runs behind the numbers, the evaluation's last; `dirty` if any of them was."""
 
     @property
     def measured(self) -> bool:
@@ -90,6 +95,25 @@ class Row:
     def interval(self, measure: str) -> Interval | None:
         """The interval of a measure; None where it was measured once."""
         return next((found for found in self.intervals if found.measure == measure), None)
+
+    @property
+    def kind(self) -> str | None:
+        """What the samples are called in files; None for the floor, which has none."""
+        return None if self.is_floor else ("denoised" if self.denoised else "raw")
+
+    def sha256(self, what: str) -> str:
+        """Of the file that the row names so, such as "checkpoint"; empty without one."""
+        return next((file.sha256 for file in self.files if file.what == what), "")
+
+    @property
+    def versions(self) -> str | None:
+        """Of the packages that made the row, each stage's own where they differ."""
+        return lineage.agreed(self.made, "versions")
+
+    @property
+    def hardware(self) -> str | None:
+        """What the row was made on, each stage's own where they differ."""
+        return lineage.agreed(self.made, "hardware")
 
     @property
     def label(self) -> str:
@@ -135,7 +159,7 @@ class Table:
     def from_json(cls, value: Mapping[str, Any]) -> "Table":
         """The inverse of `to_json`."""
         papers = tuple(Published(**row) for row in value["published"])
-        rows = tuple(Row(**(row | _tuples(row))) for row in value["rows"])
+        rows = tuple(Row(**(lineage.plain(row) | _tuples(row))) for row in value["rows"])
         return cls(value["data"], value["data_sha256"], papers, rows, value["margin"])
 
 
@@ -150,7 +174,7 @@ def build(
     variants: Sequence[str],
     manifest: Mapping[str, Any],
     commit: Commit,
-    runs: Mapping[str, str | None] | None = None,
+    runs: Mapping[str, tuple[lineage.Made, ...]] | None = None,
     *,
     more_seeds: Sequence[int] = (),
     margin: float | None = None,
@@ -164,7 +188,7 @@ def build(
         variants: names, in the table's order; one that was not evaluated gets rows without numbers.
         manifest: of the data set, with its name, shape (N, C, H, W) and the sha256 of its images.
         commit: what was checked out.
-        runs: variant -> MLflow run id.
+        runs: variant -> the runs that made its numbers.
         more_seeds: training seeds after the first, whose networks are called VARIANT-SEED.
         margin: see `Table`.
 
@@ -173,14 +197,18 @@ def build(
     """
     name, digest = manifest["name"], manifest["sha256"]["images"]
     papers = published(name, manifest["shape"][-1])
-    shared = {"commit": commit.sha, "dirty": commit.dirty, "data_sha256": digest}
+    plan = lineage.Plan.read(artifacts.parent)
+    origin = lineage.Lineage(artifacts, digest, commit, runs or {}, plan)
     rows: list[Row] = []
+    floors: dict[Row, str] = {}
     for variant in variants:
-        own = shared | {"run_id": (runs or {}).get(variant)}
-        rows += [_join(row, papers, own) for row in _variant_rows(artifacts, variant, name, more_seeds)]
-    rows += [_join(row, papers, shared) for row in _absent_rows(papers, variants)]
-    floors = dict.fromkeys(_floor_row(artifacts, variant, name) for variant in variants)
-    return Table(name, digest, papers, (*rows, *(_join(row, (), shared) for row in floors if row)), margin)
+        own = _variant_rows(artifacts, variant, name, more_seeds)
+        rows += [_join(row, papers, origin.of(variant, row.kind)) for row in own]
+        if floor := _floor_row(artifacts, variant, name):
+            floors.setdefault(floor, variant)
+    rows += [_join(row, papers, origin.of(row.system, row.kind)) for row in _absent_rows(papers, variants)]
+    rows += [_join(row, (), origin.of(variant, row.kind)) for row, variant in floors.items()]
+    return Table(name, digest, papers, tuple(rows), margin)
 
 
 def _join(row: Row, papers: tuple[Published, ...], extra: Mapping[str, Any]) -> Row:

@@ -6,7 +6,9 @@ measured is never left blank: the cell says what would measure it.
 """
 
 import csv
+import dataclasses
 import io
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,7 +53,12 @@ def provenance(table: Table) -> str:
     """Where each row comes from, with what all rows share said once."""
     shared = [
         f"- {title}: {columns.common(table, name)}"
-        for title, name in (("Evaluator of every row", "evaluator"), ("Reference set", "reference_set"))
+        for title, name in (
+            ("Evaluator of every row", "evaluator"),
+            ("Reference set", "reference_set"),
+            ("Versions", "versions"),
+            ("Hardware", "hardware"),
+        )
         if columns.common(table, name) is not None
     ]
     listed = columns.render(columns.provenance_columns(table), table.rows)
@@ -132,6 +139,9 @@ def _notes(table: Table) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
+    """A cell: what a row holds several of as JSON, None as nothing."""
+    if isinstance(value, tuple):
+        return json.dumps([dataclasses.asdict(item) for item in value])
     return "" if value is None else value
 
 

@@ -29,6 +29,9 @@ __all__ = [
 ]
 
 
+HEADLINE = {"langevin": "toy_langevin", "annealed_released": "toy_annealed"}
+
+
 @dataclass(frozen=True)
 class Toy:
     """Everything the three figures need."""
@@ -46,6 +49,10 @@ class Toy:
             "panels": {p.name: {"fraction": p.fraction, "spread": p.spread} for p in self.panels},
             "diverged": {d.name: {"level": d.level, "finite": d.finite} for d in self.divergences},
         }
+
+    def headline(self) -> dict[str, float]:
+        """What DVC compares: the share of samples in the heavier mode (in truth 0.8), by two ways to draw."""
+        return {HEADLINE[p.name]: p.fraction for p in self.panels if p.name in HEADLINE}
 
 
 def run(

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 from urllib.parse import urlsplit
 
 from pipeline.tracking import provenance
-from pipeline.tracking.runs import NotedRun, NullRun, Run, replay
+from pipeline.tracking.runs import NotedRun, NullRun, Record, Run, replay
 
-__all__ = ["Relay", "Run", "relay", "stage"]
+__all__ = ["Record", "Relay", "Run", "records", "relay", "stage"]
 
 PARENT = "PIPELINE_PARENT_RUN"
 """Environment: the run id that stages take as their parent, in place of the one of their `dvc` process."""
@@ -75,6 +75,7 @@ def stage(
             yield NullRun()
         elif NOTES in os.environ:
             with NotedRun(Path(os.environ[NOTES])) as notes:
+                notes.set_tags(provenance.made_with())
                 yield notes
         else:
             with _uncollected():
@@ -83,6 +84,19 @@ def stage(
                 store = client.Store(provenance.root(), values["tracking"]["experiment"])
             with pipeline_run.stage_run(store, name, variant, values, last=last, shows=shows) as run:
                 yield run
+
+
+def records(run_ids: Iterable[str]) -> dict[str, Record]:
+    """What the store has of these runs, by id; one that it lacks, or that is deleted, is left out.
+
+    Raises:
+        UserError: there is no store, or it cannot be read.
+    """
+    with _environment(QUIET | PATIENCE):
+        with _uncollected():
+            from pipeline.tracking import client
+
+        return client.records(provenance.root(), run_ids)
 
 
 class Relay(NamedTuple):

@@ -8,7 +8,7 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +26,7 @@ from pipeline.errors import UserError
 from pipeline.files import sha256
 from pipeline.tracking import PATIENCE, process
 from pipeline.tracking.provenance import LONGEST, flat, numbers
-from pipeline.tracking.runs import NullRun, Run, status_of
+from pipeline.tracking.runs import NullRun, Record, Run, status_of
 
 BATCH = 1000
 """Metrics in one request, MLflow's limit."""
@@ -43,6 +43,37 @@ logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 
+def records(root: Path, run_ids: Iterable[str]) -> dict[str, Record]:
+    """See `tracking.records`; nothing is written."""
+    uri = _uri(root)
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not (root / "mlflow.db").exists():
+        raise UserError(f"{uri} is not there: set MLFLOW_TRACKING_URI to the store that has the runs.")
+    found = {}
+    try:
+        client = MlflowClient(uri)
+        for run_id in run_ids:
+            if run := _run(client, run_id):
+                found[run_id] = Record(run.info.status, dict(run.data.tags))
+    except MlflowException as error:
+        raise UserError(f"MLFLOW_TRACKING_URI={uri} cannot be read ({_first_line(error)}).") from error
+    return found
+
+
+def _run(client: MlflowClient, run_id: str) -> Entity | None:
+    """A run that is not deleted; None where there is none of the id."""
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+    return run if run.info.lifecycle_stage == "active" else None
+
+
+def _uri(root: Path) -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+
+
 class Store:
     """One experiment of the tracking store: MLFLOW_TRACKING_URI, or mlflow.db in the repository."""
 
@@ -51,7 +82,7 @@ class Store:
         Raises:
             UserError: the store cannot be reached or read, or its experiment is deleted.
         """
-        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+        self.uri = _uri(root)
         self._lost, self._quiet_until = 0, 0.0
         local = self.uri.startswith("sqlite")
         with self.opening(), _alone(root / "mlflow.db-lock") if local else contextlib.nullcontext():
@@ -119,12 +150,7 @@ class Store:
 
     def has(self, run_id: str) -> bool:
         """Whether there is such a run, and it is not deleted."""
-        try:
-            return bool(self.client.get_run(run_id).info.lifecycle_stage == "active")
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return False
-            raise
+        return _run(self.client, run_id) is not None
 
     def search(self, tags: Mapping[str, str], *, owner: str = "", status: str = "") -> list[Entity]:
         """Runs with these tags, newest first; with an owner's prefix and a status, if given."""
@@ -260,6 +286,10 @@ class MlflowRun:
     def find(self, tags: Mapping[str, str]) -> str | None:
         found = self._store.attempt(lambda: self._store.search(tags, status="FINISHED")) or []
         return str(found[0].info.run_id) if found else None
+
+    def tags_of(self, run_id: str) -> dict[str, str]:
+        run = self._store.attempt(lambda: self._client.get_run(run_id))
+        return dict(run.data.tags) if run else {}
 
     def __enter__(self) -> Self:
         return self

@@ -38,6 +38,8 @@ def stage_run(
     with store.opening():
         run = _begin(store, stage, variant, params, shows) if ours else store.attach(_existing(store, ATTACH))
     run.log_params(provenance.sections(stage, variant, params))
+    if not ours:
+        run.set_tags(provenance.made_with())
     error: BaseException | None = None
     try:
         yield run

@@ -6,7 +6,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from pipeline import dvcfile
+from pipeline import dvcfile, machine
 from pipeline.commit import commit
 
 LONGEST = 500
@@ -36,6 +36,7 @@ def tags(stage: str, variant: str | None, params: dict[str, Any]) -> dict[str, s
     hashes = dvcfile.hashes(Path.cwd(), inputs)
     return {
         **common(params),
+        **made_with(),
         **{f"dvc.{path}": md5 for path, md5 in hashes.items()},
         "stage": stage,
         "variant": variant or "",
@@ -46,6 +47,11 @@ def tags(stage: str, variant: str | None, params: dict[str, Any]) -> dict[str, s
 def common(params: dict[str, Any]) -> dict[str, str]:
     """The tags of every run of this working tree."""
     return {**git(), **_user(), "preset": params["preset"], "mlflow.source.type": "LOCAL"}
+
+
+def made_with() -> dict[str, str]:
+    """What this very process works on and with; a job's, where a job does the work."""
+    return {"versions": machine.versions(), "hardware": machine.hardware()}
 
 
 def _user() -> dict[str, str]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 
 class Run(Protocol):
@@ -59,11 +59,22 @@ class Run(Protocol):
     def find(self, tags: Mapping[str, str]) -> str | None:
         """The id of the newest run of the experiment that has all these tags and ended FINISHED."""
 
+    def tags_of(self, run_id: str) -> dict[str, str]:
+        """All tags of a run of the store; none where it cannot be read."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class Record(NamedTuple):
+    """What the store has of a run."""
+
+    status: str
+    """RUNNING, FINISHED, FAILED or KILLED."""
+    tags: dict[str, str]
 
 
 def status_of(error: BaseException | None) -> str:
@@ -94,6 +105,9 @@ class NullRun:
 
     def find(self, tags: Mapping[str, str]) -> str | None:
         return None
+
+    def tags_of(self, run_id: str) -> dict[str, str]:
+        return {}
 
     def __enter__(self) -> Self:
         return self

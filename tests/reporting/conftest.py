@@ -11,11 +11,13 @@ import pytest
 
 from pipeline.commit import Commit
 from pipeline.reporting import report, rows
+from pipeline.reporting.lineage import Made
 from pipeline.reporting.rows import Row, Table
 from pipeline.samplers.settings import Ladder, Sampler
 
 VARIANTS = ("ncsn", "ncsnv2", "tuned")
 COMMIT = Commit("0123456789abcdef0123456789abcdef01234567", dirty=True)
+MADE = Made("evaluate", "a1b2c3", COMMIT.sha, True, "python 3.11.9", "a CPU, 2 cores")
 FIDS = {"ncsn": (22.413, 18.9077), "ncsnv2": (4.9261, 2.6131), "tuned": (3.1072, 1.7342)}
 NFES = {"ncsn": 1000, "ncsnv2": 85, "tuned": 80}
 FLOOR = 1.4713
@@ -106,7 +108,7 @@ def write_run(root: Path) -> Path:
 
 def write_report(root: Path, out: Path, variants: tuple[str, ...] = VARIANTS) -> Path:
     real = np.random.default_rng(1).integers(0, 256, (60, 1, 8, 8), dtype=np.uint8)
-    runs = {"tuned": "a1b2c3"}
+    runs = {"tuned": (MADE,)}
     report.write(out, root, variants, manifest=manifest(), real=real, grid=[2, 5], runs=runs)
     return out
 
@@ -147,7 +149,7 @@ def build(artifacts: Path) -> Callable[..., Table]:
     """The table of the made-up run."""
 
     def built(name: str = "digits", size: int = 8, variants: tuple[str, ...] = VARIANTS) -> Table:
-        return rows.build(artifacts, variants, manifest(name, size), COMMIT, {"tuned": "a1b2c3"})
+        return rows.build(artifacts, variants, manifest(name, size), COMMIT, {"tuned": (MADE,)})
 
     return built
 

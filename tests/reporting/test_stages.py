@@ -28,19 +28,30 @@ def test_toy_draws_its_figures_and_counts_the_modes(params: Params) -> None:
     prepare(Path("artifacts/data"), **params.data.kwargs())
     toy.main(params)
     files = {f"fig{number}.{end}" for number in (1, 2, 3) for end in ("png", "svg")}
-    assert {path.name for path in Path("artifacts/toy").iterdir()} == files
-    metrics = json.loads(Path("artifacts/metrics/toy.json").read_text())
+    assert {path.name for path in Path("artifacts/toy").iterdir()} == files | {"numbers.json"}
+    metrics = json.loads(Path("artifacts/toy/numbers.json").read_text())
     assert set(metrics["losses"]) == {f"sigma_{sigma:g}" for sigma in params.toy.losses.sigmas}
     assert {found["level"] for found in metrics["diverged"].values()} == {1}
     found = metrics["panels"]
     assert set(found) == set(TITLES), "a panel without a title, or a title without a panel"
     assert abs(found["langevin"]["fraction"] - 0.5) < 0.2
     assert all(abs(found[name]["fraction"] - 0.8) < 0.2 for name in TITLES if name != "langevin")
+    shown = json.loads(Path("artifacts/metrics/toy.json").read_text())
+    named = {"toy_langevin": "langevin", "toy_annealed": "annealed_released"}
+    assert shown == {key: found[name]["fraction"] for key, name in named.items()}
 
 
 def test_report_writes_the_whole_folder(params: Params, artifacts: Path) -> None:
     prepare(artifacts / "data", **params.data.kwargs())
     report.main(params)
     names = {path.name for path in Path("reports").iterdir()}
-    assert names == {"README.md", "table.md", "table.csv", "table.json", "model_card.md", "figures"}
+    assert names == {
+        "README.md",
+        "table.md",
+        "table.csv",
+        "table.json",
+        "model_card.md",
+        "dataset_card.md",
+        "figures",
+    }
     assert "# Results on digits" in Path("reports/README.md").read_text()

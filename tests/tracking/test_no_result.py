@@ -43,7 +43,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "losses": {"sigmas": [0.0, 0.1], "steps": 2, "width": 4, "batch_size": 8, "lr": 1e-3},
     },
 }
-VARYING = {"seconds", "images_per_second", "seconds_per_1000", "run_id"}
+VARYING = {"seconds", "images_per_second", "seconds_per_1000", "run_id", "made"}
 TIMED = {f"artifacts/metrics/train_{V}.json", f"artifacts/metrics/generate_{V}.json", "reports/table.json"}
 PAGES = {"reports/README.md", "reports/table.md", "reports/table.csv", "reports/model_card.md"}
 

@@ -1,0 +1,100 @@
+"""Say of each row of a table whether it still stands: `python -m pipeline.verify reports/table.json`.
+
+Recomputed: every hash and number of the row from artifacts/ and params.yaml; code, parameters and files of
+the stages behind it against dvc.lock; its commits from git; its runs from MLflow. Exit code 0 where all rows
+stand, 1 where one does not or cannot be checked, 2 for bad input.
+"""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline import dvcfile, tracking
+from pipeline.errors import UserError
+from pipeline.reporting.lineage import Plan
+from pipeline.reporting.rows import Row, Table
+from pipeline.verify import history, records, table, tree
+from pipeline.verify.findings import Finding, State, lines, state
+from pipeline.verify.history import History
+from pipeline.verify.tree import Tree
+
+
+class Check:
+    """All that a table's rows are held against, read once."""
+
+    def __init__(self, root: Path, checked: Table, *, runs: bool) -> None:
+        """
+        Raises:
+            UserError: `root` has no dvc.yaml.
+        """
+        plan = Plan.read(root)
+        if plan is None:
+            raise UserError("there is no dvc.yaml here: run it in the repository's folder.")
+        self._plan, self._lock, self._tree = plan, dvcfile.lock(root), Tree(root)
+        self._artifacts, self._history, self._runs = root / "artifacts", History(root), runs
+        self._now = table.Now(self._artifacts)
+        self._records, self._unread = self._read(checked) if runs else ({}, "")
+
+    def _read(self, checked: Table) -> tuple[dict[str, tracking.Record], str]:
+        ids = {made.run_id for row in checked.rows for made in row.made if made.run_id}
+        try:
+            return tracking.records(ids) if ids else {}, ""
+        except UserError as error:
+            return {}, str(error)
+
+    def close(self) -> None:
+        """Remove temporary files."""
+        self._history.close()
+
+    def row(self, row: Row) -> Iterator[Finding]:
+        """What speaks against a row."""
+        variant = table.variant_of(row)
+        chain = self._plan.chain(None if row.is_floor else variant)
+        if not chain:
+            yield Finding(f"evaluate@{variant} of dvc.yaml", "a stage", "none", "add it to `variants`")
+        yield from table.findings(row, self._now.row(row), self._artifacts)
+        for name in chain:
+            yield from tree.stage(self._tree, self._lock, self._plan.params, name)
+        for made in row.made:
+            yield from history.findings(self._history, made, self._lock, chain)
+            if self._unread and made.run_id:
+                yield Finding("MLflow's record of the runs", None, None, self._unread)
+            elif self._runs:
+                yield from records.findings(made, variant, row.data_sha256, self._artifacts, self._records)
+
+
+def report(found: list[tuple[Row, list[Finding]]], rest: list[Finding]) -> Iterator[str]:
+    """The lines of the report: a row's state, what speaks against it below, and the sum."""
+    for row, findings in found:
+        head = "was not run" if not row.measured and not findings else state(findings)
+        yield f"{row.label}: {head}"
+        yield from (f"    {line}" for line in lines(findings))
+    if rest:
+        yield f"the table beside its rows: {state(rest)}"
+        yield from (f"    {line}" for line in lines(rest))
+    stand = sum(state(findings) is State.STANDS for _, findings in found)
+    yield f"{stand} of {len(found)} rows stand"
+
+
+def main(arguments: list[str] | None = None, root: Path = Path()) -> int:
+    """Check the table of the command line; returns the exit code."""
+    parser = argparse.ArgumentParser("python -m pipeline.verify", description=__doc__)
+    parser.add_argument("table", type=Path, nargs="?", default=Path("reports/table.json"))
+    parser.add_argument("--no-runs", action="store_true", help="leave MLflow's store out")
+    given = parser.parse_args(arguments)
+    try:
+        checked, written = table.read(root / given.table)
+        with contextlib.closing(Check(root, checked, runs=not given.no_runs)) as check:
+            found = [(row, list(check.row(row))) for row in checked.rows]
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    rest = list(table.whole(checked, written))
+    sys.stdout.writelines(f"{line}\n" for line in report(found, rest))
+    return 1 if rest or any(findings for _, findings in found) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""What is wrong with a row, in a line each."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+AGAIN = "write the table anew by `dvc repro --force --single-item report`"
+PULL = "run `dvc pull`, or `dvc repro`"
+SHORT = 16
+
+
+class State(StrEnum):
+    """Of a row."""
+
+    STANDS = "stands"
+    FALLEN = "does not stand"
+    UNKNOWN = "cannot be checked"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An ingredient of a row that is not as it should be."""
+
+    what: str
+    expected: str | None
+    found: str | None
+    """None where it is missing, so that nothing can be said."""
+    mend: str
+
+    def __str__(self) -> str:
+        if self.found is None:
+            return f"{self.what} is missing: {self.mend}"
+        return f"{self.what}: expected {_short(self.expected)}, found {_short(self.found)}: {self.mend}"
+
+
+def _short(value: str | None) -> str:
+    """A long hash by its beginning; two that differ there differ."""
+    text = value or "none"
+    hexadecimal = set(text.removesuffix(".dir")) <= set("0123456789abcdef")
+    return text[:SHORT] if hexadecimal and len(text) >= 32 else text
+
+
+def state(findings: Iterable[Finding]) -> State:
+    """A row falls by one ingredient that differs, and is unknown where none differs but one is missing."""
+    known = [finding.found is not None for finding in findings]
+    if not known:
+        return State.STANDS
+    return State.FALLEN if any(known) else State.UNKNOWN
+
+
+def lines(findings: Iterable[Finding]) -> Iterator[str]:
+    """A line a finding; what is missing and mended alike shares one."""
+    missing: dict[str, list[str]] = {}
+    for finding in dict.fromkeys(findings):
+        if finding.found is None:
+            missing.setdefault(finding.mend, []).append(finding.what)
+        else:
+            yield str(finding)
+    for mend, names in missing.items():
+        yield f"{', '.join(names)} {'are' if len(names) > 1 else 'is'} missing: {mend}"
