@@ -95,7 +95,8 @@ def standard_error(features: NDArray[np.floating], reference: Moments) -> float:
 
     By the delta method: FID moves with a sample x, of mean m, by 2 (m - m_r) (x - m) + |x - m|^2 -
     (x - m) T (x - m) less its mean, where T = R^-1 (R S_r R^T)^(1/2) R^-T carries the samples' Gaussian
-    into the reference's. Asymptotic: at n of a few D it is a quarter too large.
+    into the reference's. Asymptotic, and on the safe side: at n of a few D it is a quarter too
+    large, near FID 0 up to a half.
 
     Args:
         features: (n, D).
