@@ -14,7 +14,7 @@ from pipeline.data.dataset import open_dataset
 from pipeline.distributed import tune_noise
 from pipeline.distributed.search import Budget
 from pipeline.files import read_json, read_yaml
-from pipeline.metrics import features, reference
+from pipeline.metrics.space import features, statistics
 from pipeline.params import load
 from pipeline.samplers.settings import Ladder
 
@@ -30,7 +30,7 @@ def setup(variant: str, steps: list[int]) -> tune_noise.Setup:
         full_steps=steps[-1],
         images=open_dataset(ARTIFACTS / "data").split("train"),
         classifier=features.load(ARTIFACTS / "reference"),
-        reference=reference.load_moments(ARTIFACTS / "reference", "train"),
+        reference=statistics.load_moments(ARTIFACTS / "reference", "train"),
         device="cpu",
         budget=Budget.read(tune),
         batch_size=params.train.batch_size,

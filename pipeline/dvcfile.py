@@ -50,13 +50,20 @@ def entry(root: Path, stage: str, variant: str | None = None) -> Entry:
 
 
 def entries(root: Path) -> dict[str, Entry]:
-    """Every stage of root/dvc.yaml by its name in dvc.lock: `prepare`, and `train@ncsn` for each variant."""
+    """Every stage of root/dvc.yaml by its name in dvc.lock: `prepare`, `train@ncsn`, `train_more@ncsn-1`."""
     params = _read(root / "params.yaml")
     found: dict[str, Entry] = {}
     for name, stage in _read(root / "dvc.yaml").get("stages", {}).items():
-        variants = params["variants"] if "matrix" in stage else [None]
-        found |= {f"{name}@{v}" if v else name: _entry(stage, v, params) for v in variants}
+        keys = _keys(stage.get("matrix", {}), params)
+        found |= {f"{name}@{key}" if key else name: _entry(stage, key, params) for key in keys}
     return found
+
+
+def _keys(matrix: dict[str, Any], params: dict[str, Any]) -> list[str | None]:
+    """What fills `${key}`: each variant, or each with each further seed; None where there is no matrix."""
+    if "seed" in matrix:
+        return [f"{variant}-{seed}" for variant in params["variants"] for seed in params["more_seeds"]]
+    return list(params["variants"]) if matrix else [None]
 
 
 def lock(root: Path) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from pipeline import door, tracking
 from pipeline.data.dataset import open_dataset
 from pipeline.distributed import score
 from pipeline.files import sha256, write_json
-from pipeline.metrics import features
 from pipeline.metrics.likelihood import likelihood
+from pipeline.metrics.space import features
 from pipeline.metrics.variant import evaluate_variant, headline
 from pipeline.params import Params
 from pipeline.training.state import load_network

@@ -7,7 +7,7 @@ import torch
 from pipeline import door, tracking
 from pipeline.distributed.frontier import Point, Setup, frontier, write
 from pipeline.files import read_json, read_yaml, whole_folder
-from pipeline.metrics import features, reference
+from pipeline.metrics.space import features, statistics
 from pipeline.params import Params
 from pipeline.samplers.settings import Ladder
 from pipeline.training.state import load_network
@@ -40,7 +40,7 @@ def _setup(params: Params) -> Setup:
         trained=Ladder.read(read_yaml(ARTIFACTS / f"noise/{chosen.variant}.yaml")),
         shape=(trained["channels"], trained["image_size"], trained["image_size"]),
         features=features.load(ARTIFACTS / "reference").features,
-        reference=reference.load_moments(ARTIFACTS / "reference", "train"),
+        reference=statistics.load_moments(ARTIFACTS / "reference", "train"),
         options={kind: getattr(chosen, kind).kwargs() for kind in OPTIONS},
         workers=1 if gpu else compute.workers * compute.cpus_per_worker,
         device=device,

@@ -8,7 +8,7 @@ from pipeline.distributed import cluster, tune_noise
 from pipeline.distributed.search import Budget, resources
 from pipeline.distributed.trials import tell, write_trials
 from pipeline.files import whole_folder, write_yaml
-from pipeline.metrics import features, reference
+from pipeline.metrics.space import features, statistics
 from pipeline.params import Params
 from pipeline.reporting import lines, style
 from pipeline.samplers.settings import Ladder
@@ -51,7 +51,7 @@ def _search(
             full_steps=params.recipes[tune.variant].steps or params.train.steps,
             images=images,
             classifier=features.load(REFERENCE),
-            reference=reference.load_moments(REFERENCE, "train"),
+            reference=statistics.load_moments(REFERENCE, "train"),
             device="cuda" if gpus else "cpu",
             budget=Budget.read(tune.kwargs()),
             batch_size=tune.batch_size,

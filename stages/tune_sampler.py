@@ -8,7 +8,7 @@ from pipeline.distributed import cluster, tune_sampler
 from pipeline.distributed.search import Budget, resources
 from pipeline.distributed.trials import tell, write_trials
 from pipeline.files import read_yaml, whole_folder, write_yaml
-from pipeline.metrics import features, reference
+from pipeline.metrics.space import features, statistics
 from pipeline.params import Params
 from pipeline.reporting import lines, style
 from pipeline.samplers.settings import Ladder
@@ -48,7 +48,7 @@ def _search(params: Params, trained: Ladder, run: tracking.Run) -> tune_sampler.
             trained=trained,
             shape=open_dataset(ARTIFACTS / "data").split("train").shape[1:],
             classifier=features.load(ARTIFACTS / "reference"),
-            reference=reference.load_moments(ARTIFACTS / "reference", "train"),
+            reference=statistics.load_moments(ARTIFACTS / "reference", "train"),
             budget=Budget.read(tune.kwargs()),
             max_nfe=tune.max_nfe,
             device="cuda" if gpus else "cpu",

@@ -345,6 +345,7 @@ def test_a_convention_is_an_option_of_the_sampler_only_where_it_is_given(convent
 
 def test_a_network_is_named_by_its_variant_and_further_seed() -> None:
     raw = copy.deepcopy(SHIPPED) | {"variants": ["ncsn", "tuned"], "more_seeds": [2, 5]}
+    raw["frontier"]["variant"] = "tuned"
     found = parse(raw, "params.yaml").networks()
     assert found["tuned"] == ("tuned", 0, 0) and found["tuned-5"] == ("tuned", 5, 5)
     assert list(found) == ["ncsn", "tuned", "ncsn-2", "ncsn-5", "tuned-2", "tuned-5"]

@@ -19,7 +19,7 @@ from torch import Tensor
 from pipeline.distributed.shards import Shape, draw, single_threaded
 from pipeline.errors import UserError
 from pipeline.files import sha256, write_json
-from pipeline.metrics.fid import Moments, distance, moments
+from pipeline.metrics.space.fid import Moments, distance, moments
 from pipeline.ncsn.score import Score, match
 from pipeline.samplers.nfe import CountEvaluations
 from pipeline.samplers.seeds import SampleNoise

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.mapped import release, stacked
-from pipeline.metrics.features import FeatureSpace, Images
-from pipeline.metrics.fid import SHARD, Moments, merged, part
+from pipeline.metrics.space.features import FeatureSpace, Images
+from pipeline.metrics.space.fid import SHARD, Moments, merged, part
 
 Work = Callable[[FeatureSpace, Images], Any]
 

@@ -15,8 +15,8 @@ from pipeline.distributed.search import Budget, Range, search
 from pipeline.distributed.shards import draw, single_threaded
 from pipeline.distributed.trials import Record, Settings, best
 from pipeline.errors import UserError
-from pipeline.metrics.features import FeatureSpace
-from pipeline.metrics.fid import Moments, distance, moments
+from pipeline.metrics.space.features import FeatureSpace
+from pipeline.metrics.space.fid import Moments, distance, moments
 from pipeline.ncsn import noise
 from pipeline.ncsn.networks import make_network
 from pipeline.samplers.settings import Ladder, Sampler

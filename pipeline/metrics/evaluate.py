@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
-from pipeline.metrics.features import FeatureSpace, Images
-from pipeline.metrics.fid import distance, moments, standard_error
 from pipeline.metrics.inception_score import inception_score
 from pipeline.metrics.infinite import fid_infinity
 from pipeline.metrics.kid import kernel_distance
 from pipeline.metrics.neighbours import prdc
+from pipeline.metrics.space.features import FeatureSpace, Images
+from pipeline.metrics.space.fid import distance, moments, standard_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """n samples against m reference images: a flat dict for JSON.
 
-    Keys: fid, fid_stderr (`pipeline.metrics.fid.standard_error`), fid_infinity, fid_infinity_stderr, kid,
+    Keys: fid, fid_stderr (`space.fid.standard_error`), fid_infinity, fid_infinity_stderr, kid,
     kid_std, inception_score, inception_score_std, precision, recall, density, coverage, n, n_reference.
     The floor is this call on held-out images against train: what a perfect model would score with as many
     samples.

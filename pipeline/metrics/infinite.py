@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.fid import Moments, distance, moments, standard_error
+from pipeline.metrics.space.fid import Moments, distance, moments, standard_error
 
 _RANK = 2
 """The fewest samples behind a FID, in dimensions: nearer to one the bias is no line in 1/N."""

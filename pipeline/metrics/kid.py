@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.mapped import release
-from pipeline.metrics.exact import exact
-from pipeline.metrics.fidelity import without_torchvision
+from pipeline.metrics.space.exact import exact
+from pipeline.metrics.space.fidelity import without_torchvision
 
 with without_torchvision():
     from torchmetrics.image.kid import poly_mmd

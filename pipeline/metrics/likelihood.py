@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.metrics.exact import exact
-from pipeline.metrics.features import Images
+from pipeline.metrics.space.exact import exact
+from pipeline.metrics.space.features import Images
 from pipeline.ncsn.networks import NCSN
 from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.samplers.likelihood import bits_per_dim

@@ -5,18 +5,17 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
-import safetensors.torch
-import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.files import whole_folder, write_json
-from pipeline.metrics import features, inception
-from pipeline.metrics.features import Classifier, Images, train_classifier
-from pipeline.metrics.fid import Moments, distance, moments
-from pipeline.metrics.inception import Inception
+from pipeline.metrics.space import features, inception
+from pipeline.metrics.space.features import Classifier, Images, train_classifier
+from pipeline.metrics.space.fid import distance, moments
+from pipeline.metrics.space.inception import Inception
+from pipeline.metrics.space.statistics import save_moments
 
-STATISTICS, SELFTEST = "statistics.safetensors", "selftest.json"
+SELFTEST = "selftest.json"
 Split = tuple[Images, NDArray[np.int64]]
 """Images uint8 (N, C, H, W) and their labels (N,)."""
 
@@ -58,7 +57,7 @@ def build(folder: Path, train: Split, held_out: Split, *, kind: str, **settings:
     checks = selftest(**found)
     statistics = {split: moments(x) for split, x in found.items()}
     with whole_folder(folder) as part:
-        _save_moments(part, statistics)
+        save_moments(part, statistics)
         write_json(part / SELFTEST, checks)
         features.save(space, part)
     return {
@@ -94,16 +93,3 @@ def _qualified(classifier: Classifier, held_out: Split, min_accuracy: float) -> 
             "or lower the bound."
         )
     return dataclasses.replace(classifier, held_out_accuracy=accuracy)
-
-
-def _save_moments(folder: Path, statistics: dict[str, Moments]) -> None:
-    tensors: dict[str, torch.Tensor] = {}
-    for split, m in statistics.items():
-        tensors |= {f"{split}.mean": m.mean, f"{split}.root": m.root, f"{split}.n": torch.tensor(m.n)}
-    (folder / STATISTICS).write_bytes(safetensors.torch.save(tensors))
-
-
-def load_moments(folder: Path, split: str) -> Moments:
-    """The moments of the features of "train" or "held_out"; raises UserError where the file is damaged."""
-    tensors = safetensors.torch.load_file(features.verified(folder, STATISTICS))
-    return Moments(tensors[f"{split}.mean"], tensors[f"{split}.root"], int(tensors[f"{split}.n"]))

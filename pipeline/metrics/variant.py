@@ -8,8 +8,8 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.files import read_json, sha256
 from pipeline.metrics.evaluate import Described, evaluate, evaluator
-from pipeline.metrics.features import FeatureSpace, Images
 from pipeline.metrics.memorisation import Points, distance_ratio, nearest
+from pipeline.metrics.space.features import FeatureSpace, Images
 
 HEADLINE = ("fid", "kid", "kid_std", "inception_score", "precision", "recall", "density", "coverage")
 SHOWN, NEIGHBOURS = 8, 5

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.distributed.frontier import LeftOut, Point, Setup, cost, fitted, frontier, kinds, write
 from pipeline.files import read_json, sha256
-from pipeline.metrics.fid import moments
+from pipeline.metrics.space.fid import moments
 from pipeline.samplers.nfe import CountEvaluations
 from pipeline.samplers.settings import KINDS, Ladder
 

@@ -21,9 +21,9 @@ from pipeline.distributed.kept import Disk, fingerprint
 from pipeline.distributed.sample import Samples, generate
 from pipeline.distributed.score import Scorer
 from pipeline.errors import UserError
-from pipeline.metrics.features import Classifier
-from pipeline.metrics.fid import SHARD, moments
-from pipeline.metrics.network import FeatureNetwork
+from pipeline.metrics.space.features import Classifier
+from pipeline.metrics.space.fid import SHARD, moments
+from pipeline.metrics.space.network import FeatureNetwork
 from pipeline.ncsn.networks import make_network
 from pipeline.samplers.settings import Ladder, Sampler
 

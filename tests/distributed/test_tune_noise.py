@@ -10,7 +10,7 @@ from pipeline.distributed.search import Budget
 from pipeline.distributed.trials import FINISHED
 from pipeline.distributed.tune_noise import Setup, analytic, settled, space, trial, tune
 from pipeline.errors import UserError
-from pipeline.metrics.fid import moments
+from pipeline.metrics.space.fid import moments
 from pipeline.samplers.settings import Ladder
 
 RECIPE = {

@@ -11,7 +11,7 @@ from pipeline.distributed.search import Budget
 from pipeline.distributed.trials import FAILED, FINISHED
 from pipeline.distributed.tune_sampler import Setup, settled, space, trial, tune
 from pipeline.errors import UserError
-from pipeline.metrics.fid import moments
+from pipeline.metrics.space.fid import moments
 from pipeline.ncsn.mixtures import GaussianMixture
 from pipeline.ncsn.networks import make_network
 from pipeline.samplers.settings import Ladder, Sampler

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 import pipeline.metrics.kid  # noqa: F401  torchmetrics, before a test imports it where torchvision is broken
-from pipeline.metrics.features import Classifier, train_classifier
+from pipeline.metrics.space.features import Classifier, train_classifier
 
 
 class Digits(NamedTuple):

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from pipeline.errors import UserError
-from pipeline.metrics import features
-from pipeline.metrics.features import train_classifier
+from pipeline.metrics.space import features
+from pipeline.metrics.space.features import train_classifier
 
 TINY = {"width": 2, "epochs": 2, "batch_size": 64, "lr": 1e-2}
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from pipeline.errors import UserError
-from pipeline.metrics.fid import distance, frechet_distance, moments
+from pipeline.metrics.space.fid import distance, frechet_distance, moments
 
 
 def exact_sample(rng, n, mean, root):

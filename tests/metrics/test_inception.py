@@ -11,10 +11,11 @@ import torch
 
 from pipeline.errors import UserError
 from pipeline.files import sha256
-from pipeline.metrics import features, inception, selftest
-from pipeline.metrics.fid import frechet_distance
-from pipeline.metrics.inception import Inception, make_network, read
+from pipeline.metrics import selftest
 from pipeline.metrics.reference import build
+from pipeline.metrics.space import features, inception
+from pipeline.metrics.space.fid import frechet_distance
+from pipeline.metrics.space.inception import Inception, make_network, read
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("torch_fidelity") is None,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.metrics.fid import Moments, distance, moments, standard_error
 from pipeline.metrics.infinite import fid_infinity
+from pipeline.metrics.space.fid import Moments, distance, moments, standard_error
 
 DIM = 16
 REFERENCE = Moments(torch.zeros(DIM, dtype=torch.float64), torch.eye(DIM, dtype=torch.float64), 10**6)

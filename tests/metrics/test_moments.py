@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.metrics import fid
-from pipeline.metrics.fid import distance, merged, moments, part
+from pipeline.metrics.space import fid
+from pipeline.metrics.space.fid import distance, merged, moments, part
 
 sizes = st.lists(st.integers(1, 9), min_size=2, max_size=6)
 

@@ -6,9 +6,10 @@ import resource
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.metrics import features
-from pipeline.metrics.fid import frechet_distance
-from pipeline.metrics.reference import STATISTICS, build, load_moments
+from pipeline.metrics.reference import build
+from pipeline.metrics.space import features
+from pipeline.metrics.space.fid import frechet_distance
+from pipeline.metrics.space.statistics import STATISTICS, load_moments
 
 SETTINGS = {"width": 4, "epochs": 4, "batch_size": 64, "lr": 1e-2, "seed": 0, "kind": "classifier"}
 

@@ -137,7 +137,7 @@ FILES = {
     f"artifacts/samples/{V}/raw.npy": "samples",
     "artifacts/reference/classifier.safetensors": "evaluator",
     str(EVALUATION): "evaluation",
-    "pipeline/metrics/fid.py": "pipeline/metrics",
+    "pipeline/metrics/space/fid.py": "pipeline/metrics",
     "stages/generate.py": "stages/generate.py",
 }
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.metrics.exact import exact
-from pipeline.metrics.fidelity import without_torchvision
+from pipeline.metrics.space.exact import exact
+from pipeline.metrics.space.fidelity import without_torchvision
 
 WEIGHTS = "inception.safetensors"
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.mapped import release
-from pipeline.metrics.exact import exact
+from pipeline.metrics.space.exact import exact
 
 SHARD = 4_000
 """Features whose moments are taken at once, by whomever: a part of what fixes the bits."""

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from pipeline.errors import UserError
 from pipeline.files import read_json, sha256, write_json
-from pipeline.metrics import inception
-from pipeline.metrics.exact import exact
-from pipeline.metrics.inception import Inception
-from pipeline.metrics.network import NUM_FEATURES, FeatureNetwork, shift
+from pipeline.metrics.space import inception
+from pipeline.metrics.space.exact import exact
+from pipeline.metrics.space.inception import Inception
+from pipeline.metrics.space.network import NUM_FEATURES, FeatureNetwork, shift
 
 Images = NDArray[np.uint8]
 WEIGHTS, CONFIG = "classifier.safetensors", "config.json"
@@ -24,7 +24,7 @@ _CHUNK = 500  # images in one forward pass; fixed, since it is part of what fixe
 
 
 class FeatureSpace(Protocol):
-    """What samples are judged in: a `Classifier`, or `pipeline.metrics.inception.Inception`."""
+    """What samples are judged in: a `Classifier`, or `pipeline.metrics.space.inception.Inception`."""
 
     @property
     def name(self) -> str:
