@@ -8,7 +8,8 @@ import torch
 from torch.nn import Module
 
 from pipeline import door, tracking
-from pipeline.distributed import cluster, sample
+from pipeline.data.dataset import open_dataset
+from pipeline.distributed import cluster, inpaint, sample
 from pipeline.distributed.shards import Shape
 from pipeline.files import read_json, read_yaml, sha256, whole_folder, write_json
 from pipeline.params import Params
@@ -19,7 +20,7 @@ ARTIFACTS = Path("artifacts")
 
 
 def main(params: Params, variant: str) -> None:
-    """artifacts/{models/V,sampler/V.yaml} -> artifacts/{samples/V,metrics/generate_V.json}."""
+    """artifacts/{data,models/V,sampler/V.yaml} -> artifacts/{samples/V,metrics/generate_V.json}."""
     sampler = Sampler.read(read_yaml(ARTIFACTS / f"sampler/{variant}.yaml"))
     model = ARTIFACTS / "models" / variant
     network, trained = load_network(model), read_json(model / "state.json")["task"]["network"]
@@ -34,6 +35,8 @@ def main(params: Params, variant: str) -> None:
         with whole_folder(ARTIFACTS / "samples" / variant) as folder:
             for name in ("raw", "denoised", "intermediate"):
                 np.save(folder / f"{name}.npy", getattr(made, name))
+            held_out = open_dataset(ARTIFACTS / "data").split("held_out")
+            inpaint.write(folder, network, sampler, held_out, manifest, params.compute.use_gpu)
             manifest["sha256"] = {path.name: sha256(path) for path in sorted(folder.glob("*.npy"))}
             write_json(folder / "manifest.json", manifest)
         # Apart from the samples: a clock repeats no bits.
