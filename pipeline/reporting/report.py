@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.commit import commit
 from pipeline.files import read_json, whole_folder, write_json, write_text
-from pipeline.reporting import figures, model_card, page, rows, tables
+from pipeline.reporting import figures, html, latex, model_card, page, rows, tables
 from pipeline.reporting.pictures import Images
 from pipeline.reporting.rows import Table
 
@@ -21,7 +21,7 @@ def write(
     grid: Sequence[int],
     runs: Mapping[str, str | None] | None = None,
 ) -> Table:
-    """Write README.md, table.md, .csv and .json, model_card.md and figures/ to `out`, whole or not at all.
+    """Write README.md, index.html, table.{md,tex,csv,json}, model_card.md and figures/, whole or not at all.
 
     The same files, commit and run ids give the same bytes: nothing here carries a date.
 
@@ -41,9 +41,12 @@ def write(
     reference, toy = (_metrics(artifacts, name) for name in ("reference", "toy"))
     with whole_folder(out) as folder:
         shown = figures.draw(folder / page.FIGURES, artifacts, table, real, grid)
-        write_text(folder / "README.md", page.readme(table, shown, samplers, reference, toy))
+        parts = page.sections(table, shown, samplers, reference, toy)
+        write_text(folder / "README.md", page.readme(table, parts))
+        write_text(folder / "index.html", html.page(page.title(table), parts, folder / page.FIGURES))
         write_text(folder / "model_card.md", model_card.card(table, manifest, samplers))
         write_text(folder / "table.md", tables.markdown(table))
+        write_text(folder / "table.tex", latex.table(table))
         write_text(folder / "table.csv", tables.to_csv(table))
         write_json(folder / "table.json", tables.to_json(table))
     return table
