@@ -11,7 +11,7 @@ from pipeline.reporting import pictures
 from pipeline.reporting.pictures import Group, Images
 from pipeline.reporting.shown import Picture, Shown, keep
 
-SPACES = {"pixels": "nearest training images in pixels", "features": "nearest in features"}
+SPACES = {"pixels": "nearest in pixels", "features": "nearest in features"}
 CAPTION = (
     "The first denoised samples, and the training images nearest to each by the Euclidean distance, the "
     "nearest first: a network that had learnt its data by heart would repeat them. (Figs 9 and 10 of arXiv "

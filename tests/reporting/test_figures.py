@@ -130,7 +130,7 @@ def every_figure() -> Iterator[tuple[str, Figure]]:
     some = images(8 * 6).reshape(8, 6, 1, 8, 8)
     groups = [
         pictures.Group("sample", some[:, :1]),
-        pictures.Group("nearest training images in pixels", some),
+        pictures.Group("nearest in pixels", some),
     ]
     yield "neighbours", pictures.groups([*groups, pictures.Group("nearest in features", some)])
     yield "completions", pictures.groups([groups[0], pictures.Group("original", some[:, :1])])
