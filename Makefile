@@ -18,7 +18,7 @@ repro: $(VENV)/installed ## set up, run the pipeline, print the table
 	@dvc repro
 	@cat reports/table.md
 	@echo
-	@echo "Everything on one page: reports/README.md   Runs: make ui   Metrics: $(VENV)/bin/dvc metrics show"
+	@echo "Everything on one page: reports/index.html   Runs: make ui   Metrics: $(VENV)/bin/dvc metrics show"
 
 test: $(VENV)/installed ## set up, run the tests
 	@python -m pytest -n 2 --dist loadfile

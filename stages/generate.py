@@ -1,16 +1,13 @@
 """Stage `generate NETWORK`: samples by its variant's sampler, with and without the last denoising."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch.nn import Module
 
 from pipeline import door, tracking
-from pipeline.distributed import cluster, sample
-from pipeline.distributed.shards import Shape
+from pipeline.data.dataset import open_dataset
+from pipeline.distributed import inpaint, sample
 from pipeline.files import read_json, read_yaml, sha256, whole_folder, write_json
 from pipeline.params import Params
 from pipeline.samplers.settings import Sampler
@@ -20,14 +17,14 @@ ARTIFACTS = Path("artifacts")
 
 
 def main(params: Params, network: str) -> None:
-    """artifacts/{models/N,sampler/V.yaml} -> artifacts/{samples/N,metrics/generate_N.json}."""
+    """artifacts/{data,models/N,sampler/V.yaml} -> artifacts/{samples/N,metrics/generate_N.json}."""
     variant, _, offset = params.networks()[network]
     sampler = Sampler.read(read_yaml(ARTIFACTS / f"sampler/{variant}.yaml"))
     model = ARTIFACTS / "models" / network
     score, trained = load_network(model), read_json(model / "state.json")["task"]["network"]
     shape = (trained["channels"], trained["image_size"], trained["image_size"])
     with tracking.stage("generate", network, params) as run:
-        made = _generate(params, _settings(params, offset), score, sampler, shape)
+        made = sample.placed(score, sampler, shape=shape, **_settings(params, offset))
         manifest = {
             **params.generate.kwargs(),
             "seed": params.generate.seed + offset,
@@ -37,6 +34,8 @@ def main(params: Params, network: str) -> None:
         with whole_folder(ARTIFACTS / "samples" / network) as folder:
             for name in ("raw", "denoised", "intermediate"):
                 np.save(folder / f"{name}.npy", getattr(made, name))
+            held_out = open_dataset(ARTIFACTS / "data").split("held_out")
+            inpaint.write(folder, score, sampler, held_out, manifest, params.compute.use_gpu)
             manifest["sha256"] = {path.name: sha256(path) for path in sorted(folder.glob("*.npy"))}
             write_json(folder / "manifest.json", manifest)
         # Apart from the samples: a clock repeats no bits.
@@ -51,22 +50,9 @@ def _settings(params: Params, offset: int) -> dict[str, Any]:
     """`generate` as one call: set k holds samples k N ... (k + 1) N - 1 of one seed, which no set shares."""
     settings = params.generate.kwargs()
     total = settings.pop("sets") * settings["num_samples"]
-    return settings | {"num_samples": total, "seed": settings["seed"] + offset}
-
-
-def _generate(
-    params: Params, settings: dict[str, Any], score: Module, sampler: Sampler, shape: Shape
-) -> sample.Samples:
-    compute = params.compute
-    storage = Path(compute.storage)
-    work = partial(sample.generate, score, sampler, shape=shape, storage=storage, **settings)
-    if not cluster.is_remote() and torch.cuda.device_count() <= 1:
-        gpu = cluster.local_gpu(compute.use_gpu)
-        return work(remote=False, workers=compute.workers * compute.cpus_per_worker, use_gpu=gpu)
-    with cluster.connect(
-        workers=compute.workers, cpus_per_worker=compute.cpus_per_worker, use_gpu=compute.use_gpu
-    ) as gpus:
-        return work(remote=True, use_gpu=gpus > 0)
+    compute = {key: getattr(params.compute, key) for key in ("workers", "cpus_per_worker", "use_gpu")}
+    own = {"num_samples": total, "seed": settings["seed"] + offset, "storage": Path(params.compute.storage)}
+    return settings | compute | own
 
 
 if __name__ == "__main__":

@@ -5,13 +5,16 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray
 import torch
 
+from pipeline.distributed import cluster
 from pipeline.distributed.kept import Disk, Memory, Store, fingerprint
 from pipeline.distributed.shards import Drawn, Shape, draw, single_threaded
 from pipeline.ncsn.execution import evaluated
@@ -124,6 +127,32 @@ def generate(
     )
     first = store.get(0)
     return Samples(raw, denoised, first.levels[:, :num_samples], first.nfe, store.seconds, folder)
+
+
+def placed(
+    network: Score,
+    sampler: Sampler,
+    *,
+    workers: int,
+    cpus_per_worker: int,
+    use_gpu: cluster.UseGpu,
+    **settings: Any,
+) -> Samples:
+    """`generate` where there is most to compute with: a cluster, several GPUs of this machine, or this process.
+
+    Args:
+        workers, cpus_per_worker, use_gpu: see `cluster.connect`.
+        settings: the rest of `generate`.
+
+    Raises:
+        UserError: what `generate` or `cluster.connect` raises.
+    """
+    work = partial(generate, network, sampler, **settings)
+    if not cluster.is_remote() and torch.cuda.device_count() <= 1:
+        gpu = cluster.local_gpu(use_gpu)
+        return work(remote=False, workers=workers * cpus_per_worker, use_gpu=gpu)
+    with cluster.connect(workers=workers, cpus_per_worker=cpus_per_worker, use_gpu=use_gpu) as gpus:
+        return work(remote=True, use_gpu=gpus > 0)
 
 
 @dataclass(frozen=True)

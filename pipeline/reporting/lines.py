@@ -126,7 +126,7 @@ def loss_curves(curves: Mapping[str, tuple[Floats, Floats]]) -> Figure:
         axes.plot(images, smoothed(loss), color=colour, linewidth=1.6, linestyle=dashes, label=variant)
     values = np.concatenate([loss for _, loss in curves.values()])
     if values.min() > 0 and values.max() > 5 * values.min():
-        _log(axes, "y")
+        log(axes, "y")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
     axes.set(xlabel="images seen in training", ylabel="training loss", xlim=(0, None))
     style.legend_above(axes)
@@ -164,11 +164,13 @@ def trials(found: Sequence[Trial], search: Search) -> Figure:
         _ring(panel, axis, best(found), style.VERMILION, 130, "best")
         if found[0].number == 1:
             _ring(panel, axis, found[0], style.INK, 60, "analytic choice")
-        _log(panel, "y")
+        log(panel, "y")
         if axis.whole:
             panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            low, high = panel.get_xlim()
+            panel.set_xlim(min(low, math.ceil(low) - 0.4), max(high, math.floor(high) + 0.4))
         else:
-            _log(panel, "x")
+            log(panel, "x")
         panel.set_xlabel(axis.label)
     panels[0].set_ylabel("FID of the trial")
     handles, labels = panels[0].get_legend_handles_labels()
@@ -207,7 +209,7 @@ def _ring(panel: Axes, axis: Axis, trial: Trial, colour: str, size: float, label
     )
 
 
-def _log(panel: Axes, which: str) -> None:
+def log(panel: Axes, which: str) -> None:
     """A logarithmic axis with as many labelled ticks as a narrow panel has room for."""
     (panel.set_xscale if which == "x" else panel.set_yscale)("log")
     axis = panel.xaxis if which == "x" else panel.yaxis

@@ -1,12 +1,13 @@
-"""reports/README.md: the table, the verdict, the figures and where it all comes from, on one page."""
+"""The table, the verdict, the figures and where it all comes from, on one page: reports/README.md."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.reporting import tables
 from pipeline.reporting.columns import DASH, NOT_RUN
-from pipeline.reporting.figures import Shown
 from pipeline.reporting.rows import Table
+from pipeline.reporting.shown import Picture, Shown
 
 FIGURES = "figures"
 
@@ -33,57 +34,90 @@ SETTINGS = (
 )
 
 
-def readme(
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: a title, Markdown text, and a figure above the text; either may be missing."""
+
+    title: str
+    text: str = ""
+    figure: Shown | None = None
+
+
+def sections(
     table: Table,
     shown: Sequence[Shown],
     samplers: Mapping[str, Mapping[str, Any]],
     reference: Mapping[str, Any],
     toy: Mapping[str, Any],
-) -> str:
-    """The page as Markdown; its pictures are links relative to the page.
+) -> list[Section]:
+    """The page's parts in their order, the same in Markdown and in HTML.
 
     Args:
         samplers: variant -> settings of the sampler that made its samples.
         reference: metrics of the reference classifier.
         toy: metrics of the two-mode mixture.
     """
-    first, *rest = shown
-    parts = [
-        f"# Results on {table.data}",
-        "Every number and picture here was computed by `dvc repro` from files in `artifacts/`. The table is "
-        "also there as [Markdown](table.md), [CSV](table.csv) and [JSON](table.json), and the networks have "
-        "a [model card](model_card.md), the data a [card](dataset_card.md) of their own.",
-        "## The table",
-        tables.results(table),
-        tables.verdict_lines(table),
-        *_figure(first),
-        *(text for figure in rest for text in _figure(figure)),
-        *_toy_lines(toy),
-        "## How the samples were made",
-        _settings(samplers),
-        "## Where it comes from",
-        tables.provenance(table),
-        _reference_line(reference),
-        _stages(),
+    origin = [tables.provenance(table), _reference_line(reference), _stages()]
+    return [
+        Section("The table", "\n\n".join([tables.results(table), tables.verdict_lines(table)])),
+        *(Section(figure.title, figure=figure) for figure in shown),
+        *_toy_sections(toy),
+        Section("How the samples were made", _settings(samplers)),
+        Section("Where it comes from", "\n\n".join(origin)),
     ]
-    return "\n\n".join(parts) + "\n"
 
 
-def _figure(figure: Shown) -> list[str]:
-    if not figure.files:
-        return [f"## {figure.title}", f"{NOT_RUN}: `{figure.command}`"]
-    picture = f"![{figure.title}]({FIGURES}/{figure.files[0]})"
-    vector = "".join(f" [{name.rsplit('.')[-1].upper()}]({FIGURES}/{name})" for name in figure.files[1:])
-    return [f"## {figure.title}", picture, f"*{figure.caption}* Made by `{figure.command}`.{vector}"]
+def title(table: Table) -> str:
+    """What the page is called."""
+    return f"Results on {table.data}"
 
 
-def _toy_lines(toy: Mapping[str, Any]) -> list[str]:
+def readme(table: Table, parts: Sequence[Section]) -> str:
+    """The page as Markdown; its pictures are links relative to the page."""
+    text = [
+        f"# {title(table)}",
+        "Every number and picture here was computed by `dvc repro` from files in `artifacts/`. The table is "
+        "also there as [Markdown](table.md), [CSV](table.csv), [JSON](table.json) and [LaTeX](table.tex), "
+        "the page as [one file](index.html); the networks have a [model card](model_card.md), the data a "
+        "[card](dataset_card.md) of their own.",
+    ]
+    for part in parts:
+        text.append(f"## {part.title}")
+        text += [*(_figure(part.figure) if part.figure else []), *([part.text] if part.text else [])]
+    return "\n\n".join(text) + "\n"
+
+
+def made_by(figure: Shown) -> str:
+    """The figure's caption and what makes it, in Markdown."""
+    return f"*{figure.caption}* Made by `{figure.command}`."
+
+
+def not_run(figure: Shown, picture: Picture) -> str:
+    """What stands in the place of a picture whose stage has not run, in Markdown."""
+    return f"{NOT_RUN}: `{figure.command}{f'@{picture.label}' if picture.label else ''}`"
+
+
+def _figure(figure: Shown) -> Iterator[str]:
+    for picture in figure.pictures:
+        if picture.label:
+            yield f"**{picture.label}**"
+        if not picture.files:
+            yield not_run(figure, picture)
+            continue
+        name = f"{figure.title}: {picture.label}" if picture.label else figure.title
+        vector = "".join(f" [{end.rsplit('.')[-1].upper()}]({FIGURES}/{end})" for end in picture.files[1:])
+        yield f"![{name}]({FIGURES}/{picture.files[0]}){vector}"
+    if figure.drawn:
+        yield made_by(figure)
+
+
+def _toy_sections(toy: Mapping[str, Any]) -> Iterator[Section]:
     """The panels of the toy's Fig 3 in numbers; nothing where the stage has not run."""
     if not toy:
-        return []
+        return
     head = ["| Samples of the mixture | In the heavier mode | Std within a mode |", "| :-- | --: | --: |"]
     lines = [f"| {name} | {p['fraction']:.3f} | {p['spread']:.3f} |" for name, p in toy["panels"].items()]
-    return ["\n".join([*head, "| the mixture itself | 0.8 | 1 |", *lines])]
+    yield Section("Toy: in numbers", "\n".join([*head, "| the mixture itself | 0.8 | 1 |", *lines]))
 
 
 def _settings(samplers: Mapping[str, Mapping[str, Any]]) -> str:

@@ -13,6 +13,8 @@ Images = NDArray[np.uint8]
 
 TITLE, EDGE, GUTTER = 46, 16, 44
 """Height of a title, the outer margin and the space between panels, in device pixels."""
+CELL = 64
+"""Side of an image among others of its row, at most, in device pixels; a larger one is not enlarged."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ def strip(intermediate: Images, labels: Sequence[str], *, rows: int = 4, columns
     shown = np.unique(np.linspace(0, len(intermediate) - 1, columns).round().astype(int))
     images = intermediate[shown, :rows].swapaxes(0, 1)
     rows, columns = images.shape[:2]
-    factor = max(1, int((style.WIDTH * style.DPI - 2 * EDGE) / columns - 4) // images.shape[4])
+    across = max(columns, 10)  # few levels are no reason for large images
+    factor = max(1, int((style.WIDTH * style.DPI - 2 * EDGE) / across - 4) // images.shape[4])
     gap = max(2, factor // 3)
     picture = mosaic(images.reshape(-1, *images.shape[2:]), rows, columns, factor, gap)
     height, width, _ = picture.shape
@@ -94,4 +97,39 @@ def strip(intermediate: Images, labels: Sequence[str], *, rows: int = 4, columns
         middle = EDGE + place * (cell + gap) + cell / 2
         bottom = (EDGE + height + 10) / size[1]
         figure.text(middle / size[0], bottom, labels[level], size=7.5, ha="center", va="bottom")
+    return figure
+
+
+@dataclass(frozen=True)
+class Group:
+    """Columns of images under one title."""
+
+    title: str
+    images: Images
+    """(rows, columns, C, H, W) uint8."""
+
+
+@style.house
+def groups(parts: Sequence[Group]) -> Figure:
+    """Groups of columns side by side: in each row what belongs together.
+
+    Args:
+        parts: groups of the same number of rows.
+    """
+    side = parts[0].images.shape[4]
+    factor = max(1, CELL // side)
+    gap = max(2, factor // 3)
+    made = [
+        mosaic(p.images.reshape(-1, *p.images.shape[2:]), len(p.images), p.images.shape[1], factor, gap)
+        for p in parts
+    ]
+    height = made[0].shape[0]
+    width = sum(picture.shape[1] + GUTTER for picture in made) + 2 * EDGE
+    size = (width + GUTTER, height + TITLE + EDGE)  # the last title may be wider than its images
+    figure = style.figure(size[1] / style.DPI, width=size[0] / style.DPI, layout=None)
+    left = EDGE
+    for part, picture in zip(parts, made, strict=True):
+        figure.figimage(picture, left, EDGE, origin="upper")
+        figure.text(left / size[0], (EDGE + height + 12) / size[1], part.title, size=8, va="bottom")
+        left += picture.shape[1] + GUTTER
     return figure

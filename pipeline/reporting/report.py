@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.commit import commit
 from pipeline.files import read_json, whole_folder, write_json, write_text
-from pipeline.reporting import dataset_card, figures, model_card, page, rows, tables
+from pipeline.reporting import dataset_card, figures, html, latex, model_card, page, rows, tables
 from pipeline.reporting.lineage import Made
 from pipeline.reporting.pictures import Images
 from pipeline.reporting.rows import Table
@@ -26,7 +26,7 @@ def write(
     more_seeds: Sequence[int] = (),
     runs: Mapping[str, tuple[Made, ...]] | None = None,
 ) -> Table:
-    """Write README.md, table.md, .csv and .json, both cards and figures/ to `out`, whole or not at all.
+    """Write README.md, index.html, table.{md,tex,csv,json}, both cards and figures/, whole or not at all.
 
     The same files, commit and run ids give the same bytes: nothing here carries a date.
 
@@ -47,10 +47,13 @@ def write(
     reference, toy = (_numbers(artifacts / name) for name in ("metrics/reference.json", "toy/numbers.json"))
     with whole_folder(out) as folder:
         shown = figures.draw(folder / page.FIGURES, artifacts, table, real, grid)
-        write_text(folder / "README.md", page.readme(table, shown, samplers, reference, toy))
+        parts = page.sections(table, shown, samplers, reference, toy)
+        write_text(folder / "README.md", page.readme(table, parts))
+        write_text(folder / "index.html", html.page(page.title(table), parts, folder / page.FIGURES))
         write_text(folder / "model_card.md", model_card.card(table, manifest, samplers))
         write_text(folder / "dataset_card.md", dataset_card.card(manifest, _classes(artifacts, manifest)))
         write_text(folder / "table.md", tables.markdown(table))
+        write_text(folder / "table.tex", latex.table(table))
         write_text(folder / "table.csv", tables.to_csv(table))
         write_json(folder / "table.json", tables.to_json(table))
     return table

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.distributed import inpaint
 from pipeline.distributed.sample import Samples, generate
 from pipeline.distributed.shards import draw, evenly
 from pipeline.errors import UserError
@@ -107,3 +108,15 @@ def test_the_analytic_step_is_technique_4() -> None:
     ladder = Ladder(50, 0.01, 232)
     assert Sampler.analytic(ladder, 5).options["step_lr"] == pytest.approx(6.18e-6, rel=0.01)
     assert Sampler.analytic(ladder, 5, ratio=0.5).options["step_lr"] == pytest.approx(3.09e-6, rel=0.01)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_task_of_ray_completes_images_to_the_same_bits(
+    network: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, *SHAPE), dtype=np.uint8)
+    settings = {key: SETTINGS[key] for key in ("shard_size", "precision", "compile", "seed")}
+    here = inpaint.complete(network, SAMPLER, images, use_gpu=False, **settings)
+    monkeypatch.setattr(inpaint.cluster, "is_remote", lambda: True)
+    there = inpaint.complete(network, SAMPLER, images, use_gpu=False, **settings)
+    assert here is not None and there is not None and np.array_equal(here, there)

@@ -52,7 +52,9 @@ def write_csv(path: Path, header: str, rows: list[list[Any]]) -> None:
 def write_variant(root: Path, variant: str, n: int = 720) -> None:
     raw, denoised = FIDS[variant]
     measured = {"raw": measures(raw, n), "denoised": measures(denoised, n), "floor": measures(FLOOR, n)}
-    write_json(root / f"evaluation/{variant}.json", measured)
+    rows = [[(sample + nearest) % 60 for nearest in range(5)] for sample in range(8)]
+    neighbours = {"neighbours": {"pixels": rows, "features": rows[::-1]}}
+    write_json(root / f"evaluation/{variant}.json", measured | neighbours)
 
 
 def write_samples(root: Path, variant: str, rng: np.random.Generator) -> None:
@@ -66,6 +68,7 @@ def write_samples(root: Path, variant: str, rng: np.random.Generator) -> None:
     write_json(root / f"metrics/generate_{variant}.json", {"seconds": 66.1})
     for name, shape in (("raw", (60,)), ("denoised", (60,)), ("intermediate", (12, 6))):
         np.save(folder / f"{name}.npy", rng.integers(0, 256, (*shape, 1, 8, 8), dtype=np.uint8))
+    np.save(folder / "inpainting.npy", rng.integers(0, 256, (4, 7, 1, 8, 8), dtype=np.uint8))
 
 
 def write_run(root: Path) -> Path:
@@ -100,6 +103,15 @@ def write_run(root: Path) -> Path:
                 "",
             ]
             for t in range(8)
+        ],
+    )
+    write_csv(
+        root / "frontier/frontier.csv",
+        "sampler,nfe,fid,num_samples",
+        [
+            [name, nfe, 2 + place + 60 / nfe, 720]
+            for place, name in enumerate(("langevin", "heun", "euler", "dpm_solver"))
+            for nfe in (10, 35, 120, 400)
         ],
     )
     write_json(root / "metrics/reference.json", {"held_out_accuracy": 0.9871})

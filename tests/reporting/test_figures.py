@@ -17,9 +17,10 @@ from pipeline import toy
 from pipeline.distributed.shards import evenly
 from pipeline.errors import UserError
 from pipeline.ncsn.noise import geometric_sigmas
-from pipeline.reporting import figures, lines, pictures, style
+from pipeline.reporting import animation, frontier, lines, pictures, style
 from pipeline.reporting import toy as toy_figures
 from pipeline.reporting.lines import NOISE_RANGE, STEP_SIZE, Trial
+from pipeline.reporting.rows import FLOOR, Row
 
 SLACK = 0.5  # pixels by which boxes may touch
 
@@ -126,6 +127,19 @@ def every_figure() -> Iterator[tuple[str, Figure]]:
     yield "grid of photographs", pictures.grid(panels(4, 32), 4, 8)
     labels = ["σ = 50", *(f"{sigma:.2g}" for sigma in np.geomspace(40, 0.0123, 30))]
     yield "strip", pictures.strip(images(31 * 4).reshape(31, 4, 1, 8, 8), labels)
+    some = images(8 * 6).reshape(8, 6, 1, 8, 8)
+    groups = [
+        pictures.Group("sample", some[:, :1]),
+        pictures.Group("nearest in pixels", some),
+    ]
+    yield "neighbours", pictures.groups([*groups, pictures.Group("nearest in features", some)])
+    yield "completions", pictures.groups([groups[0], pictures.Group("original", some[:, :1])])
+    costs = np.geomspace(3, 2311, 6)
+    kinds = ["predictor_corrector", *(f"sampler_{i}" for i in range(6))]
+    curves_of = {name: (costs, 500 / costs + place) for place, name in enumerate(kinds)}
+    rows = [Row(f"variant_{i}", True, "c", fid=3.0 + i, n=50_000, nfe=100 + i) for i in range(4)]
+    rows.append(Row(FLOOR, None, "c", fid=0.5, n=50_000))
+    yield "frontier", frontier.draw(frontier.Frontier(curves_of, 50_000), rows)
     yield "three curves", lines.loss_curves(curves(3, 128_000))
     yield "many long curves", lines.loss_curves(curves(5, 38_400_000))
     for low, high in ((1e-7, 1e-2), (2e-6, 2e-4), (0.2, 5.0), (0.9, 1.3)):
@@ -234,13 +248,16 @@ def test_a_csv_that_cannot_be_read_is_named(tmp_path: Path, content: str | None)
 
 
 def test_the_strip_is_labelled_with_the_levels_that_the_sampler_keeps(tmp_path: Path) -> None:
-    path = tmp_path / "manifest.json"
-    path.write_text(
+    folder = tmp_path / "samples/v"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(
         '{"sampler": {"kind": "langevin", "sigma_max": 50.0, "sigma_min": 0.01, "num_levels": 232}}'
     )
+    np.save(folder / "intermediate.npy", images(12 * 2).reshape(12, 2, 1, 8, 8))
+    way = animation.read(tmp_path, "v")
     sigmas = geometric_sigmas(50.0, 0.01, 232)[evenly(232, 12)]
     first, *rest = (f"{float(sigma):.2g}" for sigma in sigmas)
-    assert figures._level_labels(path, 12) == [f"σ = {first}", *rest]
+    assert way is not None and way.labels() == [f"σ = {first}", *rest]
 
 
 def test_a_trial_that_failed_after_a_rung_is_not_the_best(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_everything_is_there_and_every_link_leads_somewhere(reports: Path) -> None:
     page = (reports / "README.md").read_text()
     links = set(re.findall(r"\]\(([^)]+)\)", page))
-    assert {"table.md", "table.csv", "table.json", "model_card.md", "figures/samples.png"} <= links
+    named = {"table.md", "table.tex", "table.csv", "table.json", "model_card.md", "index.html"}
+    assert named | {"figures/samples.png"} <= links
     assert all((reports / link).stat().st_size > 0 for link in links)
     drawn = {f"figures/{path.name}" for path in (reports / "figures").iterdir()}
     assert drawn <= links, "a figure that the page does not show"

@@ -45,13 +45,7 @@ def test_report_writes_the_whole_folder(params: Params, artifacts: Path) -> None
     prepare(artifacts / "data", **params.data.kwargs())
     report.main(params)
     names = {path.name for path in Path("reports").iterdir()}
-    assert names == {
-        "README.md",
-        "table.md",
-        "table.csv",
-        "table.json",
-        "model_card.md",
-        "dataset_card.md",
-        "figures",
-    }
+    tables = {"table.md", "table.tex", "table.csv", "table.json"}
+    cards = {"model_card.md", "dataset_card.md"}
+    assert names == {"README.md", "index.html", *tables, *cards, "figures"}
     assert "# Results on digits" in Path("reports/README.md").read_text()
