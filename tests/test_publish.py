@@ -16,7 +16,7 @@ from pipeline.commit import Commit
 from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.ncsn.networks import make_network
-from pipeline.reporting import rows, tables
+from pipeline.reporting import repeats, rows, tables
 from pipeline.samplers.settings import Ladder, Sampler
 from pipeline.training import state
 from pipeline.training.task import Task
@@ -41,7 +41,7 @@ def root(tmp_path: Path) -> Path:
     made.record(1.0)
     artifacts = tmp_path / "artifacts"
     state.save(artifacts / "models/tuned", made)
-    measured = dict.fromkeys(rows.MEASURES, 0.5) | {"n": 50, "n_reference": 60, "evaluator": "CNN; ours"}
+    measured = dict.fromkeys(repeats.MEASURES, 0.5) | {"n": 50, "n_reference": 60, "evaluator": "CNN; ours"}
     write_json(artifacts / "evaluation/tuned.json", dict.fromkeys(("raw", "denoised", "floor"), measured))
     sampler = Sampler.langevin(Ladder(1.0, 0.01, 3), step_lr=1e-5, steps_per_level=2).plain()
     samples = {"nfe": {"raw": 6, "denoised": 7}, "num_samples": 50, "sampler": sampler}

@@ -138,7 +138,7 @@ def placed(
     use_gpu: cluster.UseGpu,
     **settings: Any,
 ) -> Samples:
-    """`generate` where there is most to compute with: a cluster, several GPUs of this machine, or this process.
+    """`generate` where there is most to compute with: a cluster, this machine's GPUs, or this process.
 
     Args:
         workers, cpus_per_worker, use_gpu: see `cluster.connect`.

@@ -42,8 +42,10 @@ def test_each_set_is_scored_alone(folder, digits, classifier):
     manifest = read_json(folder / "manifest.json")
     write_json(folder / "manifest.json", manifest | {"num_samples": 360, "sets": 2})
     found = evaluate_variant(folder, digits.train, digits.held_out, classifier, **SETTINGS)
-    halves = [evaluate(half, digits.train, classifier, **SETTINGS) for half in np.split(digits.held_out, 2)]
-    assert [found["denoised"], *found["further_sets"]["denoised"]] == halves
+    train, *sets = (Described.by(classifier, x) for x in (digits.train, *np.split(digits.held_out, 2)))
+    halves = [evaluate(half, train, **SETTINGS) for half in sets]
+    assert halves[0].items() <= found["denoised"].items()
+    assert halves[1].items() <= found["further_sets"]["denoised"][0].items()
     assert halves[0]["fid"] != halves[1]["fid"] and halves[0]["n"] == 360
     assert len(found["further_sets"]["raw"]) == 1
 
