@@ -1,7 +1,6 @@
 """One call from images to every number of the table."""
 
 import dataclasses
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -83,8 +82,7 @@ def evaluate(
 
 def evaluator(classifier: FeatureSpace) -> str:
     """What computed each number, and in which feature space."""
-    code = "FID, IS (unshuffled splits), precision to coverage: this project"
-    return f"{classifier.name}; {code}; KID: torchmetrics {version('torchmetrics')}"
+    return f"{classifier.name}; FID, KID, IS (unshuffled splits), precision to coverage: this project"
 
 
 def _check_sizes(n: int, n_reference: int, nearest_k: int, kid_subset_size: int, splits: int) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.files import whole_folder, write_json
+from pipeline.metrics.selftest import selftest
 from pipeline.metrics.space import features, inception
 from pipeline.metrics.space.features import Classifier, Images, train_classifier
 from pipeline.metrics.space.fid import distance, moments
@@ -48,8 +49,6 @@ def build(folder: Path, train: Split, held_out: Split, *, kind: str, **settings:
         UserError: held-out accuracy below `min_accuracy`, weights that cannot be had or believed, or a
             failed self-test; nothing is written then.
     """
-    from pipeline.metrics.selftest import selftest  # imports torchmetrics, 1.5 s
-
     space, accuracies = (
         _inception(**settings) if kind == "inception" else _trained(train, held_out, **settings)
     )

@@ -7,8 +7,11 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-import pipeline.metrics.kid  # noqa: F401  torchmetrics, before a test imports it where torchvision is broken
 from pipeline.metrics.space.features import Classifier, train_classifier
+from pipeline.metrics.space.fidelity import without_torchvision
+
+with without_torchvision():  # before a test imports it where torchvision is broken
+    import torchmetrics.image.kid  # noqa: F401
 
 
 class Digits(NamedTuple):
