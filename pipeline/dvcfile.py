@@ -113,7 +113,8 @@ def _fill(text: str, variant: str | None, params: dict[str, Any]) -> str:
         if key == "key":
             return str(variant)
         if key == "item.variant":
-            return str(variant) if variant in params["variants"] else str(variant).rpartition("-")[0]
+            head = str(variant).rpartition("-")[0]
+            return head if variant not in params["variants"] and head in params["variants"] else str(variant)
         try:
             return str(value(params, key))
         except (KeyError, TypeError) as error:
