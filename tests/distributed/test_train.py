@@ -117,7 +117,7 @@ def test_a_folder_that_the_workers_do_not_share_is_refused_before_training(
     monkeypatch.setattr(train, "write_text", lambda *_: None)  # the driver's file, on a disk of its own
     with pytest.raises(UserError, match=r"not the same folder on all nodes: set compute\.storage"):
         fit_two(make_task(), tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("[!.]*"))
 
 
 @pytest.mark.parametrize(

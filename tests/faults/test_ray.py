@@ -17,7 +17,7 @@ from pipeline.training.state import checkpoints
 from pipeline.training.task import Task
 from tests.training.tiny import digest, make_images, make_task
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.faults
 ROOT = Path(__file__).parents[2]
 HANG_S = 4.0
 PATIENCE_S = 120.0

@@ -7,13 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.training import loop, verified
+from pipeline.training import loop
 from pipeline.training.lock import only
 from pipeline.training.run import STOP, run
 from pipeline.training.state import checkpoints, newest_verified
@@ -57,31 +56,6 @@ def test_a_process_killed_at_random_times_ends_in_the_same_bits(tmp_path: Path) 
     assert reached == sorted(reached), "a finished checkpoint was lost"
     end = run(task, make_images(), tmp_path / "killed")
     assert digest(end) == digest(run(task, make_images(), tmp_path / "undisturbed"))
-
-
-@pytest.mark.parametrize("moment", ["fsync", "write_text", "rename"])
-@pytest.mark.parametrize("at", [3, 6])
-def test_a_crash_while_a_checkpoint_is_written_costs_one_interval(
-    moment: str, at: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    owner = {"fsync": verified, "write_text": verified.files, "rename": Path}[moment]
-    original: Callable[..., object] = getattr(owner, moment)
-
-    def crash(path: Path, *rest: object) -> object:
-        if f"step_{at:08d}" in str(path):
-            os._exit(9)
-        return original(path, *rest)
-
-    child = os.fork()
-    if not child:
-        monkeypatch.setattr(owner, moment, crash)
-        run(make_task(), make_images(), tmp_path / "crashed")
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-    assert [int(folder.name[5:]) for folder in checkpoints(tmp_path / "crashed")] == list(range(3, at, 3))
-    end = run(make_task(), make_images(), tmp_path / "crashed")
-    assert digest(end) == digest(run(make_task(), make_images(), tmp_path / "undisturbed"))
-    assert not list((tmp_path / "crashed").glob(".step*"))
 
 
 def test_a_run_asked_to_stop_saves_at_the_next_row_and_goes_on_to_the_same_bits(tmp_path: Path) -> None:
