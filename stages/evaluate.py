@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import torch
-
 from pipeline import door, tracking
 from pipeline.data.dataset import open_dataset
 from pipeline.distributed import score
+from pipeline.distributed.device import device
 from pipeline.files import sha256, write_json
 from pipeline.metrics.likelihood import likelihood
 from pipeline.metrics.space import features
@@ -20,7 +19,6 @@ def main(params: Params, network: str) -> None:
     data, compute = open_dataset(Path("artifacts/data")), params.compute
     settings = params.evaluate.kwargs()
     held_out, bits = data.split("held_out"), settings.pop("likelihood")
-    device = "cuda" if compute.use_gpu is not False and torch.cuda.is_available() else "cpu"
     spread = score.scorer(
         features.load(Path("artifacts/reference")),
         Path(compute.storage),
@@ -40,7 +38,7 @@ def main(params: Params, network: str) -> None:
             load_network(Path("artifacts/models") / network),
             held_out,
             seed=settings["seed"],
-            device=device,
+            device=device(compute.use_gpu),
             **bits,
         )
         path = Path("artifacts/evaluation") / f"{network}.json"

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-import torch
-
 from pipeline import door, tracking
+from pipeline.distributed.device import has_gpu
 from pipeline.distributed.frontier import Point, Setup, frontier, write
 from pipeline.files import read_json, read_yaml, whole_folder
 from pipeline.metrics.space import features, statistics
@@ -32,7 +31,7 @@ def main(params: Params) -> None:
 
 def _setup(params: Params) -> Setup:
     chosen, compute = params.frontier, params.compute
-    gpu = compute.use_gpu is not False and torch.cuda.is_available()
+    gpu = has_gpu(compute.use_gpu)
     model, device = ARTIFACTS / "models" / chosen.variant, "cuda" if gpu else "cpu"
     trained = read_json(model / "state.json")["task"]["network"]
     return Setup(

@@ -23,7 +23,10 @@ def main(params: Params) -> None:
             manifest=data.manifest,
             real=data.split("train"),
             more_seeds=params.more_seeds,
-            runs={v: lineage.made(ARTIFACTS, v, params.preset, run.find, run.tags_of) for v in shown},
+            runs={
+                network: lineage.made(ARTIFACTS, network, params.preset, run.find, run.tags_of)
+                for network in params.networks()
+            },
             **params.report.kwargs(),
         )
         run.summarise(table.headline(), OUT)

@@ -7,14 +7,12 @@ import secrets
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import ray
-import torch
 
+from pipeline.distributed.device import UseGpu
 from pipeline.errors import UserError
-
-UseGpu = bool | Literal["auto"]
 
 ROOT = Path(__file__).parents[2]
 REACH_S = 3.0
@@ -68,21 +66,6 @@ def connect(*, workers: int, cpus_per_worker: int, use_gpu: UseGpu) -> Iterator[
         if not ray.is_initialized():
             stack.enter_context(_attached() if is_remote() else _started(workers * cpus_per_worker))
         yield _check(workers, cpus_per_worker, use_gpu)
-
-
-def local_gpu(use_gpu: UseGpu) -> bool:
-    """Whether this process itself, without Ray, is to compute on its GPU.
-
-    Raises:
-        UserError: it must, but torch finds none.
-    """
-    found = torch.cuda.is_available()
-    if use_gpu is True and not found:
-        raise UserError(
-            "compute.use_gpu is true, but torch finds no CUDA GPU on this machine: set compute.use_gpu to "
-            "auto or false in params.yaml."
-        )
-    return found and use_gpu is not False
 
 
 def worker_environment(cpus_per_worker: int) -> dict[str, dict[str, str]]:

@@ -14,6 +14,7 @@ import ray
 import torch
 
 from pipeline.distributed import cluster
+from pipeline.distributed.device import UseGpu, device
 from pipeline.distributed.shards import single_threaded
 from pipeline.ncsn.execution import evaluated
 from pipeline.ncsn.score import Score
@@ -33,7 +34,7 @@ def write(
     sampler: Sampler,
     images: np.ndarray,
     settings: Mapping[str, Any],
-    use_gpu: cluster.UseGpu,
+    use_gpu: UseGpu,
 ) -> None:
     """Write folder/inpainting.npy, what `complete` returns; nothing where that is None.
 
@@ -55,7 +56,7 @@ def complete(
     precision: str,
     compile: bool,
     seed: int,
-    use_gpu: cluster.UseGpu,
+    use_gpu: UseGpu,
 ) -> np.ndarray | None:
     """Draw the right halves of the first images by algorithm 2, each `COMPLETIONS` times.
 
@@ -81,7 +82,7 @@ def complete(
         return None
     work = _Work(network, sampler, np.asarray(images[:IMAGES]), shard_size, precision, compile, seed)
     if not cluster.is_remote():
-        return work.on("cuda" if cluster.local_gpu(use_gpu) else "cpu")
+        return work.on(device(use_gpu))
     with cluster.connect(workers=1, cpus_per_worker=1, use_gpu=use_gpu) as gpus:
         task = ray.remote(_Work.on).options(num_cpus=1, num_gpus=1 if gpus else 0)
         try:

@@ -19,7 +19,7 @@ from torch.nn import Module
 
 from pipeline.distributed.shards import Drawn
 from pipeline.errors import UserError
-from pipeline.files import read_json, write_json
+from pipeline.files import read_json, sources_sha256, write_json
 from pipeline.mapped import stacked
 from pipeline.training import verified
 
@@ -133,13 +133,8 @@ class Disk:
 
 @cache
 def code_version(package: Path = Path(__file__).parents[1]) -> str:
-    """SHA-256 over the sources that a shard is made by and the version of torch."""
-    digest = hashlib.sha256(torch.__version__.encode())
-    for place in CODE:
-        path = package / place
-        for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(str(source.relative_to(package)).encode() + source.read_bytes())
-    return digest.hexdigest()
+    """SHA-256 of the sources that a shard is made by, and the version of torch."""
+    return f"{sources_sha256(package, CODE)} torch {torch.__version__}"
 
 
 def fingerprint(network: Module, settings: dict[str, Any]) -> str:

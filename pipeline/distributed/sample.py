@@ -15,6 +15,7 @@ import ray
 import torch
 
 from pipeline.distributed import cluster
+from pipeline.distributed.device import UseGpu, has_gpu
 from pipeline.distributed.kept import Disk, Memory, Store, fingerprint
 from pipeline.distributed.shards import Drawn, Shape, draw, single_threaded
 from pipeline.ncsn.execution import evaluated
@@ -135,7 +136,7 @@ def placed(
     *,
     workers: int,
     cpus_per_worker: int,
-    use_gpu: cluster.UseGpu,
+    use_gpu: UseGpu,
     **settings: Any,
 ) -> Samples:
     """`generate` where there is most to compute with: a cluster, this machine's GPUs, or this process.
@@ -149,7 +150,7 @@ def placed(
     """
     work = partial(generate, network, sampler, **settings)
     if not cluster.is_remote() and torch.cuda.device_count() <= 1:
-        gpu = cluster.local_gpu(use_gpu)
+        gpu = has_gpu(use_gpu)
         return work(remote=False, workers=workers * cpus_per_worker, use_gpu=gpu)
     with cluster.connect(workers=workers, cpus_per_worker=cpus_per_worker, use_gpu=use_gpu) as gpus:
         return work(remote=True, use_gpu=gpus > 0)

@@ -15,7 +15,8 @@ import ray.train
 import torch.distributed as dist
 from ray.train.torch import TorchTrainer, get_device
 
-from pipeline.distributed.cluster import UseGpu, connect, is_remote, worker_environment
+from pipeline.distributed.cluster import connect, is_remote, worker_environment
+from pipeline.distributed.device import UseGpu
 from pipeline.distributed.stopping import EXIT_CODE, asked, stoppable
 from pipeline.errors import UserError
 from pipeline.files import write_text

@@ -1,18 +1,20 @@
 """One call from images to every number of the table."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.metrics.inception_score import inception_score
 from pipeline.metrics.infinite import fid_infinity
 from pipeline.metrics.kid import kernel_distance
-from pipeline.metrics.neighbours import prdc
+from pipeline.metrics.neighbours import prdc, radii
 from pipeline.metrics.space.features import FeatureSpace, Images
-from pipeline.metrics.space.fid import distance, moments, standard_error
+from pipeline.metrics.space.fid import Moments, distance, moments, standard_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +26,18 @@ class Described:
     """(n, D)."""
     probabilities: NDArray[np.float32]
     """(n, K), each row of sum 1."""
+    _radii: dict[int, Tensor] = dataclasses.field(default_factory=dict, repr=False)
+
+    @functools.cached_property
+    def moments(self) -> Moments:
+        """Of the features; raises UserError for n < 2."""
+        return moments(self.features)
+
+    def radii(self, nearest_k: int) -> Tensor:
+        """(n,): the distance of each image's features to their k-th nearest neighbour."""
+        if nearest_k not in self._radii:
+            self._radii[nearest_k] = radii(self.features, nearest_k)
+        return self._radii[nearest_k]
 
     @classmethod
     def by(cls, classifier: FeatureSpace, images: Images) -> "Described":
@@ -61,20 +75,20 @@ def evaluate(
     n, n_reference = len(samples.features), len(reference.features)
     _check_sizes(n, n_reference, nearest_k, kid_subset_size, splits)
     features, real = samples.features, reference.features
-    against = moments(real)
+    stderr = standard_error(features, reference.moments)
     kid, kid_std = kernel_distance(
         features, real, subsets=kid_subsets, subset_size=kid_subset_size, seed=seed
     )
     score, score_std = inception_score(samples.probabilities, splits=splits)
     return {
-        "fid": distance(moments(features), against),
-        "fid_stderr": standard_error(features, against),
-        **fid_infinity(features, against, points=fid_points, seed=seed),
+        "fid": distance(samples.moments, reference.moments),
+        "fid_stderr": stderr,
+        **fid_infinity(features, reference.moments, points=fid_points, stderr=stderr, seed=seed),
         "kid": kid,
         "kid_std": kid_std,
         "inception_score": score,
         "inception_score_std": score_std,
-        **prdc(features, real, nearest_k=nearest_k),
+        **prdc(features, real, nearest_k=nearest_k, reference_radii=reference.radii(nearest_k)),
         "n": n,
         "n_reference": n_reference,
     }

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.space.fid import Moments, distance, moments, standard_error
+from pipeline.metrics.space.fid import Moments, distance, moments
 
 _RANK = 2
 """The fewest samples behind a FID, in dimensions: nearer to one the bias is no line in 1/N."""
 
 
 def fid_infinity(
-    features: NDArray[np.floating], reference: Moments, *, points: int, seed: int
+    features: NDArray[np.floating], reference: Moments, *, points: int, stderr: float, seed: int
 ) -> dict[str, Any]:
     """FID extrapolated to infinitely many samples (M. J. Chong, D. Forsyth, arXiv 1911.07023).
 
@@ -26,11 +26,12 @@ def fid_infinity(
         features: (n, D) of the samples.
         reference: moments of the real images' features.
         points: how many N, at least 3.
+        stderr: `standard_error` of the FID of all samples.
         seed: of the subsets.
 
     Returns:
         fid_infinity; fid_infinity_stderr: the intercept's standard error from the scatter about the line,
-        and `standard_error` for the choice of the samples, which all the subsets share, in quadrature.
+        and `stderr` for the choice of the samples, which all the subsets share, in quadrature.
         Both None below 4 D samples, with fid_infinity_not_measured saying so: at so low a rank of the
         covariances the bias has no such law.
     """
@@ -43,5 +44,5 @@ def fid_infinity(
     subsets = (features[rng.permutation(n)[:count]] for count in counts)
     fids = [distance(moments(subset), reference) for subset in subsets]
     (_, intercept), covariance = np.polyfit(1 / counts, fids, 1, cov=True)
-    stderr = math.hypot(covariance[1, 1] ** 0.5, standard_error(features, reference))
-    return {"fid_infinity": float(intercept), "fid_infinity_stderr": stderr}
+    both = math.hypot(covariance[1, 1] ** 0.5, stderr)
+    return {"fid_infinity": float(intercept), "fid_infinity_stderr": both}

@@ -7,7 +7,7 @@ bytes that the stage wrote. Where no run was recorded the report's own process a
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,21 @@ from pipeline.commit import Commit
 from pipeline.files import read_yaml, sha256
 
 REPORT = "report"
-FILES = {
+SHARED = {
     "noise levels": "noise/{variant}.yaml",
-    "checkpoint": "models/{variant}/ema.safetensors",
     "sampler": "sampler/{variant}.yaml",
-    "samples": "samples/{variant}/{kind}.npy",
     "evaluator": "reference/classifier.safetensors",
-    "evaluation": "evaluation/{variant}.json",
 }
-"""What a row needs beside the data and the parameters, below artifacts/."""
+OWN = {
+    "checkpoint": "models/{network}/ema.safetensors",
+    "samples": "samples/{network}/{kind}.npy",
+    "evaluation": "evaluation/{network}.json",
+}
+"""What a row needs beside data and parameters, below artifacts/: of the variant, and of each network."""
 RESULTS = {
-    "train": ("checkpoint.sha256", "models/{variant}/manifest.json"),
-    "generate": ("samples.sha256", "samples/{variant}/manifest.json"),
-    "evaluate": ("metrics.sha256", "evaluation/{variant}.json"),
+    "train": ("checkpoint.sha256", "models/{network}/manifest.json"),
+    "generate": ("samples.sha256", "samples/{network}/manifest.json"),
+    "evaluate": ("metrics.sha256", "evaluation/{network}.json"),
 }
 """The stages that make a row: the tag of their run, and the file whose SHA-256 it holds."""
 SEARCHES = {"tune_noise": "noise", "tune_sampler": "sampler"}
@@ -58,33 +60,35 @@ class Made:
     versions: str | None
     hardware: str | None
     """Of the process that led the work: Ray's workers elsewhere may have other."""
+    network: str | None = None
+    """VARIANT, or VARIANT-SEED of a further training seed; None for the report."""
 
 
 Find = Callable[[Mapping[str, str]], str | None]
 TagsOf = Callable[[str], Mapping[str, str]]
 
 
-def made(artifacts: Path, variant: str, preset: str, find: Find, tags_of: TagsOf) -> tuple[Made, ...]:
-    """The runs that wrote the checkpoint, the samples and the numbers that stand in `artifacts`."""
+def made(artifacts: Path, network: str, preset: str, find: Find, tags_of: TagsOf) -> tuple[Made, ...]:
+    """The runs that wrote a network's checkpoint, samples and numbers that stand in `artifacts`."""
     found = []
     for stage, (tag, pattern) in RESULTS.items():
-        path = artifacts / pattern.format(variant=variant)
+        path = artifacts / pattern.format(network=network)
         if not path.exists():
             continue
-        run_id = find({"stage": stage, "variant": variant, "preset": preset, tag: sha256(path)})
+        run_id = find({"stage": stage, "variant": network, "preset": preset, tag: sha256(path)})
         if run_id:
-            found.append(_made(stage, run_id, tags_of(run_id)))
+            found.append(_made(stage, network, run_id, tags_of(run_id)))
     return tuple(found)
 
 
-def _made(stage: str, run_id: str, tags: Mapping[str, str]) -> Made:
+def _made(stage: str, network: str, run_id: str, tags: Mapping[str, str]) -> Made:
     sha, dirty = tags.get("mlflow.source.git.commit"), tags.get("git.dirty") == "true"
-    return Made(stage, run_id, sha, dirty, tags.get("versions"), tags.get("hardware"))
+    return Made(stage, run_id, sha, dirty, tags.get("versions"), tags.get("hardware"), network)
 
 
 def witnessed(runs: tuple[Made, ...], here: Commit) -> tuple[Made, ...]:
     """The runs of a row, and the report's own process behind them where the evaluation has no run."""
-    if any(run.stage == "evaluate" for run in runs):
+    if runs and runs[-1].stage == "evaluate":
         return runs
     own = Made(REPORT, None, here.sha, here.dirty, machine.versions(), machine.hardware())
     return (*runs, own)
@@ -92,21 +96,35 @@ def witnessed(runs: tuple[Made, ...], here: Commit) -> tuple[Made, ...]:
 
 def agreed(runs: tuple[Made, ...], name: str) -> str | None:
     """A field that all runs share, or else each one's behind the name of its stage; None where unknown."""
-    values: dict[str, str | None] = {run.stage: getattr(run, name) for run in runs}
-    if len(set(values.values())) == 1:
-        return next(iter(values.values()))
-    return "; ".join(f"{stage}: {value or 'unknown'}" for stage, value in values.items()) or None
+    values: dict[tuple[str, str | None], None] = {(run.stage, getattr(run, name)): None for run in runs}
+    if len({value for _, value in values}) == 1:
+        return next(value for _, value in values)
+    return "; ".join(f"{stage}: {value or 'unknown'}" for stage, value in values) or None
 
 
-def files(artifacts: Path, variant: str, kind: str | None) -> tuple[File, ...]:
-    """The files of a row that are there; of the floor's, whose `kind` is None, those no sampler made."""
-    patterns = FILES if kind else {what: FILES[what] for what in ("evaluator", "evaluation")}
-    paths = {what: artifacts / text.format(variant=variant, kind=kind) for what, text in patterns.items()}
-    named = {what: path for what, path in paths.items() if path.exists()}
+def files(artifacts: Path, variant: str, kind: str | None, networks: Sequence[str] = ()) -> tuple[File, ...]:
+    """The files of a row that are there; of the floor's, whose `kind` is None, those no sampler made.
+
+    Args:
+        networks: those behind the row, the variant's first training first; none: that one alone.
+    """
+    shared, own = (SHARED, OWN) if kind else (_only(SHARED, "evaluator"), _only(OWN, "evaluation"))
+    named = [(what, text.format(variant=variant)) for what, text in shared.items()]
+    named += [
+        (what, text.format(network=network, kind=kind))
+        for network in networks or (variant,)
+        for what, text in own.items()
+    ]
+    places = [(what, artifacts / name) for what, name in named]
     return tuple(
         File(what, path.relative_to(artifacts.parent).as_posix(), sha256(path))
-        for what, path in named.items()
+        for what, path in places
+        if path.exists()
     )
+
+
+def _only(patterns: Mapping[str, str], what: str) -> dict[str, str]:
+    return {what: patterns[what]}
 
 
 class Plan:
@@ -125,13 +143,16 @@ class Plan:
         """The plan of a folder, None where it has no dvc.yaml."""
         return cls(root) if (root / "dvc.yaml").exists() and (root / "params.yaml").exists() else None
 
-    def chain(self, variant: str | None) -> list[str]:
+    def chain(self, variant: str | None, networks: Sequence[str] = ()) -> list[str]:
         """The stages a variant's numbers follow from, in dvc.lock's names, sorted; the floor's for None.
+
+        With `networks`, VARIANT-SEED of further training seeds, those of their numbers too.
 
         A search stands among them only where the variant takes what it finds: another's stages change
         nothing but settled files, which a row names by their hashes.
         """
         todo = {f"evaluate@{variant}"} if variant else {"prepare", "reference"}
+        todo |= {f"evaluate_more@{network}" for network in networks if network != variant}
         seen: set[str] = set()
         while todo := (todo & self.entries.keys()) - seen:
             seen |= todo
@@ -177,20 +198,23 @@ class Lineage:
     here: Commit
     """The report's own checkout."""
     runs: Mapping[str, tuple[Made, ...]]
-    """variant -> `made`."""
+    """network -> `made`."""
     plan: Plan | None
 
-    def of(self, variant: str, kind: str | None) -> dict[str, Any]:
-        """Those fields of a row; of the floor's, read from a variant's evaluation, where `kind` is None."""
-        runs = tuple(run for run in self.runs.get(variant, ()) if kind or run.stage == "evaluate")
-        runs = witnessed(runs, self.here)
+    def of(self, variant: str, kind: str | None, networks: Sequence[str] = ()) -> dict[str, Any]:
+        """Those fields of a row; of the floor's, read from a variant's evaluation, where `kind` is None.
+
+        The first network's runs come last: the row's commit and run are its evaluation's.
+        """
+        known = [run for network in reversed(networks or (variant,)) for run in self.runs.get(network, ())]
+        runs = witnessed(tuple(run for run in known if kind or run.stage == "evaluate"), self.here)
         return {
             "commit": runs[-1].commit,
             "dirty": any(run.dirty for run in runs),
             "data_sha256": self.data_sha256,
             "params_sha256": self.plan.digest(variant if kind else None) if self.plan else None,
             "run_id": runs[-1].run_id,
-            "files": files(self.artifacts, variant, kind),
+            "files": files(self.artifacts, variant, kind, networks),
             "made": runs,
         }
 

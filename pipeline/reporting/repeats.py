@@ -42,6 +42,7 @@ class Repeats:
             **{name: first[0][name] for name in TERMS},
             **found,
             **further(get(self.evaluations[0], key, self.paths[0]), self.evaluations[0]),
+            "networks": tuple(path.stem for path in self.paths),
             "training_seeds": len(grid),
             "sampling_sets": len(first),
             "fid_minimum_of_three": least,

@@ -39,6 +39,8 @@ class Row:
     coverage: float | None = None
     n: int | None = None
     """Samples in a set."""
+    networks: tuple[str, ...] = ()
+    """VARIANT, and VARIANT-SEED for each further training seed in the row."""
     training_seeds: int | None = None
     sampling_sets: int | None = None
     """Disjoint sets of n samples of each network."""
@@ -166,7 +168,7 @@ class Table:
 def _tuples(row: Mapping[str, Any]) -> dict[str, Any]:
     """JSON's lists as a row holds them."""
     intervals = tuple(Interval(**found) for found in row["intervals"])
-    return {"intervals": intervals, "not_run": tuple(row["not_run"])}
+    return {"intervals": intervals} | {key: tuple(row.get(key, ())) for key in ("networks", "not_run")}
 
 
 def build(
@@ -188,7 +190,7 @@ def build(
         variants: names, in the table's order; one that was not evaluated gets rows without numbers.
         manifest: of the data set, with its name, shape (N, C, H, W) and the sha256 of its images.
         commit: what was checked out.
-        runs: variant -> the runs that made its numbers.
+        runs: network (VARIANT or VARIANT-SEED) -> the runs that made its numbers.
         more_seeds: training seeds after the first, whose networks are called VARIANT-SEED.
         margin: see `Table`.
 
@@ -203,7 +205,7 @@ def build(
     floors: dict[Row, str] = {}
     for variant in variants:
         own = _variant_rows(artifacts, variant, name, more_seeds)
-        rows += [_join(row, papers, origin.of(variant, row.kind)) for row in own]
+        rows += [_join(row, papers, origin.of(variant, row.kind, row.networks)) for row in own]
         if floor := _floor_row(artifacts, variant, name):
             floors.setdefault(floor, variant)
     rows += [_join(row, papers, origin.of(row.system, row.kind)) for row in _absent_rows(papers, variants)]

@@ -141,7 +141,7 @@ def _notes(table: Table) -> list[str]:
 def _plain(value: Any) -> Any:
     """A cell: what a row holds several of as JSON, None as nothing."""
     if isinstance(value, tuple):
-        return json.dumps([dataclasses.asdict(item) for item in value])
+        return json.dumps(value, default=dataclasses.asdict)
     return "" if value is None else value
 
 

@@ -86,7 +86,7 @@ def train(
         An event for each step; its loss is the mean over the global batch, on every worker the same.
 
     Raises:
-        DivergedError: the loss is NaN or infinite.
+        DivergedError: the loss is NaN or infinite, or exploded.
         UserError: the workers do not divide the microshards, or the images do not fill a batch.
     """
     device = torch.device(device)

@@ -160,10 +160,7 @@ def _restore_optimizer(state: State, tensors: dict[str, Tensor]) -> None:
 def _read(folder: Path) -> dict[str, Any]:
     verified.verify(folder)
     plain = files.read_json(folder / "state.json")
-    if (
-        not isinstance(plain, dict)
-        or not {"fingerprint", "step", "window", "rollbacks", "task"} <= plain.keys()
-    ):
+    if not isinstance(plain, dict) or not KEYS <= plain.keys():
         raise UserError(f"{folder / 'state.json'} is no checkpoint's: delete {folder} and run again.")
     return plain
 
@@ -173,9 +170,8 @@ def newest_verified(
 ) -> State | None:
     """The state in the newest checkpoint of a run that verifies; None if it has no checkpoint yet.
 
-    Only those count whose step is a multiple of `every`.
-
-    Those that do not are passed over with a warning, whatever step they claim.
+    Those that do not verify are passed over with a warning, whatever step they claim. Only those count
+    whose step is a multiple of `every`.
 
     Raises:
         UserError: there are checkpoints, and none verifies.

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import UserError
+from pipeline.files import sources_sha256
 
 # Whatever is computed during training lives in these files; a change of any makes another task.
 CODE = ("ncsn", "data/order.py", "training")
@@ -22,13 +23,8 @@ OBSERVING = ("checkpoint_every",)
 
 @functools.cache
 def code_version(package: Path = Path(__file__).parents[1]) -> str:
-    """SHA-256 over the sources that training runs and the version of torch."""
-    digest = hashlib.sha256(torch.__version__.split("+")[0].encode())
-    for place in CODE:
-        path = package / place
-        for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(str(source.relative_to(package)).encode() + source.read_bytes())
-    return digest.hexdigest()
+    """SHA-256 of the sources that training runs, and the version of torch."""
+    return f"{sources_sha256(package, CODE)} torch {torch.__version__.split('+')[0]}"
 
 
 def data_digest(images: np.ndarray) -> str:

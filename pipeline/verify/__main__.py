@@ -34,7 +34,7 @@ class Check:
             raise UserError("there is no dvc.yaml here: run it in the repository's folder.")
         self._plan, self._lock, self._tree = plan, dvcfile.lock(root), Tree(root)
         self._artifacts, self._history, self._runs = root / "artifacts", History(root), runs
-        self._now = table.Now(self._artifacts)
+        self._now = table.Now(self._artifacts, plan.params.get("more_seeds", ()))
         self._records, self._unread = self._read(checked) if runs else ({}, "")
 
     def _read(self, checked: Table) -> tuple[dict[str, tracking.Record], str]:
@@ -51,7 +51,7 @@ class Check:
     def row(self, row: Row) -> Iterator[Finding]:
         """What speaks against a row."""
         variant = table.variant_of(row)
-        chain = self._plan.chain(None if row.is_floor else variant)
+        chain = self._plan.chain(None if row.is_floor else variant, row.networks)
         if not chain:
             yield Finding(f"evaluate@{variant} of dvc.yaml", "a stage", "none", "add it to `variants`")
         yield from table.findings(row, self._now.row(row), self._artifacts)
@@ -62,7 +62,9 @@ class Check:
             if self._unread and made.run_id:
                 yield Finding("MLflow's record of the runs", None, None, self._unread)
             elif self._runs:
-                yield from records.findings(made, variant, row.data_sha256, self._artifacts, self._records)
+                yield from records.findings(
+                    made, made.network or variant, row.data_sha256, self._artifacts, self._records
+                )
 
 
 def report(found: list[tuple[Row, list[Finding]]], rest: list[Finding]) -> Iterator[str]:

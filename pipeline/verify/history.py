@@ -2,8 +2,8 @@
 
 import io
 import subprocess
-import tarfile
 import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -37,12 +37,12 @@ class History:
     def _unpacked(self, commit: str) -> Tree | None:
         names = self._git("ls-tree", "--name-only", "-z", commit, *HELD)
         held = names.decode().split("\0")[:-1] if names else []
-        content = self._git("archive", "--format=tar", commit, *held) if held else None
+        content = self._git("archive", "--format=zip", commit, *held) if held else None
         if not content:
             return None
         folder = Path(self._place.name) / commit
-        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-            archive.extractall(folder, filter="data")
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            archive.extractall(folder)
         return Tree(folder)
 
     def _git(self, *arguments: str) -> bytes | None:
@@ -73,6 +73,6 @@ def _contents(what: str, there: Tree, stage: str, lock: Lock, chain: Sequence[st
     params = read_yaml(params_file) if params_file.exists() else {}
     mend = f"commit, then run `dvc repro`; or {AGAIN}"
     for name in chain:
-        if name in lock and stage in (name.partition("@")[0], "report"):
+        if name in lock and stage in (name.partition("@")[0].removesuffix("_more"), "report"):
             yield from tree.code(there, lock[name], f"{what}: ", mend)
             yield from tree.parameters(lock[name], params, f"{what}: params.yaml", mend)

@@ -10,7 +10,7 @@ from pipeline.verify.findings import AGAIN, Finding
 
 
 def findings(
-    made: Made, variant: str, data_sha256: str | None, artifacts: Path, records: Mapping[str, Record]
+    made: Made, network: str, data_sha256: str | None, artifacts: Path, records: Mapping[str, Record]
 ) -> Iterator[Finding]:
     """What of a run is not as the row has it, or as the file that it wrote.
 
@@ -27,7 +27,7 @@ def findings(
         return
     if record.status != "FINISHED":
         yield Finding(what, "FINISHED", record.status, AGAIN)
-    expectations = _tags(made, variant, artifacts)
+    expectations = _tags(made, network, artifacts)
     if "data.sha256" in record.tags:  # `generate` reads no images
         expectations["data.sha256"] = data_sha256
     for tag, expected in expectations.items():
@@ -35,11 +35,11 @@ def findings(
             yield Finding(f"{what}, tag {tag}", expected, found or "none", AGAIN)
 
 
-def _tags(made: Made, variant: str, artifacts: Path) -> dict[str, str | None]:
+def _tags(made: Made, network: str, artifacts: Path) -> dict[str, str | None]:
     """The tags that such a run must have; the commit's only where there is one."""
     git = {"mlflow.source.git.commit": made.commit, "git.dirty": str(made.dirty).lower()}
-    own = {"stage": made.stage, "variant": variant, "versions": made.versions, "hardware": made.hardware}
+    own = {"stage": made.stage, "variant": network, "versions": made.versions, "hardware": made.hardware}
     tag, pattern = RESULTS.get(made.stage, ("", ""))
-    written = artifacts / pattern.format(variant=variant)
+    written = artifacts / pattern.format(network=network)
     result = {tag: sha256(written)} if tag and written.is_file() else {}
     return own | (git if made.commit else {}) | result

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,8 @@ def variant_of(row: Row) -> str:
 class Now:
     """The rows that the files give now, variant by variant."""
 
-    def __init__(self, artifacts: Path) -> None:
-        self._artifacts = artifacts
+    def __init__(self, artifacts: Path, more_seeds: Sequence[int]) -> None:
+        self._artifacts, self._more_seeds = artifacts, more_seeds
         self._known: dict[str, list[Row] | str] = {}
 
     def row(self, row: Row) -> Row | str:
@@ -66,7 +66,7 @@ class Now:
     def _build(self, variant: str) -> Table:
         manifest = read_json(self._artifacts / MANIFEST)
         manifest["sha256"] = {**manifest["sha256"], "images": sha256(self._artifacts / IMAGES)}
-        return rows.build(self._artifacts, [variant], manifest, Commit(None))
+        return rows.build(self._artifacts, [variant], manifest, Commit(None), more_seeds=self._more_seeds)
 
 
 def findings(row: Row, now: Row | str, artifacts: Path) -> Iterator[Finding]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from pipeline.distributed.cluster import ROOT, UseGpu, connect, is_remote, local_gpu, worker_environment
+from pipeline.distributed.cluster import ROOT, connect, is_remote, worker_environment
+from pipeline.distributed.device import UseGpu, has_gpu
 from pipeline.errors import UserError
 
 
@@ -81,11 +82,11 @@ def test_fewer_gpus_than_demanded_are_refused(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_gpu_of_this_process_is_used_as_told_and_missed_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert (local_gpu(True), local_gpu("auto"), local_gpu(False)) == (True, True, False)
+    assert (has_gpu(True), has_gpu("auto"), has_gpu(False)) == (True, True, False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert (local_gpu("auto"), local_gpu(False)) == (False, False)
+    assert (has_gpu("auto"), has_gpu(False)) == (False, False)
     with pytest.raises(UserError, match=r"compute\.use_gpu is true, but torch finds no CUDA GPU"):
-        local_gpu(True)
+        has_gpu(True)
 
 
 @pytest.mark.slow

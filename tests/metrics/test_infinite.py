@@ -16,6 +16,10 @@ def drawn(seed, n, std=1.2, mean=0.1):
     return mean + std * np.random.default_rng(seed).standard_normal((n, DIM))
 
 
+def infinity(x, points=15, seed=0):
+    return fid_infinity(x, REFERENCE, points=points, stderr=standard_error(x, REFERENCE), seed=seed)
+
+
 TRUTH = DIM * (0.1**2 + 0.2**2)
 
 
@@ -23,7 +27,7 @@ TRUTH = DIM * (0.1**2 + 0.2**2)
 def repeated():
     """150 sets of 500 samples: FID, FID at infinity and the errors stated."""
     sets = [drawn(seed, 500) for seed in range(150)]
-    found = [fid_infinity(x, REFERENCE, points=15, seed=k) for k, x in enumerate(sets)]
+    found = [infinity(x, seed=k) for k, x in enumerate(sets)]
     return {
         "fid": np.array([distance(moments(x), REFERENCE) for x in sets]),
         "fid_stderr": np.array([standard_error(x, REFERENCE) for x in sets]),
@@ -45,7 +49,7 @@ def test_the_stated_error_is_the_spread_over_draws_of_all_samples(repeated, key)
 
 def test_an_exact_line_has_its_intercept(monkeypatch):
     monkeypatch.setattr("pipeline.metrics.infinite.distance", lambda a, b: 3.0 + 500 / a.n)
-    found = fid_infinity(drawn(0, 400), REFERENCE, points=6, seed=0)
+    found = infinity(drawn(0, 400), points=6)
     assert found["fid_infinity"] == pytest.approx(3, rel=1e-9)
     alone = standard_error(drawn(0, 400), REFERENCE)
     assert found["fid_infinity_stderr"] == pytest.approx(alone, rel=1e-6)
@@ -55,20 +59,20 @@ def test_numbers_of_samples_go_from_a_tenth_or_2_d_to_all(monkeypatch):
     seen = []
     monkeypatch.setattr("pipeline.metrics.infinite.distance", lambda a, b: float(seen.append(a.n) or a.n))
     for n in (1000, 100):
-        fid_infinity(drawn(0, n), REFERENCE, points=4, seed=0)
+        infinity(drawn(0, n), points=4)
     assert seen == [100, 400, 700, 1000, 32, 55, 77, 100]
 
 
 def test_too_few_samples_are_refused_with_the_reason():
-    found = fid_infinity(drawn(0, 4 * DIM - 1), REFERENCE, points=15, seed=0)
+    found = infinity(drawn(0, 4 * DIM - 1))
     assert (found["fid_infinity"], found["fid_infinity_stderr"]) == (None, None)
     assert "63 samples are below the 64" in found["fid_infinity_not_measured"]
-    assert fid_infinity(drawn(0, 4 * DIM), REFERENCE, points=15, seed=0)["fid_infinity"] is not None
+    assert infinity(drawn(0, 4 * DIM))["fid_infinity"] is not None
 
 
 def test_the_seed_decides():
     x = drawn(0, 200)
-    first, again, other = (fid_infinity(x, REFERENCE, points=15, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (infinity(x, seed=seed) for seed in (1, 1, 2))
     assert first == again != other
 
 

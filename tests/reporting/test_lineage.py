@@ -29,6 +29,16 @@ def test_a_search_is_behind_the_variant_that_takes_what_it_finds(plan: Plan) -> 
     assert plan.chain(None) == ["prepare", "reference"] and plan.chain("absent") == []
 
 
+def test_further_training_seeds_add_their_stages_and_no_parameters(tmp_path: Path, plan: Plan) -> None:
+    alone, digest = plan.chain("ncsn"), plan.digest("ncsn")
+    text = (tmp_path / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("more_seeds: []", "more_seeds: [1, 2]"))
+    plan = Plan(tmp_path)
+    further = [f"{stage}_more@ncsn-1" for stage in ("train", "generate", "evaluate")]
+    assert plan.chain("ncsn", ["ncsn", "ncsn-1"]) == sorted(alone + further)
+    assert (plan.chain("ncsn"), plan.digest("ncsn")) == (alone, digest)
+
+
 def test_a_row_s_parameters_are_its_own(plan: Plan) -> None:
     before = {variant: plan.digest(variant) for variant in ("ncsn", "tuned", None)}
 

@@ -51,26 +51,33 @@ PAGES = {
 }
 
 
-def small(place: Path, *, enabled: bool) -> Params:
+def small(place: Path, *, enabled: bool, more_seeds: tuple[int, ...] = ()) -> Params:
     """The parameters of a pipeline of one variant that needs no Ray, written to params.yaml."""
     yaml = YAML(typ="safe")
     raw = yaml.load(place / "params.yaml")
     for section, changes in SMALL.items():
         raw[section] = {**raw[section], **changes}
     raw["variants"], raw["recipes"][V]["network"]["width"] = [V], 8
-    raw["tracking"]["enabled"] = enabled
+    raw["tracking"]["enabled"], raw["more_seeds"] = enabled, list(more_seeds)
     yaml.dump(raw, place / "params.yaml")
     return load()
 
 
-def work(params: Params) -> None:
-    """All stages, in the order of dvc.yaml, in this process."""
+def evaluated(params: Params) -> None:
+    """The stages up to `evaluate`, for each training seed, in the order of dvc.yaml, in this process."""
     for stage in (prepare, reference, tune_noise):
         stage.main(params)
-    train.main(params, V)
+    for network in params.networks():
+        train.main(params, network)
     tune_sampler.main(params)
-    generate.main(params, V)
-    evaluate.main(params, V)
+    for network in params.networks():
+        generate.main(params, network)
+        evaluate.main(params, network)
+
+
+def work(params: Params) -> None:
+    """All stages, in the order of dvc.yaml, in this process."""
+    evaluated(params)
     frontier.main(params)
     toy.main(params)
     report.main(params)
