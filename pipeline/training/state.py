@@ -160,7 +160,7 @@ def _restore_optimizer(state: State, tensors: dict[str, Tensor]) -> None:
 def _read(folder: Path) -> dict[str, Any]:
     verified.verify(folder)
     plain = files.read_json(folder / "state.json")
-    if not isinstance(plain, dict) or not KEYS <= plain.keys():
+    if not isinstance(plain, dict) or KEYS - plain.keys():
         raise UserError(f"{folder / 'state.json'} is no checkpoint's: delete {folder} and run again.")
     return plain
 
