@@ -234,7 +234,10 @@ def _in_threads(work: _Work, shards: Sequence[int], store: Store, workers: int) 
 
 
 def _over_ray(work: _Work, shards: Sequence[int], store: Store) -> Iterator[int]:
-    """One task for each shard, a few in flight; what they share travels once to each node."""
+    """One task for each shard, a few in flight; what they share travels once to each node.
+
+    After a failure those in flight end unheard: `ray.cancel`, at the moment one ends, ends this process.
+    """
     task = ray.remote(_task).options(num_cpus=1, num_gpus=1 if work.device == "cuda" else 0)
     shared, left = ray.put(work), iter(shards)
     pending: dict[ray.ObjectRef[Drawn], int] = {}
@@ -251,9 +254,6 @@ def _over_ray(work: _Work, shards: Sequence[int], store: Store) -> Iterator[int]
             yield shard
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
-    finally:
-        for reference in pending:
-            ray.cancel(reference)
 
 
 def _task(work: _Work, shard: int) -> Drawn:

@@ -114,6 +114,7 @@ def _here(evaluator: FeatureSpace, shards: Iterator[Images], work: Work) -> Iter
 
 
 def _over_ray(evaluator: FeatureSpace, shards: Iterator[Images], work: Work) -> Iterator[Any]:
+    # After a failure those in flight end unheard: `ray.cancel`, at the moment one ends, ends this process.
     import ray
 
     at_once = AHEAD * int(ray.cluster_resources()["CPU"])  # type: ignore[no-untyped-call]
@@ -127,6 +128,3 @@ def _over_ray(evaluator: FeatureSpace, shards: Iterator[Images], work: Work) -> 
             pending.popleft()
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
-    finally:
-        for reference in pending:
-            ray.cancel(reference)
