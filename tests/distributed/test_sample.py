@@ -1,48 +1,26 @@
 """Laws of generation: the bits of sample k follow from (seed, k); what it cost is counted."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from pipeline.distributed import inpaint
-from pipeline.distributed.sample import Samples, generate
+from pipeline.distributed.sample import generate
 from pipeline.distributed.shards import draw, evenly
 from pipeline.errors import UserError
-from pipeline.ncsn.networks import make_network
 from pipeline.samplers.settings import Ladder, Sampler
-
-SHAPE = (1, 8, 8)
-SAMPLER = Sampler.langevin(Ladder(1.0, 0.1, 3), step_lr=1e-3, steps_per_level=2)
-SETTINGS: dict[str, Any] = {
-    "shape": SHAPE,
-    "shard_size": 8,
-    "precision": "float32",
-    "compile": False,
-    "seed": 7,
-    "remote": False,
-}
+from tests.distributed.small import SAMPLER, SETTINGS, SHAPE, make, same
 
 
 @pytest.fixture(scope="module")
 def network() -> torch.nn.Module:
-    """A small network with random weights: convolutions are where threads and batches would change bits."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        made = make_network("ncsnv2", channels=1, image_size=8, width=4, sigmas=SAMPLER.ladder.sigmas())
-    return made.eval().requires_grad_(False)
+    return make()
 
 
 def normal(x: Tensor, sigma: Tensor) -> Tensor:
     """The exact score of N(1/2, 1/100 I) at noise sigma."""
     return (0.5 - x) / (0.01 + sigma**2)
-
-
-def same(a: Samples, b: Samples) -> bool:
-    pairs = [(a.raw, b.raw), (a.denoised, b.denoised), (a.intermediate, b.intermediate)]
-    return all(np.array_equal(left, right) for left, right in pairs) and a.nfe == b.nfe
 
 
 def test_sample_k_is_the_same_however_many_are_drawn_beside_it(network: torch.nn.Module) -> None:

@@ -24,30 +24,13 @@ from pipeline.errors import UserError
 from pipeline.metrics.space.features import Classifier
 from pipeline.metrics.space.fid import SHARD, moments
 from pipeline.metrics.space.network import FeatureNetwork
-from pipeline.ncsn.networks import make_network
 from pipeline.samplers.settings import Ladder, Sampler
+from tests.distributed import small
+from tests.distributed.small import SAMPLER, SHAPE, make, same
 
 Scored = list[np.ndarray]
 ROOT = Path(__file__).parents[2]
-SHAPE = (1, 8, 8)
-SAMPLER = Sampler.langevin(Ladder(1.0, 0.1, 3), step_lr=1e-3, steps_per_level=2)
-SETTINGS: dict[str, Any] = {
-    "shape": SHAPE,
-    "num_samples": 45,
-    "shard_size": 8,
-    "precision": "float32",
-    "compile": False,
-    "seed": 7,
-    "remote": False,
-}
-
-
-def make() -> torch.nn.Module:
-    """A small network with random weights, the same in every process."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        made = make_network("ncsnv2", channels=1, image_size=8, width=4, sigmas=SAMPLER.ladder.sigmas())
-    return made.eval().requires_grad_(False)
+SETTINGS: dict[str, Any] = {**small.SETTINGS, "num_samples": 45}
 
 
 def killed(storage: Path, after: int) -> None:
@@ -89,11 +72,6 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def warnings(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     caplog.set_level(logging.WARNING)
     return lambda: [record.getMessage() for record in caplog.records]
-
-
-def same(a: Samples, b: Samples) -> bool:
-    pairs = [(a.raw, b.raw), (a.denoised, b.denoised), (a.intermediate, b.intermediate)]
-    return all(np.array_equal(left, right) for left, right in pairs) and a.nfe == b.nfe
 
 
 def flip(path: Path) -> None:
