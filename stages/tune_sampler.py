@@ -3,20 +3,15 @@
 from pathlib import Path
 
 from pipeline import door, tracking
-from pipeline.data.dataset import open_dataset
 from pipeline.distributed import cluster, tune_sampler
 from pipeline.distributed.choice import RULES
 from pipeline.distributed.found import write
 from pipeline.distributed.search import Budget, resources
 from pipeline.distributed.trials import tell
 from pipeline.files import read_yaml, whole_folder, write_yaml
-from pipeline.metrics.space import features
-from pipeline.metrics.space.fid import moments
 from pipeline.params import Params
 from pipeline.reporting import sampler_search
 from pipeline.samplers.settings import Ladder, Sampler
-from pipeline.samplers.start import Law
-from pipeline.training.state import load_network
 
 ARTIFACTS, OUT = Path("artifacts"), Path("artifacts/sampler")
 
@@ -42,17 +37,13 @@ def main(params: Params) -> None:
 def _search(
     params: Params, rules: tune_sampler.Rules, ladders: dict[str, Ladder], run: tracking.Run
 ) -> tune_sampler.Found:
-    tune, compute, data = params.tune_sampler, params.compute, open_dataset(ARTIFACTS / "data")
-    classifier, networks = features.load(ARTIFACTS / "reference"), ARTIFACTS / "models"
+    tune, compute = params.tune_sampler, params.compute
     sizes = {key: getattr(compute, key) for key in ("workers", "cpus_per_worker", "use_gpu")}
     with cluster.connect(**sizes) as gpus:
-        setup = tune_sampler.Setup(
-            network=load_network(networks / tune.variant),
-            trained=ladders[tune.variant],
-            shape=data.split("train").shape[1:],
-            classifier=classifier,
-            reference=moments(classifier.features(data.split("held_out")[::2])),
-            law=Law.of(data.split("train")),
+        setup = tune_sampler.Setup.read(
+            ARTIFACTS,
+            tune.variant,
+            ladders[tune.variant],
             budget=Budget.read(tune.kwargs()),
             max_nfe=tune.max_nfe[-1],
             kinds=tune.kinds,
@@ -64,7 +55,9 @@ def _search(
             bounds=tune.kwargs(),
             resources=resources(tune.max_concurrent, gpus > 0),
             repeats=tune.repeats,
-            published=tune_sampler.published(networks, rules, ladders, tune.baseline, tune.variant),
+            published=tune_sampler.published(
+                ARTIFACTS / "models", rules, ladders, tune.baseline, tune.variant
+            ),
             on_trial=tell(run),
         )
     run.log_metrics(found.chosen.lines)

@@ -27,8 +27,8 @@ USES: dict[str, tuple[str, ...]] = {
     "dpm_solver": ("rho",),
 }
 """By kind, what it uses beside `COMMON`."""
-PUBLISHED_RHO = 7.0
-"""Of EDM (arXiv 2206.00364), where the search of a solver of the ODE begins."""
+EDM_RHO, EDM_NFE = 7.0, 35
+"""Of EDM on CIFAR-10 (arXiv 2206.00364), where the search of a solver of the ODE begins."""
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,17 @@ class Proposals:
 
     def points(self) -> list[dict[str, Any]]:
         """What theory and papers choose: technique 4 of NCSNv2 on the trained ladder with as many steps as
-        the budget allows; then, of the kinds that are searched, the ODE's solvers with EDM's rho."""
+        the budget allows; then the ODE's solvers among the kinds searched, with EDM's rho and cost."""
         steps = max(1, (self.max_nfe - 1) // self.trained.num_levels)
         used = min(steps * self.trained.num_levels + 1, self.max_nfe)
         first = {
             **{"kind": "langevin", "step_lr_ratio": 1.0, "steps_per_level": steps},
             **{"sigma_max": self.trained.sigma_max, "sigma_min": self.trained.sigma_min},
-            **{"spent": used / self.max_nfe, "snr": 0.16, "churn": 30.0, "rho": PUBLISHED_RHO},
+            **{"spent": used / self.max_nfe, "snr": 0.16, "churn": 30.0, "rho": EDM_RHO},
         }
         solvers = [kind for kind in ("dpm_solver", "heun") if kind in self.kinds and not self.conditional]
-        return [first, *({**first, "kind": kind, "spent": 1.0} for kind in solvers)]
+        share = min(1.0, EDM_NFE / self.max_nfe)
+        return [first, *({**first, "kind": kind, "spent": share} for kind in solvers)]
 
     def space(self, bounds: Bounds) -> dict[str, Range | Choice]:
         """The search space, widened to hold `points`.

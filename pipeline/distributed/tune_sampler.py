@@ -11,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import ray
 import torch
 
+from pipeline.data.dataset import open_dataset
 from pipeline.distributed import cluster
 from pipeline.distributed.choice import RULES, Candidate, Chosen, Job, Published, Rungs, choose
 from pipeline.distributed.proposals import Bounds, Proposals, used
@@ -25,6 +26,7 @@ from pipeline.distributed.shards import Shape, draw, single_threaded
 from pipeline.distributed.trials import FINISHED, Record, Settings
 from pipeline.errors import UserError
 from pipeline.metrics.space.features import FeatureSpace
+from pipeline.metrics.space.features import load as load_features
 from pipeline.metrics.space.fid import Moments, distance, moments
 from pipeline.ncsn.networks import NCSN
 from pipeline.ncsn.score import Score
@@ -58,6 +60,24 @@ class Setup:
     """Network evaluations for each sample, the last denoising included."""
     kinds: Sequence[str]
     device: str = "cpu"
+
+    @classmethod
+    def read(cls, artifacts: Path, variant: str, trained: Ladder, **rest: Any) -> Self:
+        """From the files of the stages; `rest` are the fields that no file holds.
+
+        The reference are the held-out images of even number, see docs/tuning_sampler.md.
+        """
+        data, classifier = open_dataset(artifacts / "data"), load_features(artifacts / "reference")
+        train, held_out = data.split("train"), data.split("held_out")
+        return cls(
+            network=load_network(artifacts / "models" / variant),
+            trained=trained,
+            shape=train.shape[1:],
+            classifier=classifier,
+            reference=moments(classifier.features(held_out[::2])),
+            law=Law.of(train),
+            **rest,
+        )
 
     def proposals(self) -> Proposals:
         """What may be tried within the budget."""
