@@ -134,8 +134,8 @@ def _step_size(folder: Path, artifacts: Path) -> Shown:
     caption = (
         "FID of every trial of `tune_sampler` by Langevin dynamics against the step size, its ratio to the "
         "analytic choice (technique 4 of NCSNv2) and the steps per level. Trials use samples and seeds that "
-        "the table never uses; FIDs on fewer samples (hollow) are higher by construction and are not compared "
-        "with full ones."
+        "the table never uses; FIDs on fewer samples (hollow) are higher by construction and are not "
+        "compared with full ones."
     )
     made = _search(folder, artifacts / "sampler/trials.csv", lines.STEP_SIZE, "step_size")
     return Shown("FID against step size", caption, "dvc repro tune_sampler", (made,))

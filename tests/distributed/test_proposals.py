@@ -72,7 +72,7 @@ def test_what_a_kind_does_not_use_changes_nothing_and_is_not_told() -> None:
         assert proposals.sampler(one) == proposals.sampler(mixed)
         assert used(one) == used(mixed) and set(used(one)) == looked_at
         for name in USES[kind]:
-            whole = two | {"steps_per_level": 3, "spent": 1.0, "churn": 2.0}
+            whole = two | {"steps_per_level": 3, "spent": 1.0, "churn": 2.0, "step_lr_ratio": 1.0}
             other = 2 if name == "steps_per_level" else 1.01 * whole[name]
             assert proposals.sampler(whole) != proposals.sampler(whole | {name: other}), f"{kind}: {name}"
 
