@@ -170,24 +170,29 @@ def parallel(rows: Sequence[dict[str, str]]) -> Figure:
     Args:
         rows: of trials.csv.
     """
-    good = [row for row in rows if row["status"] != "failed" and row["fid"]]
-    names = [name for name in AXES if any(row.get(name) for row in good)]
-    kinds = list(dict.fromkeys(row["kind"] for row in good))
-    scales = {name: _scale([float(row[name]) for row in good if row.get(name)]) for name in names}
+    good = [(row, _values(row)) for row in rows if row["status"] != "failed" and row["fid"]]
+    names = [name for name in AXES if any(name in values for _, values in good)]
+    kinds = list(dict.fromkeys(row["kind"] for row, _ in good))
+    scales = {name: _scale([values[name] for _, values in good if name in values]) for name in names}
     figure = style.figure(3.4)
     axes = figure.subplots()
-    fids = [float(row["fid"]) for row in good]
-    norm, colours = LogNorm(min(fids), max(fids) * 1.0001), colormaps[style.SEQUENTIAL]
-    for row in sorted(good, key=lambda row: -float(row["fid"])):
-        x = [0, *(place for place, name in enumerate(names, 1) if row.get(name))]
-        y = [_place(kinds, row["kind"]), *(_share(scales[n], float(row[n])) for n in names if row.get(n))]
+    low, high = scales["fid"]
+    norm, colours = LogNorm(low, high * 1.0001), colormaps[style.SEQUENTIAL]
+    for row, values in sorted(good, key=lambda pair: -pair[1]["fid"]):
+        x = [0, *(place for place, name in enumerate(names, 1) if name in values)]
+        y = [_place(kinds, row["kind"]), *(_share(scales[n], values[n]) for n in names if n in values)]
         whole = row["status"] == "finished"
         axes.plot(
-            x, y, color=colours(norm(float(row["fid"]))), linewidth=1.6 if whole else 0.7,
+            x, y, color=colours(norm(values["fid"])), linewidth=1.6 if whole else 0.7,
             linestyle="-" if whole else "--", marker="o", markersize=2.5, alpha=0.9,
         )  # fmt: skip
     _uprights(axes, kinds, names, scales)
     return figure
+
+
+def _values(row: dict[str, str]) -> dict[str, float]:
+    """The cells that lie on a logarithmic axis: a setting that is not used is empty or 0."""
+    return {name: float(row[name]) for name in AXES if row.get(name) and float(row[name]) > 0}
 
 
 def _uprights(axes: Axes, kinds: list[str], names: list[str], scales: dict[str, tuple[float, float]]) -> None:
