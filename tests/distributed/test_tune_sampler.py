@@ -2,18 +2,21 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from optuna import create_study
+from optuna.samplers import RandomSampler
 
 from pipeline.distributed import tune_sampler
 from pipeline.distributed.choice import Candidate, Published, choose
 from pipeline.distributed.found import write
 from pipeline.distributed.search import Budget
-from pipeline.distributed.trials import FINISHED, Record
+from pipeline.distributed.trials import FINISHED, STOPPED, Record
 from pipeline.distributed.tune_sampler import Setup, _feasible, measured, settled, trial, tune
 from pipeline.errors import UserError
 from pipeline.files import read_yaml
@@ -121,12 +124,30 @@ def again(setup: Setup, sampler: Sampler, network: Any, seed: int) -> list[float
     return fids(measured(sampler, setup, network, setup.budget.seed + seed))
 
 
-@pytest.mark.usefixtures("local_ray")
-def test_a_search_of_two_budgets_keeps_to_them_and_its_choices_hold(setup: Setup, tmp_path: Path) -> None:
+def search_here(
+    trial: Any, space: Any, *, budget: Budget, points: Any, shared: Any, on_trial: Any, **_: Any
+) -> list[Record]:
+    """`search` by random proposals in this process: the last trial alone is stopped, at its first rung."""
+    study = create_study(sampler=RandomSampler(seed=budget.seed))
+    distributions = {name: one.distribution() for name, one in space.items()}
+    records = []
+    for number in range(1, budget.num_trials + 1):
+        settings = points[number - 1] if number <= len(points) else study.ask(distributions).params
+        last = number == budget.num_trials
+        rungs = tuple(islice(trial(settings, **shared), 1 if last else None))
+        records.append(Record(number, settings, rungs, STOPPED if last else FINISHED))
+        on_trial(records[-1])
+    return records
+
+
+def test_a_search_of_two_budgets_keeps_to_them_and_its_choices_hold(
+    setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The choices hold by their own files: front, rules, and FIDs drawn again on seeds no trial used."""
     slow = Sampler.analytic(Ladder(1.5, 0.02, 20), 1)
     published = Published("slow", Mixture(), slow)
     told: list[Record] = []
+    monkeypatch.setattr(tune_sampler, "search", search_here)
     budgets, resources = (5, 41), {"cpu": 1}
     found = tune(
         setup, budgets=budgets, bounds=BOUNDS, resources=resources, repeats=2, published=published,
@@ -137,6 +158,7 @@ def test_a_search_of_two_budgets_keeps_to_them_and_its_choices_hold(setup: Setup
     for budget, some in zip(budgets, (found.records[:8], found.records[8:]), strict=True):
         assert all(record.metrics["nfe"] <= budget for record in some if record.rungs)
         assert some[0].settings["kind"] == "langevin" and some[0].status == FINISHED
+    assert {c.record.trial for c in found.chosen.candidates} == set(range(1, 17)) - {8, 16}, "stopped ones"
     lines, chosen = found.chosen.lines, found.chosen.by_rule
     assert lines["analytic"]["trial"] == 9 and lines["analytic"]["fid_again"] == pytest.approx(
         np.exp(
