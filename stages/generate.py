@@ -11,6 +11,7 @@ from pipeline.distributed import inpaint, sample
 from pipeline.files import read_json, read_yaml, sha256, whole_folder, write_json
 from pipeline.params import Params
 from pipeline.samplers.settings import Sampler
+from pipeline.samplers.start import Law
 from pipeline.training.state import load_network
 
 ARTIFACTS = Path("artifacts")
@@ -24,7 +25,9 @@ def main(params: Params, network: str) -> None:
     score, trained = load_network(model), read_json(model / "state.json")["task"]["network"]
     shape = (trained["channels"], trained["image_size"], trained["image_size"])
     with tracking.stage("generate", network, params) as run:
-        made = sample.placed(score, sampler, shape=shape, **_settings(params, offset))
+        data = open_dataset(ARTIFACTS / "data")
+        law = Law.of(data.split("train")) if sampler.start else None
+        made = sample.placed(score, sampler, shape=shape, law=law, **_settings(params, offset))
         manifest = {
             **params.generate.kwargs(),
             "seed": params.generate.seed + offset,
@@ -34,8 +37,7 @@ def main(params: Params, network: str) -> None:
         with whole_folder(ARTIFACTS / "samples" / network) as folder:
             for name in ("raw", "denoised", "intermediate"):
                 np.save(folder / f"{name}.npy", getattr(made, name))
-            held_out = open_dataset(ARTIFACTS / "data").split("held_out")
-            inpaint.write(folder, score, sampler, held_out, manifest, params.compute.use_gpu)
+            inpaint.write(folder, score, sampler, data.split("held_out"), manifest, params.compute.use_gpu)
             manifest["sha256"] = {path.name: sha256(path) for path in sorted(folder.glob("*.npy"))}
             write_json(folder / "manifest.json", manifest)
         # Apart from the samples: a clock repeats no bits.

@@ -19,7 +19,7 @@ SHIPPED = YAML(typ="safe").load(Path(__file__).parents[1] / "params.yaml")
 @pytest.fixture
 def params() -> Params:
     raw = copy.deepcopy(SHIPPED) | {"variants": ["ncsn", "ncsn_paper", "tuned"], "more_seeds": [3]}
-    raw["frontier"]["variant"] = "tuned"
+    raw["frontier"]["variant"] = raw["tune_sampler"]["baseline"] = "tuned"
     raw["generate"] |= {"sets": 4, "num_samples": 200, "seed": 3000}
     return parse(raw, "params.yaml")
 

@@ -168,6 +168,21 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         both(put("generate.seed", 1990), put("more_seeds", [1, 10])),
         r"tune_sampler.seed \(2000\) is generate.seed plus one of more_seeds: selection and report",
     ),
+    "repeats with the report's samples": (
+        put("generate.seed", 2002),
+        r"tune_sampler.seed \(2002\) is generate.seed: selection and report",
+    ),
+    "published sampler that is searched": (
+        both(put("sampler.ncsnv2", {"rule": "fewest"}), put("recipes.ncsnv2.lr", 2.0e-3)),
+        r"tune_sampler.baseline \('ncsnv2'\) must be one of variants",
+    ),
+    "another network's cheapest sampler": (
+        put("sampler.edm", {"rule": "fewest"}),
+        "sampler.edm.rule is fewest, but tune_sampler.variant is 'tuned': make them agree",
+    ),
+    "budgets upside down": (put("tune_sampler.max_nfe", [106, 5]), "max_nfe .* strictly ascending"),
+    "more than the budget": (put("tune_sampler.spent", [0.5, 1.5]), r"spent .* must be at most 1"),
+    "sampler that nobody knows": (put("tune_sampler.kinds", ["leapfrog"]), "tune_sampler.kinds.0"),
     "margin of a per cent sign": (put("report.margin", 10), "report.margin: .* less than 1"),
     "sampler of an untrained network": (
         put("variants", ["ncsn", "ncsnv2"]),
@@ -256,13 +271,13 @@ def test_all_mistakes_are_told_at_once() -> None:
     MISTAKES["shards not divisible"][0](raw)
     with pytest.raises(UserError) as caught:
         parse(raw, "params.yaml")
-    assert len(str(caught.value).splitlines()[1:]) == 3 + 1 + 1 + 1, (
-        "no entries; tuned and edm are not trained; workers"
+    assert len(str(caught.value).splitlines()[1:]) == 3 + 1 + 1 + 1 + 1, (
+        "no entries; tuned, ncsnv2 and edm are not trained; workers"
     )
 
 
 def search_nothing(raw: dict[str, Any]) -> None:
-    raw["noise"]["tuned"] = raw["noise"]["ncsnv2"]
+    raw["noise"]["tuned"] = raw["noise"]["tuned_fewest"] = raw["noise"]["ncsnv2"]
     raw["tune_noise"]["num_trials"] = 1
 
 
@@ -345,7 +360,7 @@ def test_a_convention_is_an_option_of_the_sampler_only_where_it_is_given(convent
 
 def test_a_network_is_named_by_its_variant_and_further_seed() -> None:
     raw = copy.deepcopy(SHIPPED) | {"variants": ["ncsn", "tuned"], "more_seeds": [2, 5]}
-    raw["frontier"]["variant"] = "tuned"
+    raw["frontier"]["variant"] = raw["tune_sampler"]["baseline"] = "tuned"
     found = parse(raw, "params.yaml").networks()
     assert found["tuned"] == ("tuned", 0, 0) and found["tuned-5"] == ("tuned", 5, 5)
     assert list(found) == ["ncsn", "tuned", "ncsn-2", "ncsn-5", "tuned-2", "tuned-5"]

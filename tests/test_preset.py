@@ -130,7 +130,7 @@ def test_ncsnv2_settings_are_the_published(
     assert p.noise["ncsnv2"].kwargs() == noise
     sampler = {"rule": "fixed", "step_lr": step_lr, "steps_per_level": steps_per_level}
     assert p.sampler["ncsnv2"].kwargs() == sampler
-    assert p.tune_sampler.max_nfe == p.tune_noise.max_nfe == num_levels * steps_per_level + 1
+    assert p.tune_sampler.max_nfe[-1] == p.tune_noise.max_nfe == num_levels * steps_per_level + 1
     assert (p.data.image_size, p.train.steps, p.train.batch_size) == (size, steps, 128)
     assert p.generate.num_samples == samples
 

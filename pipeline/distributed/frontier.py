@@ -14,15 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from pipeline.distributed import costs
 from pipeline.distributed.shards import Shape, draw, single_threaded
 from pipeline.errors import UserError
 from pipeline.files import sha256, write_json
 from pipeline.metrics.space.fid import Moments, distance, moments
-from pipeline.ncsn.score import Score, match
-from pipeline.samplers.nfe import CountEvaluations
-from pipeline.samplers.seeds import SampleNoise
+from pipeline.ncsn.score import Score
 from pipeline.samplers.settings import KINDS, Ladder, Sampler
 
 logger = logging.getLogger(__name__)
@@ -138,7 +136,7 @@ def write(folder: Path, found: Sequence[Point | LeftOut], settings: Mapping[str,
 
 
 def fitted(make: Make, setup: Setup, budget: int) -> Sampler:
-    """The sampler of most levels that costs at most `budget`, counted on a score that costs nothing.
+    """The sampler of most levels that costs at most `budget`.
 
     Raises:
         UserError: two levels are too much already, or the sampler refuses its ladder.
@@ -148,22 +146,7 @@ def fitted(make: Make, setup: Setup, budget: int) -> Sampler:
         ends = setup.trained.sigma_max, setup.trained.sigma_min, levels
         return make(Ladder(*ends), Ladder(*ends, rho=setup.rho))
 
-    first, second = cost(at(2)), cost(at(3))
-    if first > budget:
-        raise UserError(f"two levels take {first} evaluations: raise frontier.nfe.")
-    return at(2 + (budget - first) // (second - first))
-
-
-def cost(sampler: Sampler) -> int:
-    """Evaluations for each sample, the last denoising included; every level takes as many."""
-    counted = CountEvaluations(_normal)
-    sampler.sample(counted, SampleNoise(0, range(1), (1, 1, 1)), denoise=True)
-    return counted.nfe
-
-
-def _normal(x: Tensor, sigma: Tensor) -> Tensor:
-    """The score of N(1/2, 1) at noise sigma."""
-    return (0.5 - x) / (1 + match(sigma, x) ** 2)
+    return costs.fitted(at, budget)
 
 
 def _measured(sampler: Sampler, setup: Setup) -> Point:

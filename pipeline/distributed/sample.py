@@ -21,6 +21,7 @@ from pipeline.distributed.shards import Drawn, Shape, draw, single_threaded
 from pipeline.ncsn.execution import evaluated
 from pipeline.ncsn.score import Score
 from pipeline.samplers.settings import Sampler
+from pipeline.samplers.start import Law
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ def generate(
     use_gpu: bool = False,
     progress: Progress | None = None,
     storage: Path | None = None,
+    law: Law | None = None,
 ) -> Samples:
     """Draw samples 0 ... num_samples - 1 with and without the last denoising.
 
@@ -111,13 +113,14 @@ def generate(
         storage: a folder in which a working folder, named by all that the bits depend on, takes each shard
             as it is done. A later call finds the shards of one that was killed there, verifies them and
             makes the others; `Samples.discard` deletes it. None: shards are kept in memory.
+        law: the data's, for a sampler that starts there.
 
     Raises:
         UserError: the dynamics diverged.
         TypeError: `storage` with a score that is no torch Module, which cannot be told from another.
     """
     device = "cuda" if use_gpu else "cpu"
-    work = _Work(network, sampler, shape, shard_size, precision, compile, seed, device)
+    work = _Work(network, sampler, shape, shard_size, precision, compile, seed, device, law)
     folder = storage / f"samples-{work.fingerprint()}" if storage else None
     store: Store = Disk(folder) if folder else Memory()
     shards = range(-(-num_samples // shard_size))
@@ -168,6 +171,7 @@ class _Work:
     compile: bool
     seed: int
     device: str
+    law: Law | None
 
     def shard(self, number: int) -> Drawn:
         single_threaded()
@@ -180,14 +184,16 @@ class _Work:
             shape=self.shape,
             device=self.device,
             watched=0 if number else WATCHED,
+            law=self.law,
         )
 
     def fingerprint(self) -> str:
         """Of all that the bits of a shard depend on."""
         if not isinstance(self.network, torch.nn.Module):
             raise TypeError("storage needs a network whose weights tell it from another one")
-        rest = {key: value for key, value in vars(self).items() if key not in ("network", "sampler")}
-        return fingerprint(self.network, {**rest, "sampler": asdict(self.sampler)})
+        rest = {key: value for key, value in vars(self).items() if key not in ("network", "sampler", "law")}
+        start = {"law": self.law.digest()} if self.law and self.sampler.start else {}
+        return fingerprint(self.network, {**rest, "sampler": asdict(self.sampler), **start})
 
     def placed(self) -> "_Work":
         if isinstance(self.network, torch.nn.Module):

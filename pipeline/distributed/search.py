@@ -37,7 +37,7 @@ os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 import numpy as np
 import optuna
 import ray
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -63,6 +63,20 @@ class Range:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """A setting without an order, such as the name of a sampler."""
+
+    values: tuple[str, ...]
+
+    def distribution(self) -> BaseDistribution:
+        """The choice as Optuna's distribution."""
+        return CategoricalDistribution(self.values)
+
+
+Space = Mapping[str, Range | Choice]
+
+
+@dataclass(frozen=True)
 class Budget:
     """How much a search may try."""
 
@@ -83,7 +97,7 @@ class Budget:
 
 def search(
     trial: Trial,
-    space: Mapping[str, Range],
+    space: Space,
     *,
     metric: str,
     budget: Budget,
@@ -158,9 +172,7 @@ class _Proposer(Searcher):
     It is told results in the order of proposal, each exactly `max_concurrent` proposals later.
     """
 
-    def __init__(
-        self, space: Mapping[str, Range], points: Sequence[Settings], metric: str, budget: Budget
-    ) -> None:
+    def __init__(self, space: Space, points: Sequence[Settings], metric: str, budget: Budget) -> None:
         super().__init__(metric=metric, mode="min")
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._lag = budget.max_concurrent

@@ -12,6 +12,7 @@ from pipeline.samplers.langevin import denoised
 from pipeline.samplers.nfe import CountEvaluations
 from pipeline.samplers.seeds import SampleNoise
 from pipeline.samplers.settings import Sampler
+from pipeline.samplers.start import Law
 
 Shape = tuple[int, int, int]
 
@@ -40,12 +41,14 @@ def draw(
     device: str = "cpu",
     watched: int = 0,
     max_levels: int = 12,
+    law: Law | None = None,
 ) -> Drawn:
     """Draw the samples `indices` in one batch; sample k is a function of (seed, k) and of the batch's size.
 
     Args:
         shape: (C, H, W) of a sample.
         watched: how many of the first samples to keep on their way, after at most `max_levels` levels.
+        law: the data's, for a sampler that starts there.
 
     Raises:
         UserError: the dynamics diverged to NaN or infinity.
@@ -54,7 +57,7 @@ def draw(
     rng = SampleNoise(seed, indices, shape, device)
     keep = set(evenly(sampler.ladder.num_levels, max_levels))
     levels = []
-    for level, x in enumerate(sampler.levels(counted, rng)):
+    for level, x in enumerate(sampler.levels(counted, rng, law)):
         if watched and level in keep:
             levels.append(_bytes(x[:watched]))
     raw_nfe = counted.nfe

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-Settings = dict[str, float]
+Settings = dict[str, Any]
+"""Numbers, or names where there is a choice."""
 
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 
@@ -53,14 +54,15 @@ def write_trials(folder: Path, records: Sequence[Record]) -> None:
     trials = [_row(r, r.metrics) | {"status": r.status, "reason": r.reason} for r in records]
     rungs = [_row(r, metrics) for r in records for metrics in r.rungs]
     for name, rows in (("trials.csv", trials), ("rungs.csv", rungs)):
-        _write_csv(folder / name, rows)
+        write_csv(folder / name, rows)
 
 
 def _row(record: Record, metrics: Mapping[str, float]) -> dict[str, Any]:
     return {"trial": record.trial, **record.settings, **metrics}
 
 
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows under the columns of the longest; what a row lacks is empty."""
     columns = max(rows, key=len, default={})
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(columns), restval="")

@@ -1,27 +1,44 @@
-"""The search for a sampler on a trained network: no training, only samples under a budget of evaluations.
+"""The search for a sampler on a trained network: no training, only samples under budgets of evaluations.
 
-The resource is the number of samples: a trial that goes on adds samples to those it has. It starts from the
-ladder of the training with the step of technique 4 of NCSNv2 (arXiv 2006.09011, section 3.4).
+The resource is the number of samples: a trial that goes on adds samples to those it has. Each budget has a
+search of its own, begun at the choices of theory (`proposals`); together their trials are the front of FID
+against evaluations. What is chosen from it is measured again on other seeds (`repeats`).
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+import ray
+import torch
 
-from pipeline.distributed.search import Budget, Range, search
+from pipeline.data.dataset import open_dataset
+from pipeline.distributed import cluster
+from pipeline.distributed.choice import RULES, Candidate, Chosen, Job, Published, Rungs, choose
+from pipeline.distributed.proposals import Bounds, Proposals, used
+from pipeline.distributed.search import Budget, search
 from pipeline.distributed.shards import Shape, draw, single_threaded
-from pipeline.distributed.trials import Record, Settings, best
+from pipeline.distributed.trials import FINISHED, Record, Settings
 from pipeline.errors import UserError
 from pipeline.metrics.space.features import FeatureSpace
+from pipeline.metrics.space.features import load as load_features
 from pipeline.metrics.space.fid import Moments, distance, moments
 from pipeline.ncsn.networks import NCSN
 from pipeline.ncsn.score import Score
 from pipeline.samplers.settings import Ladder, Sampler
+from pipeline.samplers.start import Law
+from pipeline.training.state import load_network
+
+logger = logging.getLogger(__name__)
 
 Rules = Mapping[str, Mapping[str, Any]]
 """params.yaml's section `sampler`: by variant, the rule and its numbers."""
+OnTrial = Callable[[Record], None]
 
 
 @dataclass(frozen=True)
@@ -34,31 +51,37 @@ class Setup:
     shape: Shape
     classifier: FeatureSpace
     reference: Moments
-    """Moments of the train split's features."""
+    """Moments of features of images that the report compares nothing with, see docs/tuning_sampler.md."""
+    law: Law
+    """Of the training images, where a sampler starts at the data's moments."""
     budget: Budget
     """Its rungs are numbers of samples; its seed is that of the samples too."""
     max_nfe: int
     """Network evaluations for each sample, the last denoising included."""
+    kinds: Sequence[str]
     device: str = "cpu"
 
-    def sampler(self, settings: Settings) -> Sampler:
-        """The sampler of a proposal: the step is a multiple of technique 4's on the proposal's own ladder.
+    @classmethod
+    def read(cls, artifacts: Path, variant: str, trained: Ladder, **rest: Any) -> Self:
+        """From the files of the stages; `rest` are the fields that no file holds.
 
-        Levels beyond the budget, num_levels * steps_per_level + 1 <= max_nfe, are cut off the proposal.
+        The reference are the held-out images of even number, see docs/tuning_sampler.md.
         """
-        steps = min(int(settings["steps_per_level"]), (self.max_nfe - 1) // 2)
-        levels = min(int(settings["num_levels"]), (self.max_nfe - 1) // steps)
-        ladder = Ladder(settings["sigma_max"], settings["sigma_min"], levels)
-        return Sampler.analytic(ladder, steps, ratio=settings["step_lr_ratio"])
+        data, classifier = open_dataset(artifacts / "data"), load_features(artifacts / "reference")
+        train, held_out = data.split("train"), data.split("held_out")
+        return cls(
+            network=load_network(artifacts / "models" / variant),
+            trained=trained,
+            shape=train.shape[1:],
+            classifier=classifier,
+            reference=moments(classifier.features(held_out[::2])),
+            law=Law.of(train),
+            **rest,
+        )
 
-    def start(self) -> Settings:
-        """The analytic choice: the trained ladder, as many steps as the budget allows, ratio 1."""
-        steps = max(1, (self.max_nfe - 1) // self.trained.num_levels)
-        return {**self.trained.plain(), "steps_per_level": steps, "step_lr_ratio": 1.0}
-
-    def conditional(self) -> bool:
-        """Whether the network knows the levels of its training only, so that the ladder must stay."""
-        return isinstance(self.network, NCSN)
+    def proposals(self) -> Proposals:
+        """What may be tried within the budget."""
+        return Proposals(self.trained, self.max_nfe, self.kinds, isinstance(self.network, NCSN))
 
 
 @dataclass(frozen=True)
@@ -66,9 +89,10 @@ class Found:
     """What the search found."""
 
     records: list[Record]
-    winner: Sampler
-    compared: dict[str, dict[str, Any]]
-    """`tuned` and `analytic`: their sampler, nfe, samples, fid and trial."""
+    """Of all budgets, the smallest budget's first; each with the settings that its kind uses."""
+    samplers: dict[str, Sampler]
+    """By the rules `RULES`."""
+    chosen: Chosen
 
 
 def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, float]]:
@@ -77,17 +101,26 @@ def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, float]]:
     Yields:
         fid, samples, nfe (counted) and the sampler as it was used, once for each rung.
     """
+    sampler = setup.proposals().sampler(settings)
+    return measured(sampler, setup, setup.network, setup.budget.seed)
+
+
+def measured(sampler: Sampler, setup: Setup, network: Score, seed: int) -> Iterator[dict[str, float]]:
+    """The same of any sampler, on any network and seed."""
     single_threaded()
-    sampler = setup.sampler(settings)
+    if isinstance(network, torch.nn.Module):
+        network.to(setup.device)
     seen: list[np.ndarray] = []
     for first, last in zip((0, *setup.budget.rungs), setup.budget.rungs, strict=False):
+        indices = range(first, last)
         drawn = draw(
-            setup.network,
+            network,
             sampler,
-            seed=setup.budget.seed,
-            indices=range(first, last),
+            seed=seed,
+            indices=indices,
             shape=setup.shape,
             device=setup.device,
+            law=setup.law,
         )
         seen.append(setup.classifier.features(drawn.denoised))
         fid = distance(moments(np.concatenate(seen)), setup.reference)
@@ -95,98 +128,150 @@ def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, float]]:
 
 
 def _numbers(sampler: Sampler) -> dict[str, float]:
-    return {**sampler.ladder.plain(), **sampler.options}
+    plain = {**sampler.ladder.plain(), **sampler.options}
+    return {name: value for name, value in plain.items() if not isinstance(value, str)}
 
 
 def tune(
     setup: Setup,
     *,
-    bounds: Mapping[str, Sequence[float]],
+    budgets: Sequence[int],
+    bounds: Bounds,
     resources: Mapping[str, float],
-    on_trial: Callable[[Record], None] | None = None,
+    repeats: int,
+    published: Published | None = None,
+    on_trial: OnTrial | None = None,
 ) -> Found:
-    """Search for the sampler of the smallest FID within the budget, on the Ray that is connected.
+    """Search for the sampler of the smallest FID within each budget, on the Ray that is connected.
 
     Args:
-        bounds: of steps_per_level, of step_lr as a multiple of technique 4's, and of sigma_max, sigma_min and
-            num_levels as multiples of the trained ladder's; widened to hold the analytic choice.
+        budgets: of network evaluations, ascending; each has a search of `setup.budget.num_trials` trials.
+        bounds: see `Proposals.space`.
+        repeats: seeds beside the search's own, behind every comparison of what is chosen.
+        published: what the rule `fewest` has to equal; None: the analytic choice.
 
     Raises:
-        UserError: every trial failed, a budget below 3 evaluations, or bounds that let the ladder leave the
-            trained range.
+        UserError: every trial failed, budgets without room for two levels or, with a conditional network, for
+            its own, or bounds that let the ladder leave the trained range.
     """
-    if setup.max_nfe < 3:
-        raise UserError(f"tune_sampler.max_nfe is {setup.max_nfe}: two levels and denoising take 3.")
-    start = setup.start()
-    records = search(
-        trial,
-        space(setup, bounds),
-        metric="fid",
-        budget=setup.budget,
-        points=[start],
-        shared={"setup": setup},
-        resources=resources,
-        on_trial=on_trial,
+    candidates: list[Candidate] = []
+    records: list[Record] = []
+    for one in [replace(setup, max_nfe=budget) for budget in _feasible(setup, budgets)]:
+        offset = len(records)
+        found = search(
+            trial,
+            one.proposals().space(bounds),
+            metric="fid",
+            budget=one.budget,
+            points=one.proposals().points()[: one.budget.num_trials],
+            shared={"setup": one},
+            resources=resources,
+            on_trial=_renumbered(on_trial, offset),
+        )
+        records += [_reported(record, offset) for record in found]
+        candidates += _candidates(found, one, offset)
+    analytic = next((c for c in candidates if c.record.trial == offset + 1), None)
+    if analytic is None:
+        raise UserError(f"the analytic choice failed, the search has no start: {records[offset].reason}")
+    chosen = choose(candidates, analytic, published, partial(_measure, setup), repeats)
+    _tell(chosen)
+    return Found(records, {rule: c.sampler for rule, c in chosen.by_rule.items()}, chosen)
+
+
+def _feasible(setup: Setup, budgets: Sequence[int]) -> list[int]:
+    """The budgets with room for the levels of a conditional network; all of them for another one."""
+    fewest = setup.trained.num_levels + 1 if setup.proposals().conditional else 3
+    if max(budgets) < fewest:
+        raise UserError(
+            f"tune_sampler.max_nfe ({list(budgets)}) is below the {fewest} evaluations that this network's "
+            "levels and denoising take: raise it."
+        )
+    return [budget for budget in budgets if budget >= fewest]
+
+
+def _candidates(found: Sequence[Record], setup: Setup, offset: int) -> list[Candidate]:
+    judged = [record for record in found if record.status == FINISHED]
+    return [Candidate(_reported(r, offset), setup.proposals().sampler(r.settings)) for r in judged]
+
+
+def _reported(record: Record, offset: int) -> Record:
+    """Numbered through all budgets, with the settings that its kind looks at."""
+    return replace(record, trial=record.trial + offset, settings=used(record.settings))
+
+
+def _renumbered(on_trial: OnTrial | None, offset: int) -> OnTrial | None:
+    return None if on_trial is None else (lambda record: on_trial(_reported(record, offset)))
+
+
+def _measure(setup: Setup, jobs: Sequence[Job]) -> list[Rungs]:
+    """The metrics at each rung of each job: as tasks on a cluster, else in threads of this process."""
+
+    def work(job: Job) -> Rungs:
+        network, sampler, seed = job
+        return list(measured(sampler, setup, network or setup.network, setup.budget.seed + seed))
+
+    if cluster.is_remote():
+        task = ray.remote(work).options(num_cpus=1, num_gpus=1 if setup.device == "cuda" else 0)
+        return list(ray.get([task.remote(job) for job in jobs]))
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(1 if setup.device == "cuda" else setup.budget.max_concurrent) as pool:
+            return list(pool.map(work, jobs))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _tell(chosen: Chosen) -> None:
+    """The choices of theory, of the papers and of the search, a line each, and the verdict."""
+    for name, line in chosen.lines.items():
+        numbers = {key: value for key, value in line.items() if key not in ("trial", "status", "samples")}
+        shown = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in numbers.items())
+        logger.info("%-9s %s", name, shown)
+    verdict = chosen.verdict
+    logger.info(
+        "tuned against analytic: %s (FID %.3f times the analytic choice's on %d further seeds; up to %.3f "
+        "times either way counts as equal)",
+        *(verdict[key] for key in ("tuned_against_analytic", "fid_ratio")),
+        chosen.lines["tuned"]["seeds"],
+        verdict["equal_up_to"],
     )
-    winner = best(records, "fid")
-    compared = {"tuned": winner.line(), "analytic": records[0].line()}
-    return Found(records, setup.sampler(winner.settings), compared)
 
 
-def space(setup: Setup, bounds: Mapping[str, Sequence[float]]) -> dict[str, Range]:
-    """The search space in the units of the sampler, holding the analytic choice.
-
-    Raises:
-        UserError: bounds that let the ladder leave the trained range or turn upside down.
-    """
-    start, trained = setup.start(), setup.trained
-    if bounds["sigma_max"][1] > 1 or bounds["sigma_min"][0] < 1:
-        raise UserError(
-            "tune_sampler would sample at noise that the network was not trained on: keep sigma_max at most "
-            "1 and sigma_min at least 1, in multiples of the trained ladder's."
-        )
-    ends = {
-        "step_lr_ratio": bounds["step_lr"],
-        "steps_per_level": bounds["steps_per_level"],
-        "sigma_max": [bound * trained.sigma_max for bound in bounds["sigma_max"]],
-        "sigma_min": [bound * trained.sigma_min for bound in bounds["sigma_min"]],
-        "num_levels": [max(2, round(bound * trained.num_levels)) for bound in bounds["num_levels"]],
-    }
-    if setup.conditional():
-        ends |= {name: [value, value] for name, value in trained.plain().items()}
-    if ends["sigma_min"][1] >= ends["sigma_max"][0]:
-        raise UserError(
-            f"tune_sampler lets sigma_min reach {ends['sigma_min'][1]:.3g} and sigma_max fall to "
-            f"{ends['sigma_max'][0]:.3g}: lower tune_sampler.sigma_min's upper bound."
-        )
-    return {name: Range(min(low, start[name]), max(high, start[name])) for name, (low, high) in ends.items()}
+def published(
+    networks: Path, rules: Rules, ladders: Mapping[str, Ladder], baseline: str, variant: str
+) -> Published | None:
+    """The sampler of the variant `baseline` with its network, below `networks`; None for `variant` itself,
+    whose analytic choice stands in."""
+    if baseline == variant:
+        return None
+    sampler = settled({baseline: rules[baseline]}, ladders, {})[baseline]
+    return Published(baseline, load_network(networks / baseline), sampler)
 
 
-def settled(rules: Rules, ladders: Mapping[str, Ladder], tuned: Mapping[str, Sampler]) -> dict[str, Sampler]:
+def settled(rules: Rules, ladders: Mapping[str, Ladder], found: Mapping[str, Sampler]) -> dict[str, Sampler]:
     """The sampler of every variant: annealed Langevin dynamics on its trained ladder, fixed as given or
-    analytic; the one found; or another one, by its name, on levels of its own between the same ends.
+    analytic; one that was found; or another one, by its name, on levels of its own between the same ends.
 
     Args:
-        tuned: the samplers found, by variant.
+        found: the samplers found, by rule: `tuned`, `fewest`, `knee`.
 
     Raises:
-        UserError: a variant has the rule `tuned`, but another one's sampler was searched.
+        UserError: a variant has a rule of the search, but there was none.
     """
-    return {variant: _settle(variant, rule, ladders[variant], tuned) for variant, rule in rules.items()}
+    return {variant: _settle(variant, rule, ladders[variant], found) for variant, rule in rules.items()}
 
 
-def _settle(variant: str, rule: Mapping[str, Any], ladder: Ladder, tuned: Mapping[str, Sampler]) -> Sampler:
+def _settle(variant: str, rule: Mapping[str, Any], ladder: Ladder, found: Mapping[str, Sampler]) -> Sampler:
     options = {key: value for key, value in rule.items() if key not in ("rule", "num_levels", "rho")}
     if rule["rule"] == "fixed":
         return Sampler.langevin(ladder, **options)
     if rule["rule"] == "analytic":
         return Sampler.analytic(ladder, **options)
-    if rule["rule"] != "tuned":
+    if rule["rule"] not in RULES:
         levels = Ladder(ladder.sigma_max, ladder.sigma_min, rule["num_levels"], rule["rho"])
         return Sampler(rule["rule"], levels, options)
-    if variant not in tuned:
+    if rule["rule"] not in found:
         raise UserError(
-            f"sampler.{variant}.rule is `tuned`, but tune_sampler.variant is "
-            f"{', '.join(tuned) or 'another'}: make them agree, or give the variant another rule."
+            f"sampler.{variant}.rule is `{rule['rule']}`, but no sampler was searched: search one."
         )
-    return tuned[variant]
+    return found[rule["rule"]]

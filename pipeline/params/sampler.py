@@ -27,9 +27,9 @@ class AnalyticSampler(Section):
 
 
 class TunedSampler(Section):
-    """The winner of `tune_sampler`."""
+    """What `tune_sampler` finds: the lowest FID; the fewest evaluations at the baseline's FID; the knee."""
 
-    rule: Literal["tuned"]
+    rule: Literal["tuned", "fewest", "knee"]
 
 
 class ConsistentSampler(Section):

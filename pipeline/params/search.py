@@ -1,6 +1,6 @@
 """The sections `tune_noise` and `tune_sampler`."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -24,7 +24,8 @@ class Search(Section):
         if sorted(set(self.rungs)) != self.rungs:
             raise ValueError(f"rungs ({self.rungs}) must be strictly ascending")
         for key, value in self.kwargs().items():
-            if key != "rungs" and isinstance(value, list) and value[0] > value[1]:
+            bounds = isinstance(value, list) and key not in ("rungs", "max_nfe", "kinds")
+            if bounds and value[0] > value[1]:
                 raise ValueError(f"{key} ({value}) must be [lower, upper]")
         return self
 
@@ -45,19 +46,37 @@ class TuneNoise(Search):
     num_levels: Bounds
 
 
+Kind = Literal[
+    "langevin", "consistent", "predictor_corrector", "euler", "heun", "stochastic_heun", "dpm_solver"
+]
+
+
 class TuneSampler(Search):
-    max_nfe: Annotated[int, Field(ge=3)]
+    baseline: str
+    max_nfe: Annotated[list[Annotated[int, Field(ge=3)]], Field(min_length=1)]  # type: ignore[assignment]
+    repeats: Annotated[int, Field(ge=2)]
+    kinds: Annotated[list[Kind], Field(min_length=1)]
+    spent: Bounds
     step_lr: Bounds
     steps_per_level: Annotated[list[Count], Field(min_length=2, max_length=2)]
     sigma_max: Bounds
     sigma_min: Bounds
-    num_levels: Bounds
+    snr: Bounds
+    churn: Bounds
+    rho: Bounds
 
     @model_validator(mode="after")
     def within(self) -> Self:
         if self.rungs[0] < 2:
             raise ValueError(
                 f"rungs ({self.rungs}) must begin with at least 2 samples: FID needs a covariance"
+            )
+        if sorted(set(self.max_nfe)) != self.max_nfe:
+            raise ValueError(f"max_nfe ({self.max_nfe}) must be strictly ascending")
+        if self.spent[1] > 1 or self.snr[1] >= 1 or self.rho[0] < 1:
+            raise ValueError(
+                f"spent ({self.spent}) must be at most 1, snr ({self.snr}) below 1, rho ({self.rho}) at "
+                "least 1"
             )
         if self.sigma_max[1] > 1 or self.sigma_min[0] < 1:
             raise ValueError(

@@ -19,6 +19,10 @@ TAKEN_PREFIXES = ("train_", "generate_")
 """What stages call other files beside `<variant>.yaml` and `<variant>.json`."""
 
 
+SEARCHED = ("tuned", "fewest", "knee")
+"""The rules that take what a search finds."""
+
+
 class Network(NamedTuple):
     """What a network of the table is: a recipe trained from a seed."""
 
@@ -79,7 +83,7 @@ def _conditional(params: Params) -> Iterator[str]:
         if recipe.loss.kind != "levels":
             yield f"recipes.{variant}.loss.kind is {recipe.loss.kind}: the network ncsn knows levels only"
         rule = params.sampler[variant].rule if variant in params.sampler else "fixed"
-        if rule not in ("fixed", "analytic", "tuned"):
+        if rule not in ("fixed", "analytic", *SEARCHED):
             yield (
                 f"sampler.{variant}.rule is {rule}, which takes levels of its own, but the network ncsn "
                 "knows those of its training only: use fixed, analytic or tuned, or another network"
@@ -102,11 +106,18 @@ def _searches(params: Params) -> Iterator[str]:
     for name, rules in (("noise", params.noise), ("sampler", params.sampler)):
         searched = getattr(params, f"tune_{name}").variant
         for variant, rule in rules.items():
-            if rule.rule == "tuned" and variant != searched:
+            if rule.rule in SEARCHED and not _twins(params, variant, searched):
                 yield (
-                    f"{name}.{variant}.rule is tuned, but tune_{name}.variant is {searched!r}: "
-                    "make them agree, or give the variant another rule"
+                    f"{name}.{variant}.rule is {rule.rule}, but tune_{name}.variant is {searched!r}: "
+                    "make them agree, or give the variant another rule, or the same recipe and noise"
                 )
+    baseline, rules = params.tune_sampler.baseline, params.sampler
+    own = baseline == params.tune_sampler.variant
+    if baseline not in params.variants or (not own and rules[baseline].rule in SEARCHED):
+        yield (
+            f"tune_sampler.baseline ({baseline!r}) must be one of variants {params.variants} whose sampler "
+            "is not searched, or tune_sampler.variant, for its analytic choice"
+        )
     if params.tune_sampler.variant not in params.variants:
         yield (
             f"tune_sampler.variant ({params.tune_sampler.variant!r}) is not in variants {params.variants}: "
@@ -119,6 +130,14 @@ def _searches(params: Params) -> Iterator[str]:
             f"tune_noise.num_trials ({params.tune_noise.num_trials}) must be at least {1 + len(fixed)}: "
             f"the search starts from the analytic ladder and from {len(fixed)} fixed in `noise`"
         )
+
+
+def _twins(params: Params, variant: str, other: str) -> bool:
+    """Whether two variants have one network: the same recipe on the same noise."""
+    return all(
+        getattr(params, name).get(variant) == getattr(params, name).get(other)
+        for name in ("recipes", "noise")
+    )
 
 
 def _frontier(params: Params) -> Iterator[str]:
@@ -149,8 +168,9 @@ def _sizes(params: Params) -> Iterator[str]:
 
 def _seeds(params: Params) -> Iterator[str]:
     drawn = {params.generate.seed + offset for offset in (0, *params.more_seeds)}
-    for name in ("tune_noise", "tune_sampler", "frontier"):
-        seed = getattr(params, name).seed
+    others = {name: [getattr(params, name).seed] for name in ("tune_noise", "tune_sampler", "frontier")}
+    others["tune_sampler"] += [params.tune_sampler.seed + n + 1 for n in range(params.tune_sampler.repeats)]
+    for name, seed in ((name, seed) for name, seeds in others.items() for seed in seeds):
         if seed in drawn:
             plus = "" if seed == params.generate.seed else " plus one of more_seeds"
             yield f"{name}.seed ({seed}) is generate.seed{plus}: selection and report must not share samples"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.reporting import animation, frontier, inpainting, lines, neighbours, pictures
+from pipeline.reporting import animation, frontier, inpainting, lines, neighbours, pictures, sampler_search
 from pipeline.reporting.pictures import Images, Panel
 from pipeline.reporting.rows import Row, Table
 from pipeline.reporting.shown import Picture, Shown, keep
@@ -62,6 +62,7 @@ def draw(folder: Path, artifacts: Path, table: Table, real: Images, grid: Sequen
         *frontier.shown(folder, artifacts, table),
         _curves(folder, artifacts, variants),
         _step_size(folder, artifacts),
+        *sampler_search.shown(folder, artifacts),
         _noise_range(folder, artifacts),
         *_toy(folder, artifacts),
     ]
@@ -131,9 +132,10 @@ def _curves(folder: Path, artifacts: Path, variants: Sequence[str]) -> Shown:
 
 def _step_size(folder: Path, artifacts: Path) -> Shown:
     caption = (
-        "FID of every trial of `tune_sampler` against the step size, its ratio to the analytic choice "
-        "(technique 4 of NCSNv2) and the steps per level. Trials use samples and seeds that the table never "
-        "uses; FIDs on fewer samples (hollow) are higher by construction and are not compared with full ones."
+        "FID of every trial of `tune_sampler` by Langevin dynamics against the step size, its ratio to the "
+        "analytic choice (technique 4 of NCSNv2) and the steps per level. Trials use samples and seeds that "
+        "the table never uses; FIDs on fewer samples (hollow) are higher by construction and are not "
+        "compared with full ones."
     )
     made = _search(folder, artifacts / "sampler/trials.csv", lines.STEP_SIZE, "step_size")
     return Shown("FID against step size", caption, "dvc repro tune_sampler", (made,))

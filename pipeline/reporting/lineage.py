@@ -35,7 +35,7 @@ RESULTS = {
 }
 """The stages that make a row: the tag of their run, and the file whose SHA-256 it holds."""
 SEARCHES = {"tune_noise": "noise", "tune_sampler": "sampler"}
-"""The searches, and the section whose rule `tuned` takes what they find."""
+"""The searches, and the section of which some rules take what they find."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class Plan:
                 yield name
 
     def _tuned(self, rules: str, variant: str | None) -> bool:
-        return bool(self.params[rules].get(variant, {}).get("rule") == "tuned")
+        return bool(self.params[rules].get(variant, {}).get("rule") in ("tuned", "fewest", "knee"))
 
     def parameters(self, variant: str | None) -> dict[str, Any]:
         """The values of params.yaml that a variant's numbers depend on, by dotted key."""

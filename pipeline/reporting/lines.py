@@ -96,7 +96,8 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def read_trials(path: Path, search: Search) -> list[Trial]:
-    """The trials of a search that have an FID and did not fail after it, in the order of proposal.
+    """The trials of a search that have an FID, did not fail after it and have all its settings, in the order
+    of proposal.
 
     Raises:
         UserError: the file or a column is missing, or a cell is no number.
@@ -106,7 +107,7 @@ def read_trials(path: Path, search: Search) -> list[Trial]:
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     whole = [row.get("status") != "failed" for row in read_rows(path)]
     judged = [row for row, ok in zip(rows, whole, strict=True) if ok]
-    good = [row for row in judged if math.isfinite(row["fid"]) and math.isfinite(row[search.budget])]
+    good = [row for row in judged if all(math.isfinite(row[name]) for name in names)]
     return [Trial(int(row["trial"]), row, row["fid"], int(row[search.budget])) for row in good]
 
 

@@ -17,7 +17,7 @@ STAGES = (
     ("reference", "the classifier whose features the evaluation uses", "`reference`"),
     ("tune_noise", "the noise range of `tuned`, and its trials", "`noise`, `tune_noise`"),
     ("train", "one network per variant, and its loss curve", "`train`, `recipes`"),
-    ("tune_sampler", "step size and steps per level, and the trials", "`sampler`, `tune_sampler`"),
+    ("tune_sampler", "the sampler, its levels and its numbers, and the trials", "`sampler`, `tune_sampler`"),
     ("generate", "the samples, with NFE counted and time taken", "`generate`"),
     ("evaluate", "the numbers of the table", "`evaluate`"),
     ("toy", "the two-mode mixture", "`toy`"),

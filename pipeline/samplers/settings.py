@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from pipeline.samplers.langevin import Convention, annealed_langevin_levels, den
 from pipeline.samplers.ode import begin, probability_flow_levels
 from pipeline.samplers.predictor_corrector import predictor_corrector_levels
 from pipeline.samplers.seeds import Noise
+from pipeline.samplers.start import Law
 
 Levels = Callable[..., Iterator[Tensor]]
 
@@ -78,6 +79,8 @@ class Sampler:
     options: Mapping[str, Any]
     """The kind's own keyword arguments, such as `step_lr` and `steps_per_level` of annealed Langevin
     dynamics."""
+    start: Literal["data"] | None = None
+    """'data': at the Gaussian of the data's moments (`pipeline.samplers.start`); None: see `levels`."""
 
     @classmethod
     def langevin(
@@ -96,7 +99,8 @@ class Sampler:
 
     def plain(self) -> dict[str, Any]:
         """The settings as YAML holds them."""
-        return {"kind": self.kind, **self.ladder.plain(), **self.options}
+        start = {"start": self.start} if self.start else {}
+        return {"kind": self.kind, **self.ladder.plain(), **self.options, **start}
 
     @classmethod
     def read(cls, plain: Mapping[str, Any]) -> Self:
@@ -108,22 +112,35 @@ class Sampler:
         ladder, kind = Ladder.read(plain), plain.get("kind")
         if kind not in KINDS:
             raise UserError(f"the sampler {kind!r} is not one of {', '.join(KINDS)}: repeat `tune_sampler`.")
-        known = {"kind", "rule", *Ladder.__dataclass_fields__}
-        return cls(kind, ladder, {key: value for key, value in plain.items() if key not in known})
+        known = {"kind", "rule", "start", *Ladder.__dataclass_fields__}
+        options = {key: value for key, value in plain.items() if key not in known}
+        return cls(kind, ladder, options, plain.get("start"))
 
-    def levels(self, score: Score, rng: Noise) -> Iterator[Tensor]:
+    def levels(self, score: Score, rng: Noise, law: Law | None = None) -> Iterator[Tensor]:
         """The samples, (B, *shape), unclamped, once for each level; the last ones have noise sigma_L.
 
-        Langevin dynamics start from U[0, 1) as in the papers, the others from N(0.5, sigma_1^2).
+        Langevin dynamics start from U[0, 1) as in the papers, the others from N(0.5, sigma_1^2), or from
+        the data's moments where `start` says so.
+
+        Args:
+            law: the data's, for the start 'data'; not looked at otherwise.
 
         Raises:
-            UserError: options that the sampler refuses.
+            UserError: options that the sampler refuses, or a start from a law that is not given.
         """
         sigmas = self.ladder.sigmas()
-        start = None if self.kind == "langevin" else begin(sigmas, rng, None)
-        return KINDS[self.kind](score, sigmas, rng, start=start, **self.options)
+        return KINDS[self.kind](score, sigmas, rng, start=self._begin(sigmas, rng, law), **self.options)
 
-    def sample(self, score: Score, rng: Noise, *, denoise: bool) -> Tensor:
+    def _begin(self, sigmas: Tensor, rng: Noise, law: Law | None) -> Tensor | None:
+        if self.start is None:
+            return None if self.kind == "langevin" else begin(sigmas, rng, None)
+        if self.start != "data" or law is None:
+            raise UserError(
+                f"the sampler starts at {self.start!r}: give it the data's law, pipeline.samplers.start.Law."
+            )
+        return law.draw(rng, float(sigmas[0]))
+
+    def sample(self, score: Score, rng: Noise, *, denoise: bool, law: Law | None = None) -> Tensor:
         """Samples, (B, *shape), unclamped, with or without the last denoising step, which has no churn."""
-        x = last(self.levels(score, rng))
+        x = last(self.levels(score, rng, law))
         return denoised(score, x, self.ladder.sigmas()) if denoise else x

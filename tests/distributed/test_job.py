@@ -209,7 +209,7 @@ def test_a_stage_goes_through_its_door_and_is_tracked_here(project: Path, head: 
     text = (project / "params.yaml").read_text()
     for line in (f"job_address: {head.dashboard}", "job_storage: storage", "variants: [good, tuned]"):
         text = re.sub(rf"^( *){line.split(':')[0]}:.*$", rf"\1{line}", text, count=1, flags=re.MULTILINE)
-    text = text.replace("variant: edm", "variant: tuned")
+    text = text.replace("variant: edm", "variant: tuned").replace("baseline: ncsnv2", "baseline: tuned")
     for section in ("recipes", "noise", "sampler"):
         text = re.sub(rf"^({section}:.*)\n  ncsn:", r"\1\n  good:", text, flags=re.MULTILINE)
     (project / "params.yaml").write_text(text)

@@ -27,6 +27,7 @@ def checkout(tmp_path: Path) -> Path:
         tmp_path,
         variants=["tuned"],
         frontier={"variant": "tuned"},
+        tune_sampler={"baseline": "tuned"},
         reference={"epochs": 5, "min_accuracy": 0.5},
     )
     return tmp_path

@@ -25,7 +25,9 @@ def plan(tmp_path: Path) -> Plan:
 def test_a_search_is_behind_the_variant_that_takes_what_it_finds(plan: Plan) -> None:
     assert plan.chain("ncsn") == sorted(["prepare", "reference", *(name.format("ncsn") for name in OWN)])
     searched = ["prepare", "reference", "tune_noise", "tune_sampler", *(name.format("tuned") for name in OWN)]
-    assert plan.chain("tuned") == sorted(searched)
+    assert plan.chain("tuned") == sorted([*searched, "train@ncsnv2"]), "whose FID `fewest` has to equal"
+    fewest = [name.format("tuned_fewest") for name in OWN]
+    assert {"tune_sampler", "train@tuned", *fewest} < set(plan.chain("tuned_fewest"))
     assert plan.chain(None) == ["prepare", "reference"] and plan.chain("absent") == []
 
 

@@ -28,13 +28,15 @@ from .conftest import Place
 pytestmark = pytest.mark.slow
 
 V = "tuned"
+RULED = (V, "tuned_fewest", "ncsn")
 SMALL: dict[str, dict[str, Any]] = {
     "reference": {"width": 8, "epochs": 1, "min_accuracy": 0.0},
-    "noise": {v: {"rule": "fixed", "sigma_max": 1.0, "sigma_min": 0.1, "num_levels": 4} for v in (V, "ncsn")},
-    "sampler": {v: {"rule": "analytic", "steps_per_level": 1} for v in (V, "ncsn")},
+    "noise": {v: {"rule": "fixed", "sigma_max": 1.0, "sigma_min": 0.1, "num_levels": 4} for v in RULED},
+    "sampler": {v: {"rule": "analytic", "steps_per_level": 1} for v in RULED},
     "train": {"steps": 6, "batch_size": 16, "checkpoint_every": 4, "log_every": 2},
     "generate": {"num_samples": 60, "shard_size": 30},
     "evaluate": {"nearest_k": 3, "kid_subsets": 5, "kid_subset_size": 30, "splits": 2},
+    "tune_sampler": {"baseline": V},
     "frontier": {"variant": V, "nfe": [3, 5], "num_samples": 20, "shard_size": 10},
     "report": {"grid": [2, 4]},
     "toy": {

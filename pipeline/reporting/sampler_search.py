@@ -1,0 +1,223 @@
+"""The pictures of the sampler search: FID against evaluations with its front, and all trials side by side."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from pipeline.errors import UserError
+from pipeline.files import read_yaml
+from pipeline.reporting import lines, style
+from pipeline.reporting.shown import Shown, keep
+
+COMMAND = "dvc repro tune_sampler"
+PARETO, TRIALS, BEST = "pareto.csv", "trials.csv", "best.yaml"
+AXES = {
+    "nfe": "evaluations",
+    "num_levels": "levels",
+    "sigma_max": "σ$_1$",
+    "sigma_min": "σ$_L$",
+    "step_lr_ratio": "step /\nanalytic",
+    "steps_per_level": "steps a\nlevel",
+    "snr": "snr",
+    "churn": "churn",
+    "rho": "ρ",
+    "fid": "FID",
+}
+"""Columns of trials.csv that are axes of the parallel coordinates, where any trial has a value."""
+MARKS = {
+    "analytic": ("D", style.INK, 40, "analytic choice"),
+    "fewest": ("s", style.GREEN, 90, "fewest at published FID"),
+    "knee": ("^", style.ORANGE, 130, "knee"),
+    "tuned": ("o", style.VERMILION, 150, "lowest FID"),
+}
+"""How the chosen trials are ringed: marker, colour, size, name."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A trial that was judged on all samples, as pareto.csv has it."""
+
+    kind: str
+    nfe: float
+    fid: float
+    on_front: bool
+    chosen: tuple[str, ...]
+
+
+def draw(folder: Path) -> None:
+    """Draw a search's files into pareto.png and parallel.png beside them; nothing where there are none.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    if not (folder / PARETO).exists():
+        return
+    style.save(front(*read(folder)), folder, "pareto", vector=False)
+    style.save(parallel(lines.read_rows(folder / TRIALS)), folder, "parallel", vector=False)
+
+
+def shown(folder: Path, artifacts: Path) -> Iterator[Shown]:
+    """Both figures for the page; none where no sampler was searched."""
+    found = artifacts / "sampler"
+    if not (found / PARETO).exists():
+        return
+    points, best = read(found)
+    caption = (
+        "Every trial of `tune_sampler` that was judged on all samples: FID against network evaluations for "
+        "each sample. On the line are those that no other beats in both. Ringed: the analytic choice "
+        "(technique 4 of NCSNv2), the lowest FID, the knee (the point farthest below the chord of the "
+        "front's ends, in logarithms) and the cheapest that reaches the FID of the published sampler (cross),"
+        f" both measured again on seeds of their own. {_verdict(best)} FIDs are of other samples than the "
+        "table's and against other images."
+    )
+    yield Shown(
+        "Sampler search: FID against evaluations",
+        caption,
+        COMMAND,
+        (keep(front(points, best), folder, "pareto"),),
+    )
+    caption = (
+        "Every trial of `tune_sampler` as a line through its settings, coloured by its FID; thin and dashed "
+        "where it was stopped on fewer samples. A line passes over the settings that its sampler has not."
+    )
+    made = keep(parallel(lines.read_rows(found / TRIALS)), folder, "parallel")
+    yield Shown("Sampler search: every trial", caption, COMMAND, (made,))
+
+
+def _verdict(best: dict[str, Any]) -> str:
+    verdict, seeds = best["verdict"], best["tuned"]["seeds"]
+    return (
+        f"On {seeds} further seeds the lowest has {verdict['fid_ratio']:.3g} times the analytic choice's FID;"
+        f" up to {verdict['equal_up_to']:.3g} times either way is noise: "
+        f"**{verdict['tuned_against_analytic']}**."
+    )
+
+
+def read(folder: Path) -> tuple[list[Judged], dict[str, Any]]:
+    """The judged trials, the cheapest first, and best.yaml.
+
+    Raises:
+        UserError: a file is missing or lacks a column.
+    """
+    try:
+        points = [
+            Judged(
+                r["sampler"],
+                float(r["nfe"]),
+                float(r["fid"]),
+                r["on_front"] == "1",
+                tuple(r["chosen"].split()),
+            )
+            for r in lines.read_rows(folder / PARETO)
+        ]
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{folder / PARETO}: bad or missing column ({error}): run `{COMMAND}`.") from error
+    return points, dict(read_yaml(folder / BEST))
+
+
+@style.house
+def front(points: Sequence[Judged], best: dict[str, Any]) -> Figure:
+    """The trials by kind, their front as steps, what was chosen ringed, the published sampler as a cross.
+
+    Args:
+        points: at least one; FID above 0.
+    """
+    figure = style.figure(3.4)
+    axes = figure.subplots()
+    on = [point for point in points if point.on_front]
+    axes.step([p.nfe for p in on], [p.fid for p in on], where="post", color=style.GREY, linewidth=1, zorder=1)
+    for place, kind in enumerate(dict.fromkeys(point.kind for point in points)):
+        some = [point for point in points if point.kind == kind]
+        colour, marker = style.CYCLE[place % len(style.CYCLE)], style.MARKERS[place % len(style.MARKERS)]
+        axes.scatter(
+            [p.nfe for p in some], [p.fid for p in some], s=22, color=colour, marker=marker, label=kind
+        )
+    for name, (marker, colour, size, label) in MARKS.items():
+        some = [point for point in points if name in point.chosen]
+        axes.scatter(
+            [p.nfe for p in some], [p.fid for p in some], s=size, marker=marker, facecolors="none",
+            edgecolors=colour, linewidths=1.3, label=label,
+        )  # fmt: skip
+    if "published" in best:
+        line = best["published"]
+        axes.scatter(
+            [line["nfe"]],
+            [line["fid_again"]],
+            s=40,
+            marker="x",
+            color=style.INK,
+            label=f"{line['variant']}'s, published",
+        )
+    lines.log(axes, "x")
+    lines.log(axes, "y")
+    axes.set(xlabel="network evaluations per sample", ylabel="FID of the trial")
+    style.legend_above(axes, columns=4)
+    return figure
+
+
+@style.house
+def parallel(rows: Sequence[dict[str, str]]) -> Figure:
+    """The trials as lines through their settings: one upright axis each, logarithmic, the sampler's first.
+
+    Args:
+        rows: of trials.csv.
+    """
+    good = [(row, _values(row)) for row in rows if row["status"] != "failed" and row["fid"]]
+    names = [name for name in AXES if any(name in values for _, values in good)]
+    kinds = list(dict.fromkeys(row["kind"] for row, _ in good))
+    scales = {name: _scale([values[name] for _, values in good if name in values]) for name in names}
+    figure = style.figure(3.4)
+    axes = figure.subplots()
+    low, high = scales["fid"]
+    norm, colours = LogNorm(low, high * 1.0001), colormaps[style.SEQUENTIAL]
+    for row, values in sorted(good, key=lambda pair: -pair[1]["fid"]):
+        x = [0, *(place for place, name in enumerate(names, 1) if name in values)]
+        y = [_place(kinds, row["kind"]), *(_share(scales[n], values[n]) for n in names if n in values)]
+        whole = row["status"] == "finished"
+        axes.plot(
+            x, y, color=colours(norm(values["fid"])), linewidth=1.6 if whole else 0.7,
+            linestyle="-" if whole else "--", marker="o", markersize=2.5, alpha=0.9,
+        )  # fmt: skip
+    _uprights(axes, kinds, names, scales)
+    return figure
+
+
+def _values(row: dict[str, str]) -> dict[str, float]:
+    """The cells that lie on a logarithmic axis: a setting that is not used is empty or 0."""
+    return {name: float(row[name]) for name in AXES if row.get(name) and float(row[name]) > 0}
+
+
+def _uprights(axes: Axes, kinds: list[str], names: list[str], scales: dict[str, tuple[float, float]]) -> None:
+    style.bare(axes)
+    for place in range(len(names) + 1):
+        axes.axvline(place, color=style.GREY, linewidth=0.7, zorder=1)
+    for kind in kinds:
+        axes.text(-0.08, _place(kinds, kind), kind, ha="right", va="center", fontsize=7)
+    for place, name in enumerate(names, 1):
+        for y, value in zip((-0.04, 1.04), scales[name], strict=True):
+            axes.text(place, y, f"{value:.3g}", ha="center", va="top" if y < 0 else "bottom", fontsize=7)
+    axes.set(xlim=(-0.1, len(names) + 0.3), ylim=(-0.12, 1.12))
+    axes.set_xticks(range(len(names) + 1), ["sampler", *(AXES[name] for name in names)])
+    axes.tick_params(length=0)
+
+
+def _scale(values: list[float]) -> tuple[float, float]:
+    return min(values), max(values)
+
+
+def _share(scale: tuple[float, float], value: float) -> float:
+    """Where a value lies between the ends, 0 to 1, in logarithms; in the middle where both are one."""
+    low, high = scale
+    return 0.5 if high <= low else float(np.log(value / low) / math.log(high / low))
+
+
+def _place(kinds: list[str], kind: str) -> float:
+    return 0.5 if len(kinds) == 1 else 1 - kinds.index(kind) / (len(kinds) - 1)

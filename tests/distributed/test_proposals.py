@@ -1,0 +1,147 @@
+"""Laws of what the sampler search proposes: costs are counted, ladders stay in the trained range."""
+
+from dataclasses import replace
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from optuna import create_study
+from optuna.samplers import RandomSampler
+
+from pipeline.distributed.costs import cost
+from pipeline.distributed.proposals import COMMON, USES, Proposals, used
+from pipeline.errors import UserError
+from pipeline.ncsn.mixtures import GaussianMixture
+from pipeline.params.search import Kind
+from pipeline.samplers.ladder import last
+from pipeline.samplers.nfe import CountEvaluations
+from pipeline.samplers.seeds import SampleNoise
+from pipeline.samplers.settings import KINDS, Ladder, Sampler
+from pipeline.samplers.start import AT_MOST, Law
+
+TRAINED = Ladder(1.5, 0.02, 10)
+BOUNDS: dict[str, Any] = {
+    "spent": [0.05, 1.0],
+    "step_lr": [0.1, 10.0],
+    "steps_per_level": [1, 12],
+    "sigma_max": [0.3, 1.0],
+    "sigma_min": [1.0, 6.0],
+    "snr": [0.05, 0.5],
+    "churn": [1.0, 80.0],
+    "rho": [1.0, 9.0],
+}
+
+
+def proposed(proposals: Proposals, kind: str, count: int) -> list[dict[str, Any]]:
+    """Random proposals of one kind."""
+    space = {name: one.distribution() for name, one in proposals.space(BOUNDS).items()}
+    study = create_study(sampler=RandomSampler(seed=3))
+    return [study.ask(space).params | {"kind": kind} for _ in range(count)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("budget", [3, 5, 22, 106])
+def test_no_proposal_of_any_kind_costs_more_than_the_budget_or_leaves_the_trained_range(
+    kind: str, budget: int
+) -> None:
+    proposals = Proposals(TRAINED, budget, tuple(KINDS))
+    law = Law(torch.full((1, 1, 1), 0.5), torch.eye(1))
+    for settings in proposed(proposals, kind, 5):
+        sampler = proposals.sampler(settings)
+        counted = CountEvaluations(lambda x, sigma: (0.5 - x) / (1 + sigma**2))
+        sampler.sample(counted, SampleNoise(0, range(2), (1, 1, 1)), denoise=True, law=law)
+        aim = max(3, round(settings["spent"] * budget))
+        assert counted.nfe == cost(sampler) <= aim <= budget, settings
+        longer = replace(sampler, ladder=replace(sampler.ladder, num_levels=sampler.ladder.num_levels + 1))
+        assert sampler.kind == kind and cost(longer) > aim, "as many levels as there is room for"
+        sigmas = sampler.ladder.sigmas()
+        assert float(sigmas[0]) <= TRAINED.sigma_max * 1.0001 and float(sigmas[-1]) >= 0.02 * 0.9999
+
+
+def test_every_kind_of_sampler_can_be_searched() -> None:
+    assert set(USES) == set(KINDS) == set(get_args(Kind))
+
+
+def test_what_a_kind_does_not_use_changes_nothing_and_is_not_told() -> None:
+    proposals = Proposals(TRAINED, 30, tuple(KINDS))
+    for kind in KINDS:
+        one, two = proposed(proposals, kind, 2)
+        looked_at = {*COMMON, *USES[kind]}
+        mixed = {name: (one if name in looked_at else two)[name] for name in one}
+        assert proposals.sampler(one) == proposals.sampler(mixed)
+        assert used(one) == used(mixed) and set(used(one)) == looked_at
+        for name in USES[kind]:
+            whole = two | {"steps_per_level": 3, "spent": 1.0, "churn": 2.0, "step_lr_ratio": 1.0}
+            other = 2 if name == "steps_per_level" else 1.01 * whole[name]
+            assert proposals.sampler(whole) != proposals.sampler(whole | {name: other}), f"{kind}: {name}"
+
+
+def test_the_first_point_is_technique_4_on_the_trained_ladder() -> None:
+    proposals = Proposals(TRAINED, 106, ("dpm_solver", "langevin"))
+    first, *others = proposals.points()
+    assert proposals.sampler(first) == Sampler.analytic(TRAINED, 10)
+    assert [proposals.sampler(point) for point in others] == [
+        Sampler("dpm_solver", Ladder(1.5, 0.02, 35, 7.0), {}, start="data")
+    ]
+    space = proposals.space({**BOUNDS, "spent": [0.5, 0.6], "rho": [1.0, 2.0]})
+    for point in proposals.points():
+        assert all(space[n].distribution()._contains(v) for n, v in point.items() if n != "kind")
+
+
+def test_a_conditional_network_keeps_its_ladder_at_any_step() -> None:
+    proposals = Proposals(TRAINED, 32, tuple(KINDS), conditional=True)
+    assert proposals.space(BOUNDS)["kind"].values == ("langevin",)  # type: ignore[union-attr]
+    for settings in [*proposals.points(), *proposed(proposals, "langevin", 10)]:
+        sampler = proposals.sampler(settings)
+        assert sampler.ladder == TRAINED and cost(sampler) <= 32
+
+
+def test_bounds_beyond_the_trained_range_are_refused() -> None:
+    proposals = Proposals(TRAINED, 40, ("heun",))
+    with pytest.raises(UserError, match="not trained"):
+        proposals.space({**BOUNDS, "sigma_max": [0.2, 1.5]})
+    with pytest.raises(UserError, match="sigma_min"):
+        proposals.space({**BOUNDS, "sigma_min": [1.0, 50.0]})
+
+
+def test_the_start_has_the_datas_moments_and_the_noise_of_the_first_level() -> None:
+    rng = np.random.default_rng(0)
+    images = np.clip(rng.normal([60, 90, 120, 200], [40, 20, 10, 30], (1500, 4)), 0, 255)
+    images[:, 1] = (images[:, 0] + images[:, 1]) / 2
+    images = images.astype(np.uint8).reshape(-1, 1, 2, 2)
+    x = images.reshape(-1, 4) / 255
+    drawn = Law.of(images).draw(SampleNoise(1, range(8_000), (1, 2, 2)), 0.3).flatten(1).numpy()
+    assert drawn.mean(0) == pytest.approx(x.mean(0), abs=0.015)
+    assert np.cov(drawn.T) == pytest.approx(np.cov(x.T) + 0.09 * np.eye(4), abs=0.006)
+    few, many = Law.of(images[:3]), Law.of(np.concatenate([images] * 2))
+    assert len(few.root) == 3 and few.digest() != many.digest()
+    assert many.digest() == Law.of(np.concatenate([images] * 2)[:AT_MOST]).digest(), "the first ones alone"
+
+
+def test_on_a_short_range_the_ode_is_right_from_the_datas_moments_alone() -> None:
+    """Gaussian data of mean 0.2: solved from sigma 0.3, a start at 1/2 leaves the samples off, not this."""
+    exact = GaussianMixture([1.0], torch.tensor([[0.2, 0.2, 0.2, 0.2]]), 0.1)
+    images = (exact.sample(2000, torch.Generator().manual_seed(0)).clamp(0, 1) * 255).to(torch.uint8).numpy()
+    law = Law.of(images.reshape(-1, 1, 2, 2))
+
+    def score(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        return exact.score(x.flatten(1), sigma).view_as(x)
+
+    def drawn(**start: Any) -> torch.Tensor:
+        sampler = Sampler("heun", Ladder(0.3, 0.005, 20, 7.0), {}, **start)
+        return last(sampler.levels(score, SampleNoise(2, range(4000), (1, 2, 2)), law))
+
+    good, bad = drawn(start="data"), drawn()
+    assert float(good.mean()) == pytest.approx(0.2, abs=0.005) and float(good.std()) == pytest.approx(
+        0.1, abs=0.005
+    )
+    assert abs(float(bad.mean()) - 0.2) > 0.05
+
+
+def test_a_sampler_that_starts_at_the_data_says_so_in_its_file_and_needs_them() -> None:
+    sampler = Sampler("heun", Ladder(0.3, 0.005, 4, 7.0), {}, start="data")
+    assert sampler.plain()["start"] == "data" and Sampler.read(sampler.plain()) == sampler
+    assert "start" not in replace(sampler, start=None).plain()
+    with pytest.raises(UserError, match="the data's law"):
+        sampler.sample(lambda x, sigma: -x, SampleNoise(0, range(1), (1, 1, 1)), denoise=True)
