@@ -22,6 +22,7 @@ def main(params: Params) -> None:
     images = open_dataset(DATA).split("train")
     start = tune_noise.analytic(images, **params.tune_noise.analytic.kwargs())
     ladders = tune_noise.settled(rules, images)
+    found: tune_noise.Found | None = None
     with tracking.stage("tune_noise", None, params) as run:
         with whole_folder(OUT) as folder:
             if ladders.keys() != rules.keys():
@@ -36,6 +37,8 @@ def main(params: Params) -> None:
             for variant, ladder in ladders.items():
                 write_yaml(folder / f"{variant}.yaml", {**ladder.plain(), "rule": rules[variant]["rule"]})
                 run.log_params({"noise": {variant: ladder.plain()}})
+        if found:
+            found.discard()
         run.log_artifact(OUT)
 
 
@@ -59,8 +62,15 @@ def _search(
             max_nfe=tune.max_nfe,
         )
         bounds = {key: getattr(tune, key) for key in ("sigma_max", "sigma_min", "num_levels")}
-        reserved = resources(tune.max_concurrent, gpus > 0)
-        found = tune_noise.tune(setup, start, others, bounds=bounds, resources=reserved, on_trial=tell(run))
+        found = tune_noise.tune(
+            setup,
+            start,
+            others,
+            bounds=bounds,
+            resources=resources(tune.max_concurrent, gpus > 0, compute.gpus_per_trial),
+            on_trial=tell(run),
+            storage=Path(compute.storage).absolute(),
+        )
     run.log_metrics(found.compared)
     return found
 

@@ -56,7 +56,7 @@ def _search(params: Params, trained: Ladder, run: tracking.Run) -> tune_sampler.
         found = tune_sampler.tune(
             setup,
             bounds={key: getattr(tune, key) for key in BOUNDS},
-            resources=resources(tune.max_concurrent, gpus > 0),
+            resources=resources(tune.max_concurrent, gpus > 0, compute.gpus_per_trial),
             on_trial=tell(run),
         )
     run.log_metrics(found.compared)

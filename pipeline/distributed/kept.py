@@ -132,10 +132,10 @@ class Disk:
 
 
 @cache
-def code_version(package: Path = Path(__file__).parents[1]) -> str:
-    """SHA-256 over the sources that a shard is made by and the version of torch."""
+def code_version(places: tuple[str, ...] = CODE, package: Path = Path(__file__).parents[1]) -> str:
+    """SHA-256 over the sources, those that a shard is made by, and the version of torch."""
     digest = hashlib.sha256(torch.__version__.encode())
-    for place in CODE:
+    for place in places:
         path = package / place
         for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             digest.update(str(source.relative_to(package)).encode() + source.read_bytes())

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-Settings = dict[str, float]
+Settings = dict[str, Any]
+"""Numbers, or names where there is a choice."""
 
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 

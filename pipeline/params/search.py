@@ -1,6 +1,6 @@
 """The sections `tune_noise` and `tune_sampler`."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,7 @@ Rungs = Annotated[list[Count], Field(min_length=1)]
 
 class Search(Section):
     variant: str
+    algorithm: Literal["tpe", "random"]
     num_trials: Count
     rungs: Rungs
     reduction_factor: Annotated[int, Field(ge=2)]
