@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.distributed.search import Budget, Range, search
-from pipeline.distributed.search.fingerprint import folder
+from pipeline.distributed.search import Budget, Range, folder, search
 from pipeline.distributed.shards import draw, single_threaded
-from pipeline.distributed.trials import Record, Settings, best
+from pipeline.distributed.trials import Record, Settings, best, write_trials
 from pipeline.errors import UserError
+from pipeline.files import write_yaml
 from pipeline.metrics.space.features import FeatureSpace
 from pipeline.metrics.space.fid import Moments, distance, moments
 from pipeline.ncsn import noise
@@ -105,6 +105,11 @@ class Found:
     """`tuned`, `analytic` and the other starting points: their ladder, steps, nfe, fid and trial."""
     kept: Path | None = None
     """Where the trials are kept on disk, if they are."""
+
+    def write(self, folder: Path) -> None:
+        """Write best.yaml, the ladders compared, and trials.csv and rungs.csv."""
+        write_yaml(folder / "best.yaml", self.compared)
+        write_trials(folder, self.records)
 
     def discard(self) -> None:
         """Delete the trials kept on disk, once what was found is in its place."""
