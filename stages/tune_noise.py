@@ -1,12 +1,12 @@
 """Stage `tune_noise`: every variant's noise ladder, the tuned one by a search over short trainings."""
 
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pipeline import door, tracking
 from pipeline.data.dataset import open_dataset
 from pipeline.distributed import cluster, tune_noise
-from pipeline.distributed.search import Budget, resources
+from pipeline.distributed.search import Budget, Kept, resources
 from pipeline.distributed.trials import tell
 from pipeline.files import whole_folder, write_yaml
 from pipeline.metrics.space import features, statistics
@@ -23,12 +23,13 @@ def main(params: Params) -> None:
     images = open_dataset(DATA).split("train")
     start = tune_noise.analytic(images, **params.tune_noise.analytic.kwargs())
     ladders = tune_noise.settled(rules, images)
-    found: tune_noise.Found | None = None
+    kept = Kept(Path(params.compute.storage), "tune_noise")
     with tracking.stage("tune_noise", None, params) as run:
         with whole_folder(OUT) as folder:
             if ladders.keys() != rules.keys():
                 points = {v: ladder for v, ladder in ladders.items() if rules[v]["rule"] != "continuous"}
-                found = _search(params, images, start, points, run)
+                found = _search(params, images, start, points, on_trial=tell(run), kept=kept)
+                run.log_metrics(found.compared)
                 found.write(folder)
                 trials = lines.read_trials(folder / "trials.csv", lines.NOISE_RANGE)
                 style.save(lines.trials(trials, lines.NOISE_RANGE), folder, "trials", vector=False)
@@ -37,13 +38,12 @@ def main(params: Params) -> None:
             for variant, ladder in ladders.items():
                 write_yaml(folder / f"{variant}.yaml", {**ladder.plain(), "rule": rules[variant]["rule"]})
                 run.log_params({"noise": {variant: ladder.plain()}})
-        if found:
-            found.discard()
+        kept.discard()
         run.log_artifact(OUT)
 
 
 def _search(
-    params: Params, images: tune_noise.Images, start: Ladder, others: dict[str, Ladder], run: tracking.Run
+    params: Params, images: tune_noise.Images, start: Ladder, others: dict[str, Ladder], **options: Any
 ) -> tune_noise.Found:
     tune, compute, recipe = params.tune_noise, params.compute, params.recipes[params.tune_noise.variant]
     sizes = {key: getattr(compute, key) for key in ("workers", "cpus_per_worker", "use_gpu")}
@@ -60,10 +60,7 @@ def _search(
         )
         bounds = {key: getattr(tune, key) for key in ("sigma_max", "sigma_min", "num_levels")}
         reserved = resources(tune.max_concurrent, gpus > 0, compute.gpus_per_trial)
-        search = partial(tune_noise.tune, setup, start, others, bounds=bounds, resources=reserved)
-        found = search(on_trial=tell(run), storage=Path(compute.storage))
-    run.log_metrics(found.compared)
-    return found
+        return tune_noise.tune(setup, start, others, bounds=bounds, resources=reserved, **options)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ It starts from the analytic ladder (techniques 1 and 2 of NCSNv2, arXiv 2006.090
 from the ladders that other variants are given, such as published ones.
 """
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.distributed.search import Budget, Range, folder, search
+from pipeline.distributed.search import Budget, Kept, Range, search
 from pipeline.distributed.shards import draw, single_threaded
 from pipeline.distributed.trials import Record, Settings, best, write_trials
 from pipeline.errors import UserError
@@ -103,18 +102,11 @@ class Found:
     winner: Ladder
     compared: dict[str, dict[str, Any]]
     """`tuned`, `analytic` and the other starting points: their ladder, steps, nfe, fid and trial."""
-    kept: Path | None = None
-    """Where the trials are kept on disk, if they are."""
 
     def write(self, folder: Path) -> None:
         """Write best.yaml, the ladders compared, and trials.csv and rungs.csv."""
         write_yaml(folder / "best.yaml", self.compared)
         write_trials(folder, self.records)
-
-    def discard(self) -> None:
-        """Delete the trials kept on disk, once what was found is in its place."""
-        if self.kept:
-            shutil.rmtree(self.kept, ignore_errors=True)
 
 
 def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, float]]:
@@ -182,7 +174,7 @@ def tune(
     bounds: Mapping[str, Sequence[float]],
     resources: Mapping[str, float],
     on_trial: Callable[[Record], None] | None = None,
-    storage: Path | None = None,
+    kept: Kept | None = None,
 ) -> Found:
     """Search for the ladder of the smallest FID, on the Ray that is connected.
 
@@ -191,8 +183,7 @@ def tune(
         others: more starting points by name; those equal to an earlier one are left out.
         bounds: of sigma_max, sigma_min and num_levels, as multiples of the analytic ladder's; widened where a
             starting point lies outside.
-        storage: where a folder named by all of the above takes each trial as it ends. A later call finds
-            those of one that was killed, and runs the others; `Found.discard` deletes it.
+        kept: where trials are kept, see `search`.
 
     Raises:
         UserError: every trial failed, fewer trials than starting points, or bounds that let sigma_min reach
@@ -205,11 +196,9 @@ def tune(
             f"tune_noise.num_trials ({setup.budget.num_trials}) is below the {len(unique)} starting points "
             f"(the analytic ladder and other variants'): raise it to at least {len(unique)}."
         )
-    ranges = space(start, unique, bounds, longest=setup.max_nfe - 1)
-    kept = folder(storage, "tune_noise", setup, ranges, unique) if storage else None
     records = search(
         trial,
-        ranges,
+        space(start, unique, bounds, longest=setup.max_nfe - 1),
         metric="fid",
         budget=setup.budget,
         points=[ladder.plain() for ladder in unique],
@@ -221,7 +210,7 @@ def tune(
     winner = best(records, "fid")
     compared = {"tuned": winner} | {name: records[unique.index(ladder)] for name, ladder in points.items()}
     lines = {name: record.line() for name, record in compared.items()}
-    return Found(records, Ladder.read(winner.settings), lines, kept)
+    return Found(records, Ladder.read(winner.settings), lines)
 
 
 def space(

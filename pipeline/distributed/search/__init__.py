@@ -5,9 +5,9 @@ nothing of Ray. What is tried is decided by `decisions` alone, in a fixed order;
 the trials over a cluster, `here` runs them in this process, with the same records. See docs/tuning.md.
 """
 
-from pipeline.distributed.search.fingerprint import folder
 from pipeline.distributed.search.here import search_here
+from pipeline.distributed.search.kept import Kept
 from pipeline.distributed.search.over_ray import resources, search
 from pipeline.distributed.search.space import Budget, Choice, Range, Space, Trial
 
-__all__ = ["Budget", "Choice", "Range", "Space", "Trial", "folder", "resources", "search", "search_here"]
+__all__ = ["Budget", "Choice", "Kept", "Range", "Space", "Trial", "resources", "search", "search_here"]

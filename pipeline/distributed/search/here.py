@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pipeline.distributed.search.decisions import Halving, Proposer
 from pipeline.distributed.search.journal import Journal
+from pipeline.distributed.search.kept import Kept
 from pipeline.distributed.search.ledger import Ledger, OnTrial
 from pipeline.distributed.search.reports import Task
 from pipeline.distributed.search.space import Budget, Space, Trial
@@ -22,11 +22,12 @@ def search_here(
     points: Sequence[Settings] = (),
     shared: Mapping[str, Any] | None = None,
     on_trial: OnTrial | None = None,
-    kept: Path | None = None,
+    kept: Kept | None = None,
 ) -> list[Record]:
     """`over_ray.search` with the same records, times apart; a trial must not kill its process."""
     proposer, halving = Proposer(space, points, budget), Halving(budget)
-    ledger = Ledger(metric, budget, Journal(kept), on_trial)
+    folder = kept.folder(trial.__qualname__, metric, space, points, budget, shared) if kept else None
+    ledger = Ledger(metric, budget, Journal(folder), on_trial)
     task = Task(trial, metric, shared or {}, ledger.known)
     for place in range(budget.num_trials):
         settings, value = proposer.ask() or {}, math.inf

@@ -26,7 +26,7 @@ class Journal:
     def __init__(self, folder: Path | None) -> None:
         """
         Args:
-            folder: of this search alone, see `fingerprint.folder`; None: nothing is kept.
+            folder: of this search alone, see `Kept`; None: nothing is kept.
         """
         self._folder = folder
 

@@ -8,7 +8,6 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 # Read by Ray when a search starts: no result files, no tables, and Ctrl-C ends the search at once instead of
@@ -27,6 +26,7 @@ from ray.tune.search import Searcher
 
 from pipeline.distributed.search.decisions import Halving, Proposer
 from pipeline.distributed.search.journal import Journal
+from pipeline.distributed.search.kept import Kept
 from pipeline.distributed.search.ledger import Ledger, OnTrial
 from pipeline.distributed.search.reports import Task
 from pipeline.distributed.search.space import Budget, Space, Trial
@@ -43,7 +43,7 @@ def search(
     shared: Mapping[str, Any] | None = None,
     resources: Mapping[str, float] | None = None,
     on_trial: OnTrial | None = None,
-    kept: Path | None = None,
+    kept: Kept | None = None,
 ) -> list[Record]:
     """Search `space` for the settings with the smallest `metric`, on the Ray that is connected.
 
@@ -56,9 +56,9 @@ def search(
         shared: large constants, put into Ray's object store once.
         resources: of each trial, e.g. `{"cpu": 2}`.
         on_trial: called here, in the caller's process, with each record as its trial ends.
-        kept: a folder of this search alone, see `fingerprint.folder`, for each trial as it ends. A later
-            call with the same arguments finds the trials of one that was killed there and runs the others;
-            the caller deletes it. None: such a search begins anew.
+        kept: where each trial is written as it ends. A later call with the same arguments finds the trials
+            of one that was killed and runs the others; `Kept.discard` deletes them. None: such a call
+            begins anew.
 
     Returns:
         One record per trial, in the order of proposal.
@@ -66,11 +66,12 @@ def search(
     Raises:
         UserError: every trial failed; the message holds the first reason.
     """
-    ledger = Ledger(metric, budget, Journal(kept), on_trial)
+    folder = kept.folder(trial.__qualname__, metric, space, points, budget, shared) if kept else None
+    ledger = Ledger(metric, budget, Journal(folder), on_trial)
     runnable = tune.with_parameters(_run, task=Task(trial, metric, dict(shared or {}), ledger.known))
     # Tune would start the process of one trial after the other's, and never a second one for short trials.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(budget.max_concurrent)
-    with tempfile.TemporaryDirectory(prefix="ncsn-search-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ncsn-search-") as results:
         tune.Tuner(
             tune.with_resources(runnable, dict(resources or {"cpu": 1})),
             tune_config=tune.TuneConfig(
@@ -80,7 +81,7 @@ def search(
                 scheduler=_Scheduler(Halving(budget)),
             ),
             run_config=tune.RunConfig(
-                name="search", storage_path=folder, verbose=0, callbacks=[_Callback(ledger)]
+                name="search", storage_path=results, verbose=0, callbacks=[_Callback(ledger)]
             ),
         ).fit()
     return ledger.closed()
