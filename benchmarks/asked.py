@@ -23,23 +23,26 @@ class Asked:
     shared: Mapping[str, Any]
 
 
-class _EnoughError(Exception):
-    """Ends a stage whose searches were caught."""
-
-
 def asked(main: Callable[[Params], None], module: ModuleType) -> list[Asked]:
-    """Run a stage's `main` on params.yaml and artifacts/ up to its first search; nothing is written."""
+    """Run a stage's `main` on params.yaml and artifacts/ through its searches, which find nothing.
+
+    Nothing is written or tracked, and Ray is not started.
+    """
     caught: list[Asked] = []
 
     def search(trial: Trial, space: Space, *, budget: Budget, points: Any, shared: Any, **rest: Any) -> Any:
         caught.append(Asked(trial, space, budget, points, shared))
-        raise _EnoughError
+        return []
 
     params = load()
     silent = params.model_dump() | {"tracking": params.tracking.model_dump() | {"enabled": False}}
     patched = patch.object(module, "search", search), patch.object(cluster, "connect", _nothing)
-    with patched[0], patched[1], contextlib.suppress(_EnoughError):
-        main(type(params).model_validate(silent))
+    try:
+        with patched[0], patched[1]:
+            main(type(params).model_validate(silent))
+    except (ValueError, IndexError):  # of a stage that found nothing
+        if not caught:
+            raise
     return caught
 
 

@@ -2,10 +2,10 @@
 
     python -m benchmarks.surface --ratios 5 --levels 5
 
-Needs params.yaml and what `tune_sampler` needs in artifacts/. Langevin dynamics on the trained range of noise,
-each point with as many steps per level as the budget of evaluations has room for, on the samples and against
-the reference of the search's own objective. Draws docs/tuning_surface.png and writes the numbers beside it.
-Points are kept in .runs/: a run that was cut off goes on.
+Needs params.yaml and what `tune_sampler` needs in artifacts/. Langevin dynamics on the trained range of
+noise, each point with as many steps per level as the budget of evaluations has room for, on the samples and
+against the reference of the search's own objective. Draws docs/tuning_surface.png and writes the numbers
+beside it. Points are kept in .runs/: a run that was cut off goes on.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def point(settings: dict[str, Any], setup: Any) -> Iterator[dict[str, float]]:
 
 
 def grid(ratios: int, levels: int, setup: Any) -> list[dict[str, Any]]:
-    """Ratios from 1/8 to 8, and levels from 3 to as many as the budget holds, both evenly in the logarithm."""
+    """Ratios from 1/8 to 8, and levels from 3 to the budget, both evenly in the logarithm."""
     across = np.geomspace(0.125, 8, ratios).round(4).tolist()
     up = sorted({int(count) for count in np.geomspace(3, setup.max_nfe - 1, levels).round()})
     return [{"step_lr_ratio": x, "num_levels": y} for y, x in product(up, across)]
@@ -88,8 +88,7 @@ def _ticks(axes: Any, xs: Sequence[float], ys: Sequence[float]) -> None:
 
 def measured(ratios: int, levels: int) -> Rows:
     """The objective at each point of the grid."""
-    (ask, *_) = asked(stage.main, tune_sampler)[::-1]
-    setup = ask.shared["setup"]
+    setup = asked(stage.main, tune_sampler)[-1].shared["setup"]
     points = grid(ratios, levels, setup)
     space = {name: Range(*(end(p[name] for p in points) for end in (min, max))) for name in points[0]}
     budget = Budget(len(points), (1,), 2, 1, seed=0)
