@@ -164,5 +164,6 @@ def test_a_search_of_anything_else_has_another_fingerprint() -> None:
     ]
     prints = [fingerprint(other) for other in [base, *others]]
     assert len(set(prints)) == len(prints)
+    assert fingerprint(plain) == fingerprint(plain) != fingerprint(run)
     with pytest.raises(TypeError, match="by a function"):
-        fingerprint(plain)
+        fingerprint(lambda: 0)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,8 @@ def fingerprint(*parts: Any) -> str:
     """SHA-256, 64 hexadecimal digits, of values and of the code that trials run.
 
     Args:
-        parts: plain values, mappings, sequences, arrays, networks, and dataclasses made of these.
+        parts: plain values, mappings, sequences, arrays, networks, functions of a module, and dataclasses
+            made of these.
 
     Raises:
         TypeError: a part is something else.
@@ -87,5 +89,7 @@ def _pieces(value: Any) -> Iterator[bytes | memoryview]:
     elif is_dataclass(value) and not isinstance(value, type):
         yield f"{type(value).__module__}.{type(value).__qualname__};".encode()
         yield from _pieces(vars(value))
+    elif isinstance(value, FunctionType) and "<" not in value.__qualname__:
+        yield f"{value.__module__}.{value.__qualname__};".encode()
     else:
         raise TypeError(f"a search cannot be told from another one by a {type(value).__qualname__}")
