@@ -21,6 +21,8 @@ class Asked:
     budget: Budget
     points: Sequence[dict[str, Any]]
     shared: Mapping[str, Any]
+    random_trials: int = 0
+    """For a benchmark to set."""
 
 
 def asked(main: Callable[[Params], None], module: ModuleType) -> list[Asked]:

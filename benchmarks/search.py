@@ -6,8 +6,8 @@
 Needs params.yaml, and in artifacts/ what the stage itself needs (`--root` is where they lie). Trials run one
 after the other in this process, under the decisions that Ray Tune would carry out (`search_here`), each on
 the samples of the stage's own seed; `--repeats` seeds propose. Random search knows no starting point and
-carries every trial to the last rung, until it has spent what the search of its seed did. Trials are kept in
-.runs/: a run that was cut off goes on, and time is CPU time, its own for each trial.
+carries every trial to the last rung: once until it has spent what the search of its seed did, and once for
+`--random` trials. Trials are kept in .runs/: a run that was cut off goes on, and time is CPU time.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from stages import tune_sampler as sampler_stage
 NEAR = 1.05
 MAINS = {"tune_noise": (noise_stage.main, tune_noise), "tune_sampler": (sampler_stage.main, tune_sampler)}
 UNITS = {"tune_noise": "images seen", "tune_sampler": "network evaluations"}
+EQUAL = "random search, equal budget"
 WAYS = ("search", "search, no starting point", "search, random proposals", "random search")
 
 
@@ -81,7 +82,7 @@ def repeat(ask: Asked, way: str, seed: int, kept: Kept, price: Callable[[dict[st
     if way == "search, random proposals":
         budget = replace(budget, algorithm="random")
     if way == "random search":
-        budget = replace(budget, rungs=budget.rungs[-1:])
+        budget = replace(budget, rungs=budget.rungs[-1:], num_trials=ask.random_trials)
     records = search_here(
         whole if way == "random search" else timed,
         ask.space,
@@ -127,19 +128,23 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path())
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--trials", type=int, help="of a search; default: as the stage")
+    parser.add_argument("--random", type=int, help="trials of random search; default: as many")
     parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
     given = parser.parse_args()
     os.chdir(given.root)
     ask = asked(*MAINS[given.stage])[-1]
-    ask = replace(ask, budget=replace(ask.budget, num_trials=given.trials or ask.budget.num_trials))
+    count = given.trials or ask.budget.num_trials
+    ask = replace(ask, budget=replace(ask.budget, num_trials=count), random_trials=given.random or count)
     batch = getattr(ask.shared["setup"], "batch_size", 0)
     kept = Kept(Path(".runs"), "benchmark")
     runs: dict[str, list[Run]] = {}
     for way in given.ways:
         for seed in range(given.repeats):
             made = repeat(ask, way, seed, kept, lambda metrics: cost(given.stage, metrics, batch))
-            spent = sum(runs["search"][seed].costs) if way != "search" else sum(made.costs)
-            runs.setdefault(way, []).append(made.within(spent))
+            runs.setdefault(way, []).append(made)
+            if way == "random search":
+                spent = sum(runs["search"][seed].costs)
+                runs.setdefault(EQUAL, []).append(made.within(spent))
     goal = NEAR * min(run.best for each in runs.values() for run in each)
     unit = UNITS[given.stage]
     sys.stdout.write(f"Goal: FID {goal:.2f}, {NEAR} times the best of all.\n\n")

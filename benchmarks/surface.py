@@ -1,6 +1,6 @@
 """The sampler search's objective over a coarse grid: FID against the step size's ratio and the levels.
 
-    python -m benchmarks.surface --ratios 5 --levels 5
+    python -m benchmarks.surface --ratios 7 --levels 5
 
 Needs params.yaml and what `tune_sampler` needs in artifacts/. Langevin dynamics on the trained range of
 noise, each point with as many steps per level as the budget of evaluations has room for, on the samples and
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, ScalarFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from benchmarks.asked import asked
 from pipeline.distributed import tune_sampler
@@ -45,8 +45,8 @@ def point(settings: dict[str, Any], setup: Any) -> Iterator[dict[str, float]]:
 
 
 def grid(ratios: int, levels: int, setup: Any) -> list[dict[str, Any]]:
-    """Ratios from 1/8 to 8, and levels from 3 to the budget, both evenly in the logarithm."""
-    across = np.geomspace(0.125, 8, ratios).round(4).tolist()
+    """Ratios from 1/4 to 16, and levels from 3 to the budget, both evenly in the logarithm."""
+    across = np.geomspace(0.25, 16, ratios).round(4).tolist()
     up = sorted({int(count) for count in np.geomspace(3, setup.max_nfe - 1, levels).round()})
     return [{"step_lr_ratio": x, "num_levels": y} for y, x in product(up, across)]
 
@@ -56,32 +56,39 @@ def figure(rows: Rows) -> Any:
     """FID as a map of its logarithm with every value written, the smallest in a frame."""
     xs, ys = (sorted({row[name] for row in rows}) for name in ("step_lr_ratio", "num_levels"))
     table = {(row["step_lr_ratio"], row["num_levels"]): row["fid"] for row in rows}
-    values = np.array([[table[x, y] for x in xs] for y in ys])
+    values = np.array([[table.get((x, y), np.nan) for x in xs] for y in ys])
     made = style.figure(3.6, width=5.4)
     axes = made.add_subplot()
-    shown = axes.pcolormesh(xs, ys, np.log10(values), shading="nearest", cmap=style.SEQUENTIAL + "_r")
-    middle = np.log10(values).min() / 2 + np.log10(values).max() / 2
+    shown = axes.pcolormesh(_edges(xs), _edges(ys), np.log10(values), cmap=style.SEQUENTIAL + "_r")
+    low, high = np.nanmin(values), np.nanmax(values)
     for (row, column), value in np.ndenumerate(values):
-        best = value == values.min()
+        best = value == low
         axes.text(
             xs[column], ys[row], f"{value:.1f}", ha="center", va="center", fontsize=8,
-            color="white" if np.log10(value) > middle else style.INK, weight="bold" if best else "normal",
+            color="white" if value > np.sqrt(low * high) else style.INK, weight="bold" if best else "normal",
             bbox={"facecolor": "none", "edgecolor": style.VERMILION} if best else None,
         )  # fmt: skip
     _ticks(axes, xs, ys)
     axes.set(xlabel="step size / analytic choice (technique 4)", ylabel="L, number of levels")
     axes.grid(False)
     bar = made.colorbar(shown, ax=axes, label="FID of the objective")
-    ends = np.geomspace(values.min(), values.max(), 4)
+    ends = np.geomspace(low, high, 4)
     bar.set_ticks(np.log10(ends).tolist(), labels=[f"{end:.3g}" for end in ends])
     return made
+
+
+def _edges(centres: Sequence[float]) -> Any:
+    """The ends of cells around their centres, halfway in the logarithm."""
+    logs = np.log(centres)
+    inner = (logs[1:] + logs[:-1]) / 2
+    return np.exp([2 * logs[0] - inner[0], *inner, 2 * logs[-1] - inner[-1]])
 
 
 def _ticks(axes: Any, xs: Sequence[float], ys: Sequence[float]) -> None:
     axes.set(xscale="log", yscale="log")
     for axis, values in ((axes.xaxis, xs), (axes.yaxis, ys)):
         axis.set_major_locator(FixedLocator(list(values)))
-        axis.set_major_formatter(ScalarFormatter())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_locator(NullLocator())
         axis.set_minor_formatter(NullFormatter())
 
@@ -102,7 +109,7 @@ def measured(ratios: int, levels: int) -> Rows:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path())
-    parser.add_argument("--ratios", type=int, default=5)
+    parser.add_argument("--ratios", type=int, default=7)
     parser.add_argument("--levels", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("docs"))
     given = parser.parse_args()
