@@ -1,12 +1,13 @@
 """Stage `tune_noise`: every variant's noise ladder, the tuned one by a search over short trainings."""
 
 from pathlib import Path
+from typing import Any
 
 from pipeline import door, tracking
 from pipeline.data.dataset import open_dataset
 from pipeline.distributed import cluster, tune_noise
-from pipeline.distributed.search import Budget, resources
-from pipeline.distributed.trials import tell, write_trials
+from pipeline.distributed.search import Budget, Kept, resources
+from pipeline.distributed.trials import tell
 from pipeline.files import whole_folder, write_yaml
 from pipeline.metrics.space import features, statistics
 from pipeline.params import Params
@@ -22,13 +23,14 @@ def main(params: Params) -> None:
     images = open_dataset(DATA).split("train")
     start = tune_noise.analytic(images, **params.tune_noise.analytic.kwargs())
     ladders = tune_noise.settled(rules, images)
+    kept = Kept(Path(params.compute.storage), "tune_noise")
     with tracking.stage("tune_noise", None, params) as run:
         with whole_folder(OUT) as folder:
             if ladders.keys() != rules.keys():
                 points = {v: ladder for v, ladder in ladders.items() if rules[v]["rule"] != "continuous"}
-                found = _search(params, images, start, points, run)
-                write_yaml(folder / "best.yaml", found.compared)
-                write_trials(folder, found.records)
+                found = _search(params, images, start, points, on_trial=tell(run), kept=kept)
+                run.log_metrics(found.compared)
+                found.write(folder)
                 trials = lines.read_trials(folder / "trials.csv", lines.NOISE_RANGE)
                 style.save(lines.trials(trials, lines.NOISE_RANGE), folder, "trials", vector=False)
                 ladders = {variant: ladders.get(variant, found.winner) for variant in rules}
@@ -36,33 +38,29 @@ def main(params: Params) -> None:
             for variant, ladder in ladders.items():
                 write_yaml(folder / f"{variant}.yaml", {**ladder.plain(), "rule": rules[variant]["rule"]})
                 run.log_params({"noise": {variant: ladder.plain()}})
+        kept.discard()
         run.log_artifact(OUT)
 
 
 def _search(
-    params: Params, images: tune_noise.Images, start: Ladder, others: dict[str, Ladder], run: tracking.Run
+    params: Params, images: tune_noise.Images, start: Ladder, others: dict[str, Ladder], **options: Any
 ) -> tune_noise.Found:
-    tune, compute = params.tune_noise, params.compute
-    with cluster.connect(
-        workers=compute.workers, cpus_per_worker=compute.cpus_per_worker, use_gpu=compute.use_gpu
-    ) as gpus:
+    tune, compute, recipe = params.tune_noise, params.compute, params.recipes[params.tune_noise.variant]
+    sizes = {key: getattr(compute, key) for key in ("workers", "cpus_per_worker", "use_gpu")}
+    with cluster.connect(**sizes) as gpus:
         setup = tune_noise.Setup(
-            recipe=params.recipes[tune.variant].kwargs(),
-            full_steps=params.recipes[tune.variant].steps or params.train.steps,
+            recipe=recipe.kwargs(),
+            full_steps=recipe.steps or params.train.steps,
             images=images,
             classifier=features.load(REFERENCE),
             reference=statistics.load_moments(REFERENCE, "train"),
             device="cuda" if gpus else "cpu",
             budget=Budget.read(tune.kwargs()),
-            batch_size=tune.batch_size,
-            num_samples=tune.num_samples,
-            max_nfe=tune.max_nfe,
+            **{key: getattr(tune, key) for key in ("batch_size", "num_samples", "max_nfe")},
         )
         bounds = {key: getattr(tune, key) for key in ("sigma_max", "sigma_min", "num_levels")}
-        reserved = resources(tune.max_concurrent, gpus > 0)
-        found = tune_noise.tune(setup, start, others, bounds=bounds, resources=reserved, on_trial=tell(run))
-    run.log_metrics(found.compared)
-    return found
+        reserved = resources(tune.max_concurrent, gpus > 0, compute.gpus_per_trial)
+        return tune_noise.tune(setup, start, others, bounds=bounds, resources=reserved, **options)
 
 
 if __name__ == "__main__":

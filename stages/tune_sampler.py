@@ -6,7 +6,7 @@ from pipeline import door, tracking
 from pipeline.distributed import cluster, tune_sampler
 from pipeline.distributed.choice import RULES
 from pipeline.distributed.found import write
-from pipeline.distributed.search import Budget, resources
+from pipeline.distributed.search import Budget, Kept, resources
 from pipeline.distributed.trials import tell
 from pipeline.files import read_yaml, whole_folder, write_yaml
 from pipeline.params import Params
@@ -20,24 +20,25 @@ def main(params: Params) -> None:
     """artifacts/{data,reference,noise,models} -> artifacts/sampler/{<variant>,best}.yaml, *.csv, *.png."""
     rules = {variant: rule.kwargs() for variant, rule in params.sampler.items()}
     ladders = {variant: Ladder.read(read_yaml(ARTIFACTS / f"noise/{variant}.yaml")) for variant in rules}
-    samplers: dict[str, Sampler] = {}
+    kept, samplers = Kept(Path(params.compute.storage), "tune_sampler"), dict[str, Sampler]()
     with tracking.stage("tune_sampler", None, params) as run:
         with whole_folder(OUT) as folder:
             if any(rule["rule"] in RULES for rule in rules.values()):
-                found = _search(params, rules, ladders, run)
+                found = _search(params, rules, ladders, run, kept)
                 write(folder, found)
                 sampler_search.draw(folder)
                 samplers = found.samplers
             for variant, sampler in tune_sampler.settled(rules, ladders, samplers).items():
                 write_yaml(folder / f"{variant}.yaml", {**sampler.plain(), "rule": rules[variant]["rule"]})
                 run.log_params({"sampler": {variant: sampler.plain()}})
+        kept.discard()
         run.log_artifact(OUT)
 
 
 def _search(
-    params: Params, rules: tune_sampler.Rules, ladders: dict[str, Ladder], run: tracking.Run
+    params: Params, rules: tune_sampler.Rules, ladders: dict[str, Ladder], run: tracking.Run, kept: Kept
 ) -> tune_sampler.Found:
-    tune, compute = params.tune_sampler, params.compute
+    tune, compute, models = params.tune_sampler, params.compute, ARTIFACTS / "models"
     sizes = {key: getattr(compute, key) for key in ("workers", "cpus_per_worker", "use_gpu")}
     with cluster.connect(**sizes) as gpus:
         setup = tune_sampler.Setup.read(
@@ -53,12 +54,11 @@ def _search(
             setup,
             budgets=tune.max_nfe,
             bounds=tune.kwargs(),
-            resources=resources(tune.max_concurrent, gpus > 0),
+            resources=resources(tune.max_concurrent, gpus > 0, compute.gpus_per_trial),
             repeats=tune.repeats,
-            published=tune_sampler.published(
-                ARTIFACTS / "models", rules, ladders, tune.baseline, tune.variant
-            ),
+            published=tune_sampler.published(models, rules, ladders, tune.baseline, tune.variant),
             on_trial=tell(run),
+            kept=kept,
         )
     run.log_metrics(found.chosen.lines)
     return found

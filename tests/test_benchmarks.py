@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.clock import stage_seconds
+from benchmarks.search import Run, row
 
 HOME = Path(__file__).parents[1] / "benchmarks"
 
@@ -28,3 +29,14 @@ def test_nothing_ran() -> None:
 @pytest.mark.parametrize("name", sorted(path.stem for path in HOME.glob("*.py")))
 def test_every_benchmark_finds_what_it_imports(name: str) -> None:
     importlib.import_module(f"benchmarks.{name}")
+
+
+def test_a_repetition_counts_until_it_comes_near_and_within_its_budget() -> None:
+    run = Run([10.0, 4.0, 10.0, 10.0], [1.0, 0.5, 1.0, 1.0], [9.0, None, 5.0, 4.0])
+    assert (run.until(5.0), run.until(9.0), run.until(3.9), run.best) == (3, 1, None, 4.0)
+    assert run.within(14.0).fids == [9.0, None], "spent exactly"
+    assert run.within(15.0).fids == [9.0, None, 5.0], "the trial that oversteps is done"
+    assert run.within(99.0) == run
+    missed = Run([7.0], [2.0], [6.0])
+    assert row("a", [run, run, missed], 5.0) == "| a | 34 | 4.00 | 2 of 3 | 24 | 2 |"
+    assert row("b", [run, missed, missed], 5.0) == "| b | 7 | 6.00 | 1 of 3 | > 7 | > 2 |"

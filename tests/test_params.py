@@ -129,6 +129,8 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         put("tune_sampler.steps_per_level", [9, 1]),
         "tune_sampler: steps_per_level",
     ),
+    "algorithm unknown": (put("tune_noise.algorithm", "grid"), "tune_noise.algorithm: .*'tpe' or 'random'"),
+    "no part of a GPU": (put("compute.gpus_per_trial", 0.0), "compute.gpus_per_trial: .* greater than 0"),
     "three bounds": (put("tune_noise.sigma_max", [0.1, 0.5, 1.0]), "tune_noise.sigma_max: .* 2 items"),
     "variant without a recipe": (
         put("variants", ["ncsn", "mine"]),

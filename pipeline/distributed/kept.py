@@ -132,9 +132,9 @@ class Disk:
 
 
 @cache
-def code_version(package: Path = Path(__file__).parents[1]) -> str:
-    """SHA-256 of the sources that a shard is made by, and the version of torch."""
-    return f"{sources_sha256(package, CODE)} torch {torch.__version__}"
+def code_version(places: tuple[str, ...] = CODE, package: Path = Path(__file__).parents[1]) -> str:
+    """SHA-256 of the sources, those that a shard is made by, and the version of torch."""
+    return f"{sources_sha256(package, places)} torch {torch.__version__}"
 
 
 def fingerprint(network: Module, settings: dict[str, Any]) -> str:

@@ -6,15 +6,17 @@ from the ladders that other variants are given, such as published ones.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from pipeline.distributed.search import Budget, Range, search
+from pipeline.distributed.search import Budget, Kept, Range, search
 from pipeline.distributed.shards import draw, single_threaded
-from pipeline.distributed.trials import Record, Settings, best
+from pipeline.distributed.trials import Record, Settings, best, write_trials
 from pipeline.errors import UserError
+from pipeline.files import write_yaml
 from pipeline.metrics.space.features import FeatureSpace
 from pipeline.metrics.space.fid import Moments, distance, moments
 from pipeline.ncsn import noise
@@ -101,6 +103,11 @@ class Found:
     compared: dict[str, dict[str, Any]]
     """`tuned`, `analytic` and the other starting points: their ladder, steps, nfe, fid and trial."""
 
+    def write(self, folder: Path) -> None:
+        """Write best.yaml, the ladders compared, and trials.csv and rungs.csv."""
+        write_yaml(folder / "best.yaml", self.compared)
+        write_trials(folder, self.records)
+
 
 def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, float]]:
     """Train on a ladder and, at each rung, measure FID on denoised samples of the averaged weights.
@@ -167,6 +174,7 @@ def tune(
     bounds: Mapping[str, Sequence[float]],
     resources: Mapping[str, float],
     on_trial: Callable[[Record], None] | None = None,
+    kept: Kept | None = None,
 ) -> Found:
     """Search for the ladder of the smallest FID, on the Ray that is connected.
 
@@ -175,6 +183,7 @@ def tune(
         others: more starting points by name; those equal to an earlier one are left out.
         bounds: of sigma_max, sigma_min and num_levels, as multiples of the analytic ladder's; widened where a
             starting point lies outside.
+        kept: where trials are kept, see `search`.
 
     Raises:
         UserError: every trial failed, fewer trials than starting points, or bounds that let sigma_min reach
@@ -196,6 +205,7 @@ def tune(
         shared={"setup": setup},
         resources=resources,
         on_trial=on_trial,
+        kept=kept,
     )
     winner = best(records, "fid")
     compared = {"tuned": winner} | {name: records[unique.index(ladder)] for name, ladder in points.items()}

@@ -21,7 +21,7 @@ from pipeline.data.dataset import open_dataset
 from pipeline.distributed import cluster
 from pipeline.distributed.choice import RULES, Candidate, Chosen, Job, Published, Rungs, choose
 from pipeline.distributed.proposals import Bounds, Proposals, used
-from pipeline.distributed.search import Budget, search
+from pipeline.distributed.search import Budget, Kept, search
 from pipeline.distributed.shards import Shape, draw, single_threaded
 from pipeline.distributed.trials import FINISHED, Record, Settings
 from pipeline.errors import UserError
@@ -141,6 +141,7 @@ def tune(
     repeats: int,
     published: Published | None = None,
     on_trial: OnTrial | None = None,
+    kept: Kept | None = None,
 ) -> Found:
     """Search for the sampler of the smallest FID within each budget, on the Ray that is connected.
 
@@ -149,6 +150,7 @@ def tune(
         bounds: see `Proposals.space`.
         repeats: seeds beside the search's own, behind every comparison of what is chosen.
         published: what the rule `fewest` has to equal; None: the analytic choice.
+        kept: where trials are kept, see `search`.
 
     Raises:
         UserError: every trial failed, budgets without room for two levels or, with a conditional network, for
@@ -167,6 +169,7 @@ def tune(
             shared={"setup": one},
             resources=resources,
             on_trial=_renumbered(on_trial, offset),
+            kept=kept,
         )
         records += [_reported(record, offset) for record in found]
         candidates += _candidates(found, one, offset)

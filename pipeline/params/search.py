@@ -12,6 +12,7 @@ Rungs = Annotated[list[Count], Field(min_length=1)]
 
 class Search(Section):
     variant: str
+    algorithm: Literal["tpe", "random"]
     num_trials: Count
     rungs: Rungs
     reduction_factor: Annotated[int, Field(ge=2)]

@@ -89,6 +89,7 @@ class Compute(Section):
     workers: Count
     cpus_per_worker: Count
     use_gpu: bool | Literal["auto"]
+    gpus_per_trial: Positive | None
     max_failures: Annotated[int, Field(ge=-1)]
     hang_timeout_s: Positive
     storage: str

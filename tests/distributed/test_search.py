@@ -7,12 +7,13 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline.distributed.search import Budget, Range, search
+from pipeline.distributed.search import Budget, Kept, Range, resources, search, search_here
 from pipeline.distributed.trials import FAILED, FINISHED, STOPPED, Record, Settings, best
 from pipeline.errors import UserError
 
@@ -82,6 +83,8 @@ def test_two_trials_at_a_time_repeat_themselves_whichever_is_faster(tmp_path: Pa
         )  # fmt: skip
         finished.append(ended)
     assert decisions(runs[0]) == decisions(runs[1])
+    here = search_here(bowl, SPACE, metric="loss", budget=budget, points=[FIRST])
+    assert decisions(here) == decisions(runs[0]), "Ray Tune decides nothing"
     assert {record.status for record in runs[0]} == {FINISHED, STOPPED}
     assert len({record.metrics["pid"] for record in runs[0]}) == 2, "they did run side by side"
     assert finished[0] != finished[1], "and ended in another order, else the law above is empty"
@@ -91,6 +94,8 @@ def test_finds_the_minimum_and_repeats_itself_bit_for_bit() -> None:
     runs = [search(bowl, SPACE, metric="loss", budget=BUDGET, points=[FIRST]) for _ in range(2)]
     records = runs[0]
     assert without_time(records) == without_time(runs[1])
+    here = search_here(bowl, SPACE, metric="loss", budget=BUDGET, points=[FIRST])
+    assert without_time(records) == without_time(here)
     assert records[0].settings == FIRST and records[0].status == FINISHED
     assert [record.trial for record in records] == list(range(1, 26))
     winner = best(records, "loss")
@@ -100,23 +105,22 @@ def test_finds_the_minimum_and_repeats_itself_bit_for_bit() -> None:
     assert stopped and all(1 <= len(record.rungs) < 3 for record in stopped)
 
 
-def test_a_failing_trial_is_recorded_and_the_search_goes_on() -> None:
+def test_a_failing_trial_is_recorded_and_the_search_goes_on(tmp_path: Path) -> None:
     points = [{"x": 1.0, "n": 1}, {"x": 5.0, "n": 5}, {"x": 1.5, "n": 18}, {"x": 1.0, "n": 5}]
     seen: list[Record] = []
-    records = search(
-        fragile,
-        SPACE,
-        metric="loss",
-        budget=Budget(4, (1, 2), 2, 1, seed=0),
-        points=points,
-        on_trial=seen.append,
-    )
+    budget = Budget(4, (1, 2), 2, 1, seed=0)
+    again = partial(search, space=SPACE, metric="loss", budget=budget, points=points)
+    kept = Kept(tmp_path, "fragile")
+    records = again(fragile, on_trial=seen.append, kept=kept)
     assert [record.status for record in records] == [FAILED, FAILED, FAILED, FINISHED]
     assert records[0].reason == "ArithmeticError: n is too small"
     assert "loss is nan at rung 1" in records[1].reason
     assert records[2].reason and len(records[2].rungs) == 1, "a killed process keeps the rungs it reported"
     assert best(records, "loss") is records[3]
     assert without_time(seen) == without_time(records), "the caller hears of every trial, in its own process"
+    assert again(fragile, kept=kept) == records, "what ran before runs no more: times are equal too"
+    kept.discard()
+    assert not list(tmp_path.iterdir())
 
 
 def test_all_trials_failing_is_the_users_to_mend() -> None:
@@ -138,6 +142,14 @@ def test_trials_share_one_process_without_mlflow_and_leave_no_files(
     processes = {record.metrics["pid"] for record in records}
     assert len(processes) == 1 and os.getpid() not in processes
     assert not list(tmp_path.iterdir())
+
+
+def test_a_trial_reserves_the_part_of_a_gpu_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"GPU": 2.0})
+    assert resources(4, False, 0.25) == resources(4, False) == {"cpu": 1}
+    assert resources(4, True) == {"cpu": 1, "gpu": 0.5}, "four at once on two"
+    assert resources(5, True) == {"cpu": 1, "gpu": 1 / 3}
+    assert resources(4, True, 0.25) == {"cpu": 1, "gpu": 0.25}
 
 
 def test_metrics_of_different_rungs_are_never_compared() -> None:

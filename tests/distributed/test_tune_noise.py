@@ -1,13 +1,16 @@
 """Laws of the ladder search, on a tiny network and random images."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.distributed.search import Budget
-from pipeline.distributed.trials import FINISHED
+from pipeline.distributed.search import Budget, Kept, search_here
+from pipeline.distributed.trials import FINISHED, Record
 from pipeline.distributed.tune_noise import Setup, analytic, settled, space, trial, tune
 from pipeline.errors import UserError
 from pipeline.metrics.space.fid import moments
@@ -62,6 +65,17 @@ def test_a_trial_trains_on_and_is_judged_at_its_rungs(setup: Setup) -> None:
     assert results == list(trial(START.plain(), setup)), "a function of its settings and seed"
     longer = replace(setup, budget=replace(setup.budget, rungs=(2, 4, 10)))
     assert results == [result for result in trial(START.plain(), longer) if result["steps"] != 4]
+
+
+def test_a_promoted_trial_goes_on_exactly(setup: Setup) -> None:
+    judged = replace(setup, budget=replace(setup.budget, rungs=(2, 4, 10), num_trials=2))
+    straight = replace(setup, budget=replace(setup.budget, rungs=(10,)))
+    found = search_here(
+        trial, space(START, [START], BOUNDS, longest=19), metric="fid", budget=judged.budget,
+        points=[START.plain()], shared={"setup": judged},
+    )  # fmt: skip
+    assert len(found[0].rungs) == 3
+    assert list(trial(found[0].settings, straight)) == [found[0].rungs[2]]
 
 
 def test_the_moving_average_spans_the_same_fraction_of_a_trial_as_of_the_full_training(setup: Setup) -> None:
@@ -128,3 +142,22 @@ def test_the_search_compares_analytic_published_and_tuned(setup: Setup) -> None:
     assert found.compared["tuned"]["fid"] <= found.compared["analytic"]["fid"]
     assert found.winner == Ladder.read(found.compared["tuned"])
     assert all(a.trial < b.trial for a, b in pairwise(found.records))
+
+
+def test_a_search_finds_its_own_trials_until_they_are_discarded(
+    setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def here(*arguments: Any, resources: Any, **options: Any) -> list[Record]:
+        return search_here(*arguments, **options)
+
+    monkeypatch.setattr("pipeline.distributed.tune_noise.search", here)
+    one = replace(setup, budget=replace(setup.budget, rungs=(2,), num_trials=2))
+    again = partial(tune, start=START, others={}, bounds=BOUNDS, resources={})
+    kept, others = Kept(tmp_path, "tune_noise"), Kept(tmp_path, "tune_noise")
+    records = again(one, kept=kept).records
+    assert again(one, kept=kept).records == records, "times too: nothing ran twice"
+    other = again(replace(one, num_samples=17), kept=others).records
+    assert other[0].metrics["samples"] == 17
+    kept.discard()
+    assert len(list(tmp_path.iterdir())) == 1
+    assert again(replace(one, num_samples=17), kept=others).records == other

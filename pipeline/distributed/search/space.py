@@ -1,0 +1,59 @@
+"""What a search is asked: a trial, a space of settings, and how much may be tried."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+Trial = Callable[..., Iterator[Mapping[str, float]]]
+"""Called as `trial(settings, **shared)`; yields its metrics once at every rung."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of one setting, both included; searched on a logarithmic scale, in integers if both are."""
+
+    lower: float
+    upper: float
+
+    def distribution(self) -> BaseDistribution:
+        """The range as Optuna's distribution."""
+        if isinstance(self.lower, int) and isinstance(self.upper, int):
+            return IntDistribution(self.lower, self.upper, log=True)
+        return FloatDistribution(self.lower, self.upper, log=True)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting without an order, such as the name of a sampler."""
+
+    values: tuple[str, ...]
+
+    def distribution(self) -> BaseDistribution:
+        """The choice as Optuna's distribution."""
+        return CategoricalDistribution(self.values)
+
+
+Space = Mapping[str, Range | Choice]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a search may try, and how it chooses."""
+
+    num_trials: int
+    rungs: Sequence[int]
+    """The amounts of steps or samples at which a trial is judged; it yields once for each."""
+    reduction_factor: int
+    """Of the trials at a rung, the best in so many goes on."""
+    max_concurrent: int
+    """Trials at a time; more is faster, but a trial knows less of those before it."""
+    seed: int
+    algorithm: str = "tpe"
+    """How settings are proposed: tpe or random."""
+
+    @classmethod
+    def read(cls, plain: Mapping[str, Any]) -> Self:
+        """From a mapping that holds these keys and others, such as a section of params.yaml."""
+        return cls(**{name: plain[name] for name in cls.__dataclass_fields__})
