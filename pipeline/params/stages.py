@@ -98,4 +98,5 @@ class Compute(Section):
 
 class Tracking(Section):
     enabled: bool
+    unreachable: Literal["refuse", "record"] = "refuse"
     experiment: str
