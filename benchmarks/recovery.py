@@ -28,6 +28,7 @@ COMMON = """
 import os, sys
 from pathlib import Path
 os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"
+os.environ["RAY_worker_niceness"] = "0"  # Ray by itself yields to all that runs beside it
 import dataclasses
 from benchmarks.determinism import IMAGES, task
 task = dataclasses.replace(task("ncsnv2"), checkpoint_every=10, log_every=1)

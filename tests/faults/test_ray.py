@@ -46,6 +46,7 @@ class Driver:
     def __init__(self, folder: Path, code: str = DRIVER, **variables: str) -> None:
         self.folder = folder
         environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        environment["RAY_worker_niceness"] = "0"  # Ray by itself yields to all that runs beside it
         self.process = psutil.Popen(
             [sys.executable, "-c", code, str(folder)], cwd=ROOT, env=environment | variables,
             stderr=subprocess.PIPE, text=True, start_new_session=True,

@@ -1,4 +1,4 @@
-"""A real tracking server that dies and comes back under a training: no step waits, no point is lost or doubled."""
+"""A real tracking server dies and comes back under a training: no step waits, no point is lost or doubled."""
 
 import json
 import os
