@@ -16,8 +16,8 @@ from pipeline.tracking.journal import FOLDER, Delivered, Journal, Line, journals
 from pipeline.tracking.notes import Address, as_line, now
 
 POLL_S = 0.005
-PATIENCE_S = 60.0
-"""How long a delivery without headway is waited for."""
+PATIENCE_S = 600.0
+"""How long a delivery without headway, such as of a large file, is waited for."""
 
 Answer = TypeVar("Answer")
 logger = logging.getLogger(__name__)
