@@ -99,6 +99,10 @@ class Chaos:
             group.kill()
         if any(process.exitcode == -9 for process in group.processes):
             self.found[f"{victim} {crash[0]}" if crash else victim] += 1
+            told = (
+                f"{self.found.total()} kills in {self.lives} lives of {self.rounds} runs: {dict(self.found)}"
+            )
+            sys.stdout.write(told + "\n")
         assert newest(folder) >= reached, "a finished checkpoint was lost"
 
     def _strike(self, group: Group, victim: str) -> None:
@@ -117,11 +121,7 @@ def newest(folder: Path) -> int:
 def chaos(tmp_path: Path) -> Iterator[Chaos]:
     seed = int(os.environ.get("FAULTS_SEED", time.time_ns() % 10**6))
     sys.stdout.write(f"FAULTS_SEED={seed}\n")
-    made = Chaos(tmp_path, seed)
-    yield made
-    sys.stdout.write(
-        f"{made.found.total()} kills in {made.lives} lives of {made.rounds} runs: {dict(made.found)}\n"
-    )
+    yield Chaos(tmp_path, seed)
 
 
 def test_a_few_random_kills(chaos: Chaos) -> None:

@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 HANG_S = 4.0
 PATIENCE_S = 240.0
-STEPS = {"steps": 900, "checkpoint_every": 10, "log_every": 5}
-LAST = "step_00000900"
+STEPS = {"steps": 200, "checkpoint_every": 5, "log_every": 5}
+LAST = "step_00000200"
 KILLS = 3
 DRIVER = f"""
 import logging, sys
@@ -59,7 +59,7 @@ class Driver:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
-    def on(self, steps: int = 30) -> None:
+    def on(self, steps: int = 15) -> None:
         """Wait until so many further steps are saved."""
         goal = step_of(self.folder) + steps
         self.until(lambda: step_of(self.folder) >= goal)

@@ -19,7 +19,7 @@ from tests.training.tiny import digest, make_images, make_task
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
-STEPS = {"steps": 400, "checkpoint_every": 50, "log_every": 1}
+STEPS = {"steps": 160, "checkpoint_every": 20, "log_every": 1}
 STEP_S = 0.05
 STAGE = f"""
 import json, logging, sys, time
@@ -121,14 +121,14 @@ def test_a_server_that_dies_and_comes_back_under_a_training_killed_on_the_way(
 
     server.start()
     first = stage()
-    until(first, 100)
+    until(first, 30)
     server.kill()
-    until(first, 170)
+    until(first, 60)
     first.kill()
     first.communicate()
     server.start()
     second = stage()
-    until(second, reached(tmp_path) + 60)
+    until(second, reached(tmp_path) + 30)
     server.kill()
     told = second.communicate(timeout=120)[1]
     assert second.returncode == 0, told
