@@ -33,8 +33,8 @@ def main(params: Params, network: str) -> None:
             run.log_metrics(progress.metrics(), progress.step)
 
         compute = params.compute.kwargs()
-        keys = ("workers", "cpus_per_worker", "use_gpu", "max_failures", "hang_timeout_s")
-        sizes = {key: compute[key] for key in keys}
+        keys = ("workers", "most_workers", "cpus_per_worker", "use_gpu", "max_failures", "hang_timeout_s")
+        sizes = {key: compute[key] for key in keys if key in compute}
         checkpoint = fit(task, images, run_folder, on_event=on_event, **sizes)
         taken = speed(run_folder)
         run.log_metrics({"training": taken})

@@ -32,6 +32,9 @@ LOCAL_SETTINGS = {
     # Idle processes started in advance are of no use here: every actor of ours has an environment.
     "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_metrics_collection": "0",
+    # The one node is this machine: slow is not dead, and a node that is called dead ends this process too.
+    "RAY_health_check_timeout_ms": "60000",
+    "RAY_health_check_failure_threshold": "20",
     # One secret per process, in memory: Ray would write ~/.ray/auth_token, which silently turns
     # authentication on for every later `ray start` of this user, and off again for `ray job submit`.
     "RAY_AUTH_TOKEN": secrets.token_hex(32),

@@ -13,10 +13,11 @@ import numpy as np
 import ray
 import ray.train
 import torch.distributed as dist
-from ray.train.torch import TorchTrainer, get_device
+from ray.train.torch import get_device
 
 from pipeline.distributed.cluster import connect, is_remote, worker_environment
 from pipeline.distributed.device import UseGpu
+from pipeline.distributed.elastic import ElasticTrainer, at_once, divisor, scaled
 from pipeline.distributed.stopping import EXIT_CODE, asked, stoppable
 from pipeline.errors import UserError
 from pipeline.files import write_text
@@ -38,6 +39,7 @@ def fit(
     run_folder: Path,
     *,
     workers: int,
+    most_workers: int | None = None,
     cpus_per_worker: int,
     use_gpu: UseGpu,
     max_failures: int,
@@ -52,6 +54,8 @@ def fit(
     Args:
         images: (N, C, H, W) uint8; workers share it through Ray's object store.
         run_folder: the task's own; on a cluster one that every node sees.
+        workers: how many, or the fewest where `most_workers` is given: then as many as there is room for and
+            microshards allow, while nodes come and go.
         max_failures: how often killed workers are replaced; -1: always.
         hang_timeout_s: a worker that does not answer for so long is killed and replaced.
         on_event: called in this process, from a thread, with each row of the history once, earlier ones of a
@@ -75,12 +79,16 @@ def fit(
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(hang_timeout_s)
     with (
         only("driver", run_folder),
-        connect(workers=workers, cpus_per_worker=cpus_per_worker, use_gpu=use_gpu) as gpus,
+        connect(
+            workers=at_once(workers, most_workers, cpus_per_worker),
+            cpus_per_worker=cpus_per_worker,
+            use_gpu=use_gpu,
+        ) as gpus,
         following(run_folder, on_event),
         stoppable(run_folder),
     ):
         scaling = ray.train.ScalingConfig(
-            num_workers=workers_on(gpus, workers, task.microshards),
+            **scaled(workers_on(gpus, workers, task.microshards), most_workers),
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": cpus_per_worker, **({"GPU": 1} if gpus else {})},
         )
@@ -114,7 +122,7 @@ def workers_on(gpus: int, workers: int, microshards: int) -> int:
     """
     if not gpus or gpus >= workers:
         return workers
-    fewer = max(count for count in range(1, gpus + 1) if microshards % count == 0)
+    fewer = divisor(gpus, microshards)
     logger.info("training on %d GPU workers instead of %d: the GPUs are %d", fewer, workers, gpus)
     return fewer
 
@@ -137,7 +145,8 @@ def _fit(
     records, name = run_folder / ".ray", f"{task.fingerprint()[:16]}-{uuid.uuid4().hex}"
     mark = records / f"{name}.driver"
     trainer = _Trainer(
-        _work,  # type: ignore[arg-type]  # Train's signature forgets return_value
+        _work,
+        microshards=task.microshards,
         train_loop_config={
             "task": task,
             "images": [ray.put(images)],
@@ -159,7 +168,7 @@ def _fit(
         shutil.rmtree(records, ignore_errors=True)
 
 
-class _Trainer(TorchTrainer):
+class _Trainer(ElasticTrainer):
     """TorchTrainer without helpers that serve nothing here, each a process that imports torch and pandas.
 
     DatasetsCallback hands out Ray Data, which is not used; PlacementGroupCleanerCallback frees workers of a

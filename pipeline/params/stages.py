@@ -1,8 +1,8 @@
 """The sections of the other stages, and the two that change no result."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.params.section import Count, Levels, Positive, Section, Seed
 from pipeline.params.training import Precision
@@ -86,7 +86,10 @@ class Toy(Section):
 
 
 class Compute(Section):
+    """`workers: [fewest, most]` in params.yaml is `workers` and `most_workers` here."""
+
     workers: Count
+    most_workers: Count | None = None
     cpus_per_worker: Count
     use_gpu: bool | Literal["auto"]
     gpus_per_trial: Positive | None
@@ -96,7 +99,24 @@ class Compute(Section):
     job_address: str | None
     job_storage: str | None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _range(cls, raw: Any) -> Any:
+        workers = raw.get("workers") if isinstance(raw, dict) else None
+        if not (isinstance(workers, list) and len(workers) == 2):
+            return raw
+        return {**raw, "workers": workers[0], "most_workers": workers[1]}
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.most_workers is not None and self.most_workers < self.workers:
+            raise ValueError(
+                f"workers ([{self.workers}, {self.most_workers}]): give the fewest, then the most"
+            )
+        return self
+
 
 class Tracking(Section):
     enabled: bool
+    unreachable: Literal["refuse", "record"] = "refuse"
     experiment: str

@@ -3,43 +3,31 @@
     with tracking.stage("train", variant, params) as run:
         run.log_metrics({"loss": loss}, step)
 
-Only `client` imports mlflow, and only where tracking is on; see `runs.Run` for all that a run can be told.
-Tracking changes no result: a store that cannot be opened is a UserError before the work begins, and later
-failures are told once and counted.
+See `runs.Run` for all that a run can be told. A stage writes it to a record on this disk and works on;
+another process delivers it (`shipping`). Only `store` imports mlflow. Tracking changes no result.
 """
 
 import contextlib
-import gc
 import os
 import signal
 import threading
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Protocol
 from urllib.parse import urlsplit
 
 from pipeline.tracking import provenance
-from pipeline.tracking.runs import NotedRun, NullRun, Record, Run, replay
+from pipeline.tracking.heading import ATTACH, PARENT, heading
+from pipeline.tracking.loading import environment, uncollected
+from pipeline.tracking.notes import NotedRun, replay
+from pipeline.tracking.runs import NullRun, Record, Run
+from pipeline.tracking.stage_run import stage_run
 
-__all__ = ["Record", "Relay", "Run", "records", "relay", "stage"]
+__all__ = ["ATTACH", "PARENT", "Record", "Relay", "Run", "records", "relay", "stage"]
 
-PARENT = "PIPELINE_PARENT_RUN"
-"""Environment: the run id that stages take as their parent, in place of the one of their `dvc` process."""
-ATTACH = "PIPELINE_RUN"
-"""Environment, inside a job: the stage's run id, begun and ended by the process that submitted the job."""
 NOTES = "PIPELINE_NOTES"
 """Environment, inside a job that cannot reach the store: the file that takes the notes for `replay`."""
-
-QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-}
-PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
-"""While the stage works: MLflow on its own holds it up for 246 s when a server dies."""
 
 
 class Settings(Protocol):
@@ -67,22 +55,21 @@ def stage(
             it, it joins the pipeline run of the newest of them instead of beginning one.
 
     Raises:
-        UserError: tracking is on and the store cannot be opened.
+        UserError: tracking is on, this is the pipeline's first stage, the store cannot be used, and
+            `tracking.unreachable` is `refuse`.
     """
-    values = params.model_dump()
-    with _environment(QUIET | PATIENCE), _termination_as_exit():
-        if not values["tracking"]["enabled"]:
+    values, root = params.model_dump(), provenance.root()
+    settings = values["tracking"]
+    with _termination_as_exit():
+        if not settings["enabled"]:
             yield NullRun()
         elif NOTES in os.environ:
             with NotedRun(Path(os.environ[NOTES])) as notes:
                 notes.set_tags(provenance.made_with())
                 yield notes
         else:
-            with _uncollected():
-                from pipeline.tracking import client, pipeline_run
-
-                store = client.Store(provenance.root(), values["tracking"]["experiment"])
-            with pipeline_run.stage_run(store, name, variant, values, last=last, shows=shows) as run:
+            said = heading(root, name, variant, values, last=last, shows=shows)
+            with stage_run(root, said, refuse=settings["unreachable"] == "refuse") as run:
                 yield run
 
 
@@ -92,11 +79,11 @@ def records(run_ids: Iterable[str]) -> dict[str, Record]:
     Raises:
         UserError: there is no store, or it cannot be read.
     """
-    with _environment(QUIET | PATIENCE):
-        with _uncollected():
-            from pipeline.tracking import client
+    with environment():
+        with uncollected():
+            from pipeline.tracking.store import lookup
 
-        return client.records(provenance.root(), run_ids)
+        return lookup.records(provenance.root(), run_ids)
 
 
 class Relay(NamedTuple):
@@ -117,12 +104,12 @@ def relay(name: str, variant: str | None, params: Settings) -> Iterator[Relay]:
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     with stage(name, variant, params) as run:
-        if run.id is None:
+        if isinstance(run, NullRun) and not isinstance(run, NotedRun):
             yield Relay({}, [])
-        elif _reachable_from_elsewhere(uri):
+        elif _reachable_from_elsewhere(uri) and run.id:
             yield Relay({"MLFLOW_TRACKING_URI": uri, ATTACH: run.id}, [])
         else:
-            notes = f".runs/notes-{run.id}.jsonl"
+            notes = f".runs/notes-{uuid.uuid4().hex}.jsonl"
             yield Relay({NOTES: notes}, [notes])
             replay(Path(notes), run)
             Path(notes).unlink(missing_ok=True)
@@ -132,31 +119,6 @@ def _reachable_from_elsewhere(uri: str) -> bool:
     parts = urlsplit(uri)
     loopback = parts.hostname in ("localhost", "::1") or (parts.hostname or "").startswith("127.")
     return parts.scheme in ("http", "https") and not loopback
-
-
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set the variables that are not set, for the block."""
-    ours = [name for name in variables if name not in os.environ]
-    os.environ.update({name: variables[name] for name in ours})
-    try:
-        yield
-    finally:
-        for name in ours:
-            os.environ.pop(name, None)
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Import without the garbage collector, which finds nothing there, again and again, in half the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if was_on:
-            gc.enable()
 
 
 @contextlib.contextmanager

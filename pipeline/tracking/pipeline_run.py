@@ -5,81 +5,60 @@ anew stands under the pipeline run of the newest numbers it shows. An experiment
 by its own name.
 """
 
-import contextlib
-import os
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.tracking import ATTACH, PARENT, process, provenance
-from pipeline.tracking.client import MlflowRun, Store
-from pipeline.tracking.runs import status_of
+from pipeline.tracking import process
+from pipeline.tracking.heading import ATTACH, PARENT
+from pipeline.tracking.store.opening import Store
+from pipeline.tracking.store.run import StoredRun
 
-ERROR_LENGTH = 2000
-EXPERIMENT = "DVC_EXP_NAME"
-"""Environment, set by `dvc exp run` in a stage: the experiment's name, given or made up."""
-NO_RESULT = ("compute", "tracking")
-"""Sections of the parameters that change no result."""
+RECORD = "pipeline.record"
+"""The tag of what a run is made from, by which one whose making was not acknowledged is found."""
 
 
-@contextlib.contextmanager
-def stage_run(
-    store: Store,
-    stage: str,
-    variant: str | None,
-    params: dict[str, Any],
-    *,
-    last: bool,
-    shows: Iterable[Mapping[str, str]],
-) -> Iterator[MlflowRun]:
-    """Begin a stage's run below the pipeline's, and end what ends with it."""
-    ours = ATTACH not in os.environ
-    with store.opening():
-        run = _begin(store, stage, variant, params, shows) if ours else store.attach(_existing(store, ATTACH))
-    run.log_params(provenance.sections(stage, variant, params))
-    if not ours:
-        run.set_tags(provenance.made_with())
-    error: BaseException | None = None
-    try:
-        yield run
-    except BaseException as caught:
-        error = caught
-        raise
-    finally:
-        if error is not None:
-            run.set_tags({"error": f"{type(error).__name__}: {error}"[:ERROR_LENGTH]})
-        run.share_params()
-        if ours:
-            run.end(status_of(error))
-            _end_parent(store, run, status_of(error), last)
-        store.tell_losses()
+def begin(store: Store, heading: Mapping[str, Any], record: str, at: int) -> tuple[StoredRun, str | None]:
+    """The run of a stage and the id of its pipeline run; a run of the same record goes on.
+
+    Raises:
+        UserError: the heading names a run that the store does not have.
+    """
+    if heading["attach"]:
+        run = store.run(_existing(store, ATTACH, heading["attach"]))
+        run.set_tags(heading["made_with"])
+        found = store.get(run.id)
+        parent = found.data.tags.get("mlflow.parentRunId") if found else None
+    else:
+        sweep(store, heading["owner"])
+        parent = _parent(store, heading, at)
+        run = _run(store, heading, record, parent, at)
+    run.log_params(heading["params"])
+    return run, parent
 
 
-def _begin(
-    store: Store, stage: str, variant: str | None, params: dict[str, Any], shows: Iterable[Mapping[str, str]]
-) -> MlflowRun:
-    sweep(store)
-    parent = _parent(store, params, shows)
-    tags = provenance.tags(stage, variant, params) | process.tags("stage")
-    return store.create(" ".join(filter(None, (stage, variant))), tags, parent)
+def _run(store: Store, heading: Mapping[str, Any], record: str, parent: str, at: int) -> StoredRun:
+    mark = {RECORD: record}
+    for left in store.search(mark):
+        store.again(left.info.run_id)
+        run = store.run(left.info.run_id)
+        run.set_tags({**heading["tags"], "mlflow.parentRunId": parent})
+        return run
+    return store.create(heading["name"], {**heading["tags"], **mark}, parent, at)
 
 
-def _parent(store: Store, params: dict[str, Any], shows: Iterable[Mapping[str, str]]) -> str:
+def _parent(store: Store, heading: Mapping[str, Any], at: int) -> str:
     """The pipeline run to stand under: named by the environment, found by its process, joined, or new."""
-    if PARENT in os.environ:
-        return _existing(store, PARENT)
-    owner = process.pipeline_owner()
-    name = process.key(owner)
-    for run in store.search({"pipeline.level": "pipeline"}, owner=process.prefix(owner)):
+    if heading["parent"]:
+        return _existing(store, PARENT, heading["parent"])
+    name, pipeline = heading["owner"], heading["pipeline"]
+    for run in store.search({"pipeline.level": "pipeline"}, owner=name.rsplit("/", 1)[0] + "/"):
         if process.same(run.data.tags["pipeline.process"], name):
             return str(run.info.run_id)
-    if EXPERIMENT not in os.environ and (joined := _maker(store, shows)):
+    if not pipeline["named"] and (joined := _maker(store, heading["shows"])):
         return joined
-    tags = provenance.common(params) | process.tags("pipeline", owner)
-    title = os.environ.get(EXPERIMENT) or f"{params['preset']} {time.strftime('%Y-%m-%d %H:%M:%S')}"
-    created = store.create(title, tags, None)
-    created.log_params({key: value for key, value in params.items() if key not in NO_RESULT})
+    created = store.create(pipeline["title"], pipeline["tags"], None, at)
+    created.log_params(pipeline["params"])
     return created.id
 
 
@@ -89,38 +68,50 @@ def _maker(store: Store, shows: Iterable[Mapping[str, str]]) -> str | None:
     if not made:
         return None
     parent = max(made, key=lambda run: int(run.info.start_time)).data.tags.get("mlflow.parentRunId")
-    return parent if parent and store.has(parent) else None
+    return parent if parent and store.get(parent) else None
 
 
-def _existing(store: Store, variable: str) -> str:
-    """The run id in an environment variable; UserError where the store has no such run."""
-    run_id = os.environ[variable]
-    if not store.has(run_id):
+def _existing(store: Store, variable: str, run_id: str) -> str:
+    if store.get(run_id) is None:
         raise UserError(f"{variable}={run_id} is no run at {store.uri}: unset it, or give a run's id.")
     return run_id
 
 
-def _end_parent(store: Store, run: MlflowRun, status: str, last: bool) -> None:
-    """End the pipeline run with its last stage, with a failed one, or if it is this process's own.
+def end(
+    store: Store, heading: Mapping[str, Any], run: StoredRun, parent: str | None, how: str, at: int
+) -> None:
+    """End a stage's run, and with it the pipeline run if it is the last stage, a failed one, or alone.
 
-    One that has ended, and was joined, stays as it ended.
+    The pipeline run gets what parameters it lacks, such as what a search found. One that has ended, and was
+    joined, stays as it ended.
     """
-    parent = run.parent_id
-    if PARENT in os.environ or parent is None:
+    above = store.get(parent) if parent else None
+    if above and (own := store.get(run.id)):
+        lacking = {k: v for k, v in own.data.params.items() if k not in above.data.params}
+        store.run(above.info.run_id).log_params(lacking)
+    if heading["attach"]:
         return
-    if last or status != "FINISHED" or process.pipeline_owner().pid == os.getpid():
-        entity = store.attempt(lambda: store.client.get_run(parent), urgent=True)
-        if entity and entity.info.status == "RUNNING":
-            store.end(parent, status)
+    store.end(run.id, how, at)
+    ends = not heading["parent"] and (heading["last"] or how != "FINISHED" or heading["alone"])
+    if ends and above and above.info.status == "RUNNING":
+        store.end(above.info.run_id, how, at)
 
 
-def sweep(store: Store) -> None:
-    """End the runs of this host that a process left RUNNING when it was killed, children first."""
+def sweep(store: Store, spared: str) -> None:
+    """End the runs of this host that a process left RUNNING when it was killed, children first.
+
+    But for those of the pipeline that `spared` owns: it has ended meanwhile where this is told late.
+    """
     running = store.search({"pipeline.host": process.host()}, status="RUNNING")
-    left = [run for run in running if process.gone(run.data.tags["pipeline.process"])]
+    owners = {run.info.run_id: run.data.tags["pipeline.process"] for run in running}
+    left = [run for run in running if _left(owners[run.info.run_id], spared)]
     for run in sorted(left, key=lambda run: run.data.tags["pipeline.level"] == "pipeline"):
         pipeline = run.data.tags["pipeline.level"] == "pipeline"
         store.end(run.info.run_id, _status_by_children(store, run.info.run_id) if pipeline else "KILLED")
+
+
+def _left(owner: str, spared: str) -> bool:
+    return process.gone(owner) and not process.same(owner, spared)
 
 
 def _status_by_children(store: Store, run_id: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline import dvcfile, machine
 from pipeline.commit import commit
+from pipeline.files import sha256
 
 LONGEST = 500
 """Characters of a parameter's value; longer ones are cut."""
@@ -82,3 +83,9 @@ def flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
     """The leaves of nested mappings that are numbers, with dotted keys."""
     return {k: float(v) for k, v in flat(values) if isinstance(v, Real) and not isinstance(v, bool)}
+
+
+def manifest_of(checkpoint: Path) -> str:
+    """A checkpoint by the SHA-256 of its manifest, which lists those of its files; "none" without one."""
+    manifest = checkpoint / "manifest.json"
+    return sha256(manifest) if manifest.exists() else "none"

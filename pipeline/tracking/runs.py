@@ -1,6 +1,5 @@
-"""What a stage can tell its run, and two runs that need no MLflow: one that forgets, one that takes notes."""
+"""What a stage can tell its run, and a run that forgets it all."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -12,11 +11,11 @@ class Run(Protocol):
 
     @property
     def id(self) -> str | None:
-        """MLflow's run id; None where nothing is recorded or where the record is written down for later."""
+        """MLflow's run id, waited for; None where nothing is recorded, or the store has not answered."""
 
     @property
     def parent_id(self) -> str | None:
-        """The run id of the pipeline run that this one belongs to."""
+        """The run id of the pipeline run that this one belongs to; None as for `id`."""
 
     def log_metrics(self, values: Mapping[str, Any], step: int = 0) -> None:
         """Record the numbers of a possibly nested mapping under dotted keys; other leaves are left out."""
@@ -116,72 +115,3 @@ class NullRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end(status_of(error))
-
-
-class NotedRun(NullRun):
-    """Writes down what it is told, a JSON line a call, for `replay` where the tracking store is."""
-
-    def __init__(self, notes: Path, address: tuple[int, ...] = ()) -> None:
-        """
-        Args:
-            notes: the file to append to.
-            address: which child of which child this is, counted from the stage's run.
-        """
-        self._notes, self._address, self._children = notes, address, 0
-
-    def _note(self, call: str, **arguments: Any) -> None:
-        self._notes.parent.mkdir(parents=True, exist_ok=True)
-        with self._notes.open("a", encoding="utf-8") as file:
-            file.write(json.dumps([self._address, call, arguments], default=_plain) + "\n")
-
-    def log_metrics(self, values: Mapping[str, Any], step: int = 0) -> None:
-        self._note("log_metrics", values=values, step=step)
-
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        self._note("log_params", params=params)
-
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        self._note("set_tags", tags=tags)
-
-    def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        self._note("log_artifact", path=path, folder=folder)
-
-    def log_dataset(self, manifest: Mapping[str, Any]) -> None:
-        self._note("log_dataset", manifest=manifest)
-
-    def log_network(self, checkpoint: Path, name: str, shape: tuple[int, int, int]) -> None:
-        self._note("log_network", checkpoint=checkpoint, name=name, shape=shape)
-
-    def report_network(self, checkpoint: Path, name: str, note: str) -> None:
-        self._note("report_network", checkpoint=checkpoint, name=name, note=note)
-
-    def summarise(self, values: Mapping[str, float], path: Path) -> None:
-        self._note("summarise", values=values, path=path)
-
-    def child(self, name: str, params: Mapping[str, Any] | None = None) -> Run:
-        self._note("child", name=name, params=params)
-        self._children += 1
-        return NotedRun(self._notes, (*self._address, self._children - 1))
-
-    def end(self, status: str = "FINISHED") -> None:
-        if self._address:  # the stage's own run is ended by the process that replays
-            self._note("end", status=status)
-
-
-def replay(notes: Path, run: Run) -> None:
-    """Tell `run` and its children all that a NotedRun wrote down, in order; a missing file is empty."""
-    runs: dict[tuple[int, ...], Run] = {(): run}
-    children: dict[tuple[int, ...], int] = {}
-    for line in notes.read_text(encoding="utf-8").splitlines() if notes.exists() else ():
-        address, call, arguments = json.loads(line)
-        here = tuple(address)
-        paths = {k: Path(arguments[k]) for k in ("path", "checkpoint") if k in arguments}
-        made = getattr(runs[here], call)(**{**arguments, **paths})
-        if call == "child":
-            runs[(*here, children.setdefault(here, 0))] = made
-            children[here] += 1
-
-
-def _plain(value: Any) -> Any:
-    """numpy's numbers and paths as JSON's."""
-    return value.item() if hasattr(value, "item") else str(value)

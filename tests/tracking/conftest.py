@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from pipeline.params import Params, load
+from pipeline.tracking import shipping
+from pipeline.tracking.loading import HASTE, QUIET
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = """
@@ -40,7 +43,10 @@ class Place:
         (self.path / "code.py").write_text(HEAD + code)
         (self.path / "dvc").write_text(DVC)
         command = [sys.executable, "dvc" if under_dvc else "code.py"]
-        return subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=120)
+        env = self.environment()
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+        assert shipping.ship(self.path) == []
+        return done
 
     def environment(self) -> dict[str, str]:
         return os.environ | {"PYTHONPATH": str(ROOT)}
@@ -55,6 +61,26 @@ class Place:
         terms = f"tags.`pipeline.level` = '{level}'"
         found = self.client.search_runs([experiment.experiment_id], terms, order_by=["attributes.start_time"])
         return list(found)
+
+
+@pytest.fixture(autouse=True)
+def delivered_by_a_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What stages of this very process record is delivered by a thread of it, which has imported mlflow."""
+    stop, threads, follow = threading.Event(), dict[Path, threading.Thread](), shipping.follow
+
+    def ensure(root: Path) -> bool:
+        if root not in threads or not threads[root].is_alive():
+            threads[root] = threading.Thread(target=follow, args=(root, stop))
+            threads[root].start()
+        return True
+
+    for name, value in (QUIET | HASTE).items():  # a thread must not change them for the others
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(shipping, "ensure", ensure)
+    yield
+    stop.set()
+    for thread in threads.values():
+        thread.join()
 
 
 @pytest.fixture(scope="session")

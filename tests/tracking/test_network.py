@@ -14,7 +14,7 @@ from mlflow.models import get_model_info
 
 from pipeline import tracking
 from pipeline.commit import Commit
-from pipeline.tracking import client
+from pipeline.tracking import recorded
 from pipeline.training import state
 from pipeline.training.task import Task
 
@@ -81,10 +81,15 @@ def test_a_registered_network_gives_the_checkpoint_s_scores_at_any_batch_size(
         np.testing.assert_allclose(np.load(elsewhere / f"score{size}.npy"), expected, rtol=1e-5, atol=1e-5)
 
 
+def settled(run: tracking.Run) -> None:
+    """Wait until all that the run was told has arrived: an answer comes in its turn."""
+    run.tags_of(str(run.id))
+
+
 def test_the_alias_stands_at_the_newest_version_of_the_very_checkpoint_that_was_reported(
     place: Place, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "commit", lambda: Commit("0123456789abcdef", dirty=True))
+    monkeypatch.setattr(recorded, "commit", lambda: Commit("0123456789abcdef", dirty=True))
     name, other = "ncsn-digits-tuned", place.path / "other"
     shutil.copytree(checkpoint, other)
     (other / "manifest.json").write_text("{}")
@@ -99,15 +104,18 @@ def test_the_alias_stands_at_the_newest_version_of_the_very_checkpoint_that_was_
     with tracking.stage("train", "tuned", place.params) as run:
         for folder in (checkpoint, checkpoint, other):
             run.log_network(folder, name, (1, 8, 8))
+        settled(run)
         plain = "ncsn-digits-tuned, commit 0123456789+dirty"
         assert found() == ({}, [plain] * 3)
         run.report_network(checkpoint, name, "FID 9.00")
         run.report_network(checkpoint, name, "FID 2.00")
+        settled(run)
         assert found() == ({"reported": 2}, [plain, f"{plain}; FID 2.00", plain])
         run.report_network(other, name, "FID 3.00")
         (other / "manifest.json").write_text("{ }")
         run.report_network(other, name, "never registered")
         run.report_network(place.path / "absent", name, "not here")
+        settled(run)
         assert found() == ({"reported": 3}, [plain, f"{plain}; FID 2.00", f"{plain}; FID 3.00"])
 
 

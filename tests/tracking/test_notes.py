@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import tracking
-from pipeline.tracking.runs import NotedRun, replay
+from pipeline.tracking.notes import NotedRun, replay
 
 from .conftest import Place
 

@@ -1,0 +1,1 @@
+"""MLflow's client: the only folder that imports mlflow."""
