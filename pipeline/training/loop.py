@@ -127,7 +127,7 @@ def arithmetic(task: Task, device: torch.device) -> Iterator[None]:
     if task.determinism != "elastic":
         yield
         return
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, strict = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_num_threads(1)
     if device.type == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -135,7 +135,8 @@ def arithmetic(task: Task, device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(strict)
+        if device.type == "cuda":
+            torch.use_deterministic_algorithms(strict > 0, warn_only=strict == 1)
 
 
 def _diverged(loss: float, state: State) -> bool:

@@ -12,14 +12,15 @@ def exact(seed: int) -> Iterator[None]:
 
     One thread, since the order in which threads add up decides the last bits. The caller's number
     of threads, determinism flag and generator are back as they were when the block ends.
+    (`torch.use_deterministic_algorithms` imports torch's compiler, which takes a second.)
     """
-    threads, flag = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, flag = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     with torch.random.fork_rng(devices=[]):
         try:
             torch.set_num_threads(1)
-            torch.use_deterministic_algorithms(True)
+            torch.set_deterministic_debug_mode("error")
             torch.default_generator.manual_seed(seed)
             yield
         finally:
-            torch.use_deterministic_algorithms(flag)
+            torch.set_deterministic_debug_mode(flag)
             torch.set_num_threads(threads)
