@@ -4,6 +4,7 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -78,7 +79,7 @@ def test_two_trials_at_a_time_repeat_themselves_whichever_is_faster(tmp_path: Pa
         runs.append(
             search(
                 slow, SPACE, metric="loss", budget=budget, points=[FIRST], shared=shared,
-                on_trial=lambda record, ended=ended: ended.append(record.trial),
+                on_trial=lambda record, ended=ended, lock=threading.Lock(): ended.append(record.trial),
             )
         )  # fmt: skip
         finished.append(ended)

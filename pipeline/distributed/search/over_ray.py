@@ -149,6 +149,10 @@ class _Callback(tune.Callback):
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune writes it down for a continuation of its own, which is not used."""
+        return {}
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._ledger.start(trial.config["place"], dict(trial.config["settings"]))
 
