@@ -74,12 +74,12 @@ def test_two_trials_at_a_time_repeat_themselves_whichever_is_faster(tmp_path: Pa
     budget = replace(BUDGET, num_trials=16, max_concurrent=2)
     runs, finished = [], []
     for parity in (0, 1):
-        ended: list[int] = []
+        ended, held = list[int](), threading.Lock()  # which no pickle holds: a run is told of trials
         shared = {"parity": parity, "folder": str(tmp_path)}
         runs.append(
             search(
                 slow, SPACE, metric="loss", budget=budget, points=[FIRST], shared=shared,
-                on_trial=lambda record, ended=ended, lock=threading.Lock(): ended.append(record.trial),
+                on_trial=lambda record, ended=ended, held=held: ended.append(record.trial),
             )
         )  # fmt: skip
         finished.append(ended)
