@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import ray
 
@@ -91,12 +92,21 @@ def _started(cpus: int) -> Iterator[None]:
     for name, value in LOCAL_SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
-        _initialise(address="local", num_cpus=cpus, include_dashboard=False)
+        with _small_agent():
+            _initialise(address="local", num_cpus=cpus, include_dashboard=False)
         yield
     finally:
         ray.shutdown()
         for name in {*LOCAL_SETTINGS, "RAY_AUTH_MODE"} - before.keys():
             os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def _small_agent() -> Iterator[None]:
+    """Have Ray believe that `ray[default]` is not installed: the agent that its node waits for then starts
+    in a second instead of five. It serves a dashboard, which is off here."""
+    with mock.patch("ray._private.utils.get_dashboard_dependency_error", lambda: ImportError("not used")):
+        yield
 
 
 @contextlib.contextmanager
