@@ -51,11 +51,11 @@ def modules(settings: Settings, images: np.ndarray) -> Iterator[dict[str, float]
 
 
 def slow(settings: Settings, parity: int, folder: str) -> Iterator[dict[str, float]]:
-    """The bowl, seen late by trials of one parity of n; the first waits until another runs beside it."""
-    begun, deadline = Path(folder) / f"second of {parity}", time.monotonic() + 200
-    if settings != FIRST:
-        begun.touch()
-    while not begun.exists() and time.monotonic() < deadline:
+    """The bowl, seen late by trials of one parity of n; the first and another wait for each other."""
+    marks = [Path(folder) / f"{name} of {parity}" for name in ("first", "another")]
+    marks[settings != FIRST].touch()
+    deadline = time.monotonic() + 200
+    while not all(mark.exists() for mark in marks) and time.monotonic() < deadline:
         time.sleep(0.02)
     for metrics in bowl(settings):
         time.sleep(0.08 if settings["n"] % 2 == parity else 0.0)
