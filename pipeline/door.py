@@ -97,8 +97,5 @@ def die_with_parent() -> None:
     """End with the process that started the stage, so that a killed `dvc repro` leaves no trainer (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getsid(0) not in (
-            os.getpid(),
-            os.getsid(os.getppid()),
-        ):  # it is gone already, init in its place
+        if os.getsid(0) not in {os.getpid(), os.getsid(os.getppid())}:  # it is gone, init in its place
             sys.exit(128 + signal.SIGTERM)

@@ -1,5 +1,6 @@
 """The door of a stage: one clear message and exit code 2 for the user's mistakes, a traceback for ours."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -122,3 +123,21 @@ def test_a_stage_ends_with_the_process_that_started_it(place: Path) -> None:
             return
         time.sleep(0.05)
     raise AssertionError(f"stage {child.pid} outlived its parent")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_a_stage_whose_parent_was_gone_before_it_looked_does_nothing(place: Path) -> None:
+    late = "import time; time.sleep(1)\n" + STAGE.format(body="Path('up').touch()")
+    (place / "stage.py").write_text(late + "    Path('over').touch()\n")
+    alone = f"import subprocess; print(subprocess.Popen([{sys.executable!r}, 'stage.py', 'ncsn']).pid)"
+    told = subprocess.run(
+        [sys.executable, "-c", alone],
+        cwd=place,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(int(told.stdout)).wait(60)
+    assert not (place / "up").exists() and not (place / "over").exists()
