@@ -21,7 +21,7 @@ repro: $(VENV)/installed ## set up, run the pipeline, print the table
 	@echo "Everything on one page: reports/index.html   Runs: make ui   Metrics: $(VENV)/bin/dvc metrics show"
 
 test: $(VENV)/installed ## set up, run the tests
-	@python -m pytest -n 2 --dist loadfile --max-worker-restart 0
+	@python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 verify: $(VENV)/installed ## say of each row of reports/table.json whether it still stands
 	@python -m pipeline.verify reports/table.json

@@ -71,7 +71,7 @@ def without_time(records: list[Record]) -> list[tuple[object, ...]]:
 
 
 def test_two_trials_at_a_time_repeat_themselves_whichever_is_faster(tmp_path: Path) -> None:
-    budget = replace(BUDGET, num_trials=16, max_concurrent=2)
+    budget = replace(BUDGET, num_trials=12, max_concurrent=2)
     runs, finished = [], []
     for parity in (0, 1):
         ended, held = list[int](), threading.Lock()  # which no pickle holds: a run is told of trials
