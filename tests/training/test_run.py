@@ -1,7 +1,9 @@
 """A task carried to its end in a folder, and what is told on the way."""
 
+import errno
 import json
 import logging
+import os
 import re
 import shutil
 import subprocess
@@ -102,6 +104,28 @@ def test_a_full_disk_is_told_and_the_next_run_goes_on(
     seen: list[int] = []
     Follower(tmp_path, lambda told: seen.append(told.step)).drain()
     assert seen == [2, 4, 6, 8], "a line that the full disk cut short swallows none that follows"
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EDQUOT])
+def test_a_folder_that_turns_read_only_is_told_and_the_next_run_goes_on(
+    number: int, task: Task, images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = digest(run(task, images, tmp_path / "undisturbed"))
+    real, folder = Path.rename, tmp_path / "run"
+
+    def rename(path: Path, target: Path) -> Path:
+        if Path(target).name == "step_00000006":
+            raise OSError(number, os.strerror(number), str(target))
+        return real(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        told = rf"cannot write {folder}/step_00000006 \({os.strerror(number)}\): .*set compute\.storage"
+        with pytest.raises(UserError, match=told):
+            run(task, images, folder)
+    assert [path.name for path in checkpoints(folder)] == ["step_00000003"]
+    assert not list(folder.glob(".step*"))
+    assert digest(run(task, images, folder)) == expected
 
 
 def line(step: int, loss: float = 1.0) -> Progress:

@@ -20,6 +20,7 @@ from pipeline.training.reduce import sum_in_order
 from pipeline.training.run import run, together
 from tests.training.tiny import digest, make_images, make_task
 
+LONG = {"steps": 100, "checkpoint_every": 20, "log_every": 10}
 Job = Callable[[int, int, Path], Any]
 
 
@@ -54,8 +55,8 @@ def sums(microshards: int, rank: int, workers: int) -> str:
 def everything(rank: int, workers: int, folder: Path) -> dict[str, Any]:
     """One process start for all laws: tree sums, whole and partial trainings, DDP, a failing writer."""
     found: dict[str, Any] = {f"sum {m}": sums(m, rank, workers) for m in (4, 8, 12, 20) if m % workers == 0}
-    found["digest"] = digest(run(make_task(), make_images(), folder / f"whole-{workers}"))
-    found["part"] = _part(folder / "shared", {4: 3, 2: 6, 1: 8}[workers])
+    found["digest"] = digest(run(make_task(**LONG), make_images(), folder / f"whole-{workers}"))
+    found["part"] = _part(folder / "shared", {4: 40, 2: 80, 1: 100}[workers])
     fast = train(make_task(determinism="fast", lr=1e-5), make_images())
     found["fast"] = [next(fast).loss for _ in range(3)]
     found["refused"] = _refused(rank, folder / f"refused-{workers}")
@@ -74,7 +75,7 @@ def _part(folder: Path, until: int) -> str:
 
         patch.setattr(runner, "_keep", keep)
         with pytest.raises(StopIteration):
-            run(make_task(), make_images(), folder)
+            run(make_task(**LONG), make_images(), folder)
     return json.dumps(digest(folder / f"step_{until:08d}"))
 
 
@@ -100,7 +101,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str
 def test_any_number_of_workers_ends_in_the_same_bits(
     results: dict[int, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
-    alone = digest(run(make_task(), make_images(), tmp_path))
+    alone = digest(run(make_task(**LONG), make_images(), tmp_path))
     assert {json.dumps(found["digest"]) for ranks in results.values() for found in ranks} == {
         json.dumps(alone)
     }
