@@ -20,7 +20,7 @@ def shown(folder: Path, artifacts: Path, networks: Sequence[str]) -> Iterator[Sh
         return
     caption = (
         f"FID of each network that a training kept, on {_counts(found)} samples by its variant's sampler, "
-        "against the training images. All else is of the one with the lowest (hollow), on other samples: "
+        "against the training images. The table is of the one with the lowest (hollow), on other samples: "
         "the lowest of many is too low, and FIDs on other numbers of samples are not compared."
     )
     made = keep(draw(found), folder, "selection")

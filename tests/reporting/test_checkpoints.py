@@ -54,13 +54,16 @@ def artifacts(tmp_path: Path) -> Path:
     chosen.write(root, "ncsn", root / "models/ncsn/snapshots/step_00020000", ABOUT)
     for variant in VARIANTS[1:]:
         chosen.write(root, variant, root / f"models/{variant}", {})
-    write_json(root / "data/manifest.json", manifest())
+    (root / "data").mkdir()
+    (root / "data/images.npy").write_bytes(b"images")
+    hashes = {"images": sha256(root / "data/images.npy"), "labels": "00" * 32}
+    write_json(root / "data/manifest.json", manifest() | {"sha256": hashes})
     return root
 
 
 @pytest.fixture
 def table(artifacts: Path) -> Table:
-    return rows.build(artifacts, VARIANTS, manifest(), Commit(None))
+    return rows.build(artifacts, VARIANTS, read_json(artifacts / "data/manifest.json"), Commit(None))
 
 
 def test_the_rule_is_said_wherever_the_table_is(table: Table, artifacts: Path) -> None:
