@@ -123,7 +123,7 @@ def checkpoints(table: Table) -> list[str]:
     """What chose the checkpoints, said once where it is the same for all."""
     rules = {row.system: row.checkpoint_rule for row in table.rows if row.checkpoint_rule}
     if len(set(rules.values())) == 1:
-        rules = {"every row": next(iter(rules.values()))}
+        rules = {"every network": next(iter(rules.values()))}
     return [f"Checkpoint of {system}: {rule}" for system, rule in rules.items()]
 
 

@@ -79,7 +79,7 @@ def test_the_rule_is_said_wherever_the_table_is(table: Table, artifacts: Path) -
     for variant in VARIANTS:
         chosen.write(artifacts, variant, artifacts / f"models/{variant}", {})
     alike = rows.build(artifacts, VARIANTS, manifest(), Commit(None))
-    assert columns.checkpoints(alike) == ["Checkpoint of every row: the last one"]
+    assert columns.checkpoints(alike) == ["Checkpoint of every network: the last one"]
 
 
 def test_the_fids_of_the_choice_are_in_no_table(table: Table, artifacts: Path, tmp_path: Path) -> None:
