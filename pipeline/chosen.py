@@ -23,7 +23,7 @@ def choice(artifacts: Path, network: str) -> dict[str, Any]:
 
 def network_folder(artifacts: Path, network: str) -> Path:
     """The folder of the checkpoint behind the samples; the training's last one where none was chosen."""
-    return artifacts / choice(artifacts, network).get("network", f"models/{network}")
+    return artifacts / str(choice(artifacts, network).get("network", f"models/{network}"))
 
 
 def write(artifacts: Path, network: str, folder: Path, about: Mapping[str, Any]) -> None:

@@ -90,7 +90,7 @@ def choose(
         UserError: a network or the reference is damaged, or the dynamics diverge for all networks.
     """
     if len(folders) == 1:
-        return Choice(*folders.values())
+        return Choice(next(iter(folders.values())))
     from pipeline.distributed.score import Scorer  # what most runs have no use for
     from pipeline.metrics.space import features, statistics
     from pipeline.metrics.space.fid import distance

@@ -237,8 +237,8 @@ def _variant_rows(artifacts: Path, variant: str, data: str, more_seeds: Sequence
             yield Row(variant, denoised, command)
             continue
         fields, cost = found.fields(key), _cost(artifacts, variant, key)
-        chosen = {"checkpoint_rule": checkpoints.rule(artifacts, fields["networks"])}
-        yield Row(variant, denoised, command, **fields, **chosen, **cost, **_reference(fields, data))
+        cost |= {"checkpoint_rule": checkpoints.rule(artifacts, fields["networks"])}
+        yield Row(variant, denoised, command, **fields, **cost, **_reference(fields, data))
 
 
 def _absent_rows(papers: Sequence[Published], variants: Sequence[str]) -> Iterator[Row]:

@@ -45,7 +45,7 @@ def draw(found: Choices) -> Figure:
         axes.scatter(*chosen, s=70, facecolors="none", edgecolors=style.INK, zorder=4)
     lines.log(axes, "y")
     axes.set(xlabel="training steps", ylabel=f"FID (N={_counts(found)})", xlim=(0, None))
-    style.legend_above(axes, columns=3)
+    style.legend_above(axes, columns=2)
     return figure
 
 
