@@ -185,7 +185,8 @@ def task_of(
         image_shape=(channels, image_size, image_size),
         data_sha256="unknown",
     )
-    return dataclasses.replace(task, steps=released.steps, code=f"released checkpoint, sha256 {sha256}")
+    code = f"released checkpoint, sha256 {sha256}"
+    return dataclasses.replace(task, steps=released.steps, snapshot_every=0, code=code)
 
 
 def run(options: argparse.Namespace, params: Params, out: Path) -> Path:

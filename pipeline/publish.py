@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pipeline import files
+from pipeline.chosen import network_folder
 from pipeline.errors import UserError
 from pipeline.ncsn.networks import make_network
 from pipeline.reporting import model_card
@@ -40,7 +41,7 @@ def publish(variant: str, folder: Path, *, artifacts: Path, reports: Path) -> Pa
             tells of another checkpoint.
     """
     _free(folder)
-    model, samples = artifacts / "models" / variant, artifacts / "samples" / variant
+    model, samples = network_folder(artifacts, variant), artifacts / "samples" / variant
     if not model.is_dir():
         raise UserError(f"{model} is missing: name a trained variant, or run `dvc repro train@{variant}`.")
     verified.verify(model)

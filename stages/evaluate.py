@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pipeline import door, tracking
+from pipeline.chosen import network_folder
 from pipeline.data.dataset import open_dataset
 from pipeline.distributed import score
 from pipeline.distributed.device import device
@@ -15,7 +16,7 @@ from pipeline.training.state import load_network
 
 
 def main(params: Params, network: str) -> None:
-    """artifacts/{data,reference,{models,samples}/N} -> artifacts/{evaluation/N,metrics/N/*}.json."""
+    """artifacts/{data,reference,{models,samples,selection}/N} -> artifacts/{evaluation/N,metrics/N}."""
     data, compute = open_dataset(Path("artifacts/data")), params.compute
     settings = params.evaluate.kwargs()
     held_out, bits = data.split("held_out"), settings.pop("likelihood")
@@ -35,7 +36,7 @@ def main(params: Params, network: str) -> None:
             **settings,
         )
         metrics["bits_per_dim"] = likelihood(
-            load_network(Path("artifacts/models") / network),
+            load_network(network_folder(Path("artifacts"), network)),
             held_out,
             seed=settings["seed"],
             device=device(compute.use_gpu),

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pipeline import door, tracking
+from pipeline.chosen import network_folder
 from pipeline.distributed.device import has_gpu
 from pipeline.distributed.frontier import Point, Setup, frontier, write
 from pipeline.files import read_json, read_yaml, whole_folder
@@ -16,7 +17,7 @@ OPTIONS = ("langevin", "predictor_corrector", "stochastic_heun")
 
 
 def main(params: Params) -> None:
-    """artifacts/{models,noise,reference} -> artifacts/frontier/{frontier.csv,manifest.json}."""
+    """artifacts/{models,selection,noise,reference} -> artifacts/frontier/{frontier.csv,manifest.json}."""
     settings = params.frontier.kwargs()
     with tracking.stage("frontier", None, params) as run:
         setup, found = _setup(params), []
@@ -32,7 +33,7 @@ def main(params: Params) -> None:
 def _setup(params: Params) -> Setup:
     chosen, compute = params.frontier, params.compute
     gpu = has_gpu(compute.use_gpu)
-    model, device = ARTIFACTS / "models" / chosen.variant, "cuda" if gpu else "cpu"
+    model, device = network_folder(ARTIFACTS, chosen.variant), "cuda" if gpu else "cpu"
     trained = read_json(model / "state.json")["task"]["network"]
     return Setup(
         network=load_network(model, device),

@@ -5,35 +5,37 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import door, tracking
+from pipeline import chosen, door, tracking
 from pipeline.data.dataset import open_dataset
-from pipeline.distributed import inpaint, sample
+from pipeline.distributed import inpaint, sample, selection
 from pipeline.files import read_json, read_yaml, sha256, whole_folder, write_json
 from pipeline.params import Params
 from pipeline.samplers.settings import Sampler
 from pipeline.samplers.start import Law
+from pipeline.training.snapshots import candidates
 from pipeline.training.state import load_network
 
 ARTIFACTS = Path("artifacts")
 
 
 def main(params: Params, network: str) -> None:
-    """artifacts/{data,models/N,sampler/V.yaml} -> artifacts/{samples/N,metrics/generate_N.json}."""
+    """artifacts/{data,reference,models/N,sampler/V.yaml} -> artifacts/{samples/N,selection/N,metrics}."""
     variant, _, offset = params.networks()[network]
     sampler = Sampler.read(read_yaml(ARTIFACTS / f"sampler/{variant}.yaml"))
     model = ARTIFACTS / "models" / network
-    score, trained = load_network(model), read_json(model / "state.json")["task"]["network"]
+    networks, trained = candidates(model), read_json(model / "state.json")["task"]["network"]
     shape = (trained["channels"], trained["image_size"], trained["image_size"])
     with tracking.stage("generate", network, params) as run:
         data = open_dataset(ARTIFACTS / "data")
         law = Law.of(data.split("train")) if sampler.start else None
-        made = sample.placed(score, sampler, shape=shape, law=law, **_settings(params, offset))
-        manifest = {
-            **params.generate.kwargs(),
-            "seed": params.generate.seed + offset,
-            "nfe": made.nfe,
-            "sampler": sampler.plain(),
-        }
+        settings = {"shape": shape, "law": law, **_settings(params, offset)}
+        apart = params.generate.selection.kwargs()
+        apart["seed"] += offset
+        choice = selection.choose(networks, sampler, reference=ARTIFACTS / "reference", **settings | apart)
+        score = load_network(choice.folder)
+        made = sample.placed(score, sampler, **settings)
+        manifest = params.generate.model_dump(exclude={"selection"}) | {"seed": settings["seed"]}
+        manifest |= {"nfe": made.nfe, "sampler": sampler.plain()}
         with whole_folder(ARTIFACTS / "samples" / network) as folder:
             for name in ("raw", "denoised", "intermediate"):
                 np.save(folder / f"{name}.npy", getattr(made, name))
@@ -42,15 +44,21 @@ def main(params: Params, network: str) -> None:
             write_json(folder / "manifest.json", manifest)
         # Apart from the samples: a clock repeats no bits.
         write_json(ARTIFACTS / f"metrics/generate_{network}.json", {"seconds": made.seconds})
+        chosen.write(ARTIFACTS, network, choice.folder, choice.about)
         made.discard()
+        choice.discard()
         run.log_metrics({"nfe": made.nfe, "seconds": made.seconds})
         run.set_tags({"samples.sha256": sha256(ARTIFACTS / f"samples/{network}/manifest.json")})
         run.log_artifact(ARTIFACTS / "samples" / network)
+        for step, fids in choice.curve():
+            run.log_metrics(fids, step)
+        if choice.folder != model:
+            run.log_network(choice.folder, f"ncsn-{params.preset}-{network}", shape)
 
 
 def _settings(params: Params, offset: int) -> dict[str, Any]:
     """`generate` as one call: set k holds samples k N ... (k + 1) N - 1 of one seed, which no set shares."""
-    settings = params.generate.kwargs()
+    settings = params.generate.model_dump(exclude={"selection"})
     total = settings.pop("sets") * settings["num_samples"]
     compute = {key: getattr(params.compute, key) for key in ("workers", "cpus_per_worker", "use_gpu")}
     own = {"num_samples": total, "seed": settings["seed"] + offset, "storage": Path(params.compute.storage)}

@@ -32,7 +32,7 @@ def main(params: Params) -> None:
         run.summarise(table.headline(), OUT)
         for row in table.rows:
             if row.measured and row.denoised:  # the model is read for the record alone: no file here needs it
-                network, note = ARTIFACTS / "models" / row.system, f"FID {row.fid:.2f} denoised, N={row.n}"
+                network, note = row.network, f"FID {row.fid:.2f} denoised, N={row.n}"
                 run.report_network(network, f"ncsn-{params.preset}-{row.system}", note)
 
 

@@ -11,7 +11,7 @@ from pipeline.distributed.train import fit, published
 from pipeline.files import read_yaml, sha256, whole_folder, write_json
 from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.params import Params
-from pipeline.training import history, state
+from pipeline.training import history, snapshots, state
 from pipeline.training.progress import Progress, speed, telling
 from pipeline.training.task import Task, data_digest
 
@@ -38,7 +38,7 @@ def main(params: Params, network: str) -> None:
         checkpoint = fit(task, images, run_folder, on_event=on_event, **sizes)
         taken = speed(run_folder)
         run.log_metrics({"training": taken})
-        _publish(checkpoint, network, taken["seconds"])
+        _publish(checkpoint, task, network, taken["seconds"])
         published(run_folder, network)
         run.set_tags({"checkpoint.sha256": sha256(OUT / "models" / network / "manifest.json")})
         run.log_network(OUT / "models" / network, f"ncsn-{params.preset}-{network}", images.shape[1:])
@@ -56,10 +56,11 @@ def _task(params: Params, network: str, images: np.ndarray) -> Task:
     )
 
 
-def _publish(checkpoint: Path, network: str, seconds: float) -> None:
+def _publish(checkpoint: Path, task: Task, network: str, seconds: float) -> None:
     rows = history.read(checkpoint / state.HISTORY)
     with whole_folder(OUT / "models" / network) as folder:
         shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
+        snapshots.copy(checkpoint.parent, folder, task)
     history.write(OUT / "curves" / f"{network}.csv", rows)
     write_json(OUT / "metrics" / f"train_{network}.json", {"loss": rows[-1].loss, "seconds": seconds})
 

@@ -13,11 +13,12 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
 
-BASE = {"errors", "files", "mapped", "commit", "machine"}
+BASE = {"errors", "files", "mapped", "commit", "machine", "chosen"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "commit": set(),
     "files": {"errors"},
+    "chosen": {"errors", "files"},
     "mapped": set(),
     "machine": set(),
     "ncsn": BASE,

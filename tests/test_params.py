@@ -89,6 +89,36 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "number for a truth value": (put("recipes.ncsn.flip", 1), "recipes.ncsn.flip: .* boolean, found 1"),
     "one for a list": (put("variants", "ncsn"), "variants: .* list, found 'ncsn'"),
     "null for a number": (put("data.seed", None), "data.seed: .* integer, found None"),
+    "snapshots of a fraction": (put("train.snapshot_every", 0.5), "train.snapshot_every: .* found 0.5"),
+    "snapshots below none": (put("train.snapshot_every", -1), "train.snapshot_every: .* found -1"),
+    "snapshots beyond the end": (
+        put("train.snapshot_every", 481),
+        r"snapshot_every \(481\) is above the 480 steps of recipes.ncsn: lower it, or set it to 0",
+    ),
+    "choice on one sample": (
+        put("generate.selection.num_samples", 1),
+        "generate.selection.num_samples: .* greater than or equal to 2, found 1",
+    ),
+    "choice without a seed": (
+        lambda raw: raw["generate"]["selection"].pop("seed"),
+        "selection.seed: is miss",
+    ),
+    "choice on the report's samples": (
+        put("generate.selection.seed", 3000),
+        r"generate.seed and generate.selection.seed \(3000\) both give 3000, .* must not share samples",
+    ),
+    "choice of a further seed on the report's": (
+        both(put("more_seeds", [2]), put("generate.selection.seed", 2998)),
+        r"generate.selection.seed \(2998\) both give 3000",
+    ),
+    "choice on a search's samples": (
+        put("generate.selection.seed", 2001),
+        r"tune_sampler.seed \(2001\) is generate.selection.seed: no two choices may share samples",
+    ),
+    "choice of a further seed on the frontier's": (
+        both(put("more_seeds", [7]), put("generate.selection.seed", 3993)),
+        r"frontier.seed \(4000\) is generate.selection.seed plus one of more_seeds",
+    ),
     "zero": (put("generate.num_samples", 0), "generate.num_samples: .* greater than or equal to 1, found 0"),
     "negative seed": (put("data.seed", -1), "data.seed: .*, found -1"),
     "not a number": (put("recipes.ncsn.lr", float("nan")), "recipes.ncsn.lr: .* found nan"),

@@ -1,11 +1,11 @@
 """Samples at scale: fixed shards, computed in this process or over the cluster, with the same bits."""
 
+import contextlib
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -151,12 +151,18 @@ def placed(
     Raises:
         UserError: what `generate` or `cluster.connect` raises.
     """
-    work = partial(generate, network, sampler, **settings)
+    with place(workers=workers, cpus_per_worker=cpus_per_worker, use_gpu=use_gpu) as where:
+        return generate(network, sampler, **where, **settings)
+
+
+@contextlib.contextmanager
+def place(*, workers: int, cpus_per_worker: int, use_gpu: UseGpu) -> Iterator[dict[str, Any]]:
+    """Where there is most to compute with, as arguments of `generate` for the block; see `placed`."""
     if not cluster.is_remote() and torch.cuda.device_count() <= 1:
-        gpu = has_gpu(use_gpu)
-        return work(remote=False, workers=workers * cpus_per_worker, use_gpu=gpu)
+        yield {"remote": False, "workers": workers * cpus_per_worker, "use_gpu": has_gpu(use_gpu)}
+        return
     with cluster.connect(workers=workers, cpus_per_worker=cpus_per_worker, use_gpu=use_gpu) as gpus:
-        return work(remote=True, use_gpu=gpus > 0)
+        yield {"remote": True, "use_gpu": gpus > 0}
 
 
 @dataclass(frozen=True)

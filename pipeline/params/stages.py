@@ -39,6 +39,13 @@ class InceptionReference(Section):
 Reference = Annotated[ClassifierReference | InceptionReference, Field(discriminator="kind")]
 
 
+class Selection(Section):
+    """The choice among a training's snapshots; idle where train.snapshot_every is 0."""
+
+    num_samples: Annotated[int, Field(ge=2)]
+    seed: Seed
+
+
 class Generate(Section):
     num_samples: Count
     sets: Count
@@ -46,6 +53,7 @@ class Generate(Section):
     precision: Precision
     compile: bool
     seed: Seed
+    selection: Selection
 
 
 class Likelihood(Section):

@@ -79,6 +79,7 @@ class Train(Section):
     precision: Precision
     compile: bool
     checkpoint_every: Count
+    snapshot_every: Annotated[int, Field(ge=0)]
     log_every: Count
     rollbacks: Annotated[int, Field(ge=0)]
     seed: Seed

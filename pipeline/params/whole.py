@@ -167,13 +167,36 @@ def _sizes(params: Params) -> Iterator[str]:
 
 
 def _seeds(params: Params) -> Iterator[str]:
-    drawn = {params.generate.seed + offset for offset in (0, *params.more_seeds)}
+    """No two of the report, the searches and the choice of a checkpoint share samples."""
+    drawn, choosing = (
+        {seed + offset for offset in (0, *params.more_seeds)}
+        for seed in (params.generate.seed, params.generate.selection.seed)
+    )
     others = {name: [getattr(params, name).seed] for name in ("tune_noise", "tune_sampler", "frontier")}
     others["tune_sampler"] += [params.tune_sampler.seed + n + 1 for n in range(params.tune_sampler.repeats)]
     for name, seed in ((name, seed) for name, seeds in others.items() for seed in seeds):
         if seed in drawn:
             plus = "" if seed == params.generate.seed else " plus one of more_seeds"
             yield f"{name}.seed ({seed}) is generate.seed{plus}: selection and report must not share samples"
+        if seed in choosing:
+            plus = "" if seed == params.generate.selection.seed else " plus one of more_seeds"
+            yield f"{name}.seed ({seed}) is generate.selection.seed{plus}: no two choices may share samples"
+    for seed in sorted(drawn & choosing):
+        yield (
+            f"generate.seed and generate.selection.seed ({params.generate.selection.seed}) both give {seed}, "
+            "maybe plus one of more_seeds: selection and report must not share samples"
+        )
+
+
+def _snapshots(params: Params) -> Iterator[str]:
+    every = params.train.snapshot_every
+    for variant in params.variants:
+        recipe = params.recipes.get(variant)
+        if recipe and every > (steps := recipe.steps or params.train.steps):
+            yield (
+                f"train.snapshot_every ({every}) is above the {steps} steps of recipes.{variant}: lower it, "
+                "or set it to 0 for the last checkpoint alone"
+            )
 
 
 def _repeats(params: Params) -> Iterator[str]:
@@ -194,5 +217,5 @@ def _workers(params: Params) -> Iterator[str]:
         )
 
 
-RULES = (_entries, _conditional, _names, _searches, _frontier, _sizes, _seeds, _repeats, _workers)
+RULES = (_entries, _conditional, _names, _searches, _frontier, _sizes, _seeds, _snapshots, _repeats, _workers)
 """What holds between sections: each yields the mistakes it finds, with key and mend."""

@@ -119,6 +119,14 @@ def provenance_columns(table: Table) -> list[Column]:
     return [_text(title, text) for title, text in texts]
 
 
+def checkpoints(table: Table) -> list[str]:
+    """What chose the checkpoints, said once where it is the same for all."""
+    rules = {row.system: row.checkpoint_rule for row in table.rows if row.checkpoint_rule}
+    if len(set(rules.values())) == 1:
+        rules = {"every network": next(iter(rules.values()))}
+    return [f"Checkpoint of {system}: {rule}" for system, rule in rules.items()]
+
+
 def common(table: Table, name: str) -> str | None:
     """The value that all measured rows share in a field; None where they differ or there are none."""
     values = {getattr(row, name) for row in table.rows if row.measured}

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.reporting import animation, frontier, inpainting, lines, neighbours, pictures, sampler_search
+from pipeline.reporting import (
+    animation,
+    frontier,
+    inpainting,
+    lines,
+    neighbours,
+    pictures,
+    sampler_search,
+    selection,
+)
 from pipeline.reporting.pictures import Images, Panel
 from pipeline.reporting.rows import Row, Table
 from pipeline.reporting.shown import Picture, Shown, keep
@@ -53,6 +62,7 @@ def draw(folder: Path, artifacts: Path, table: Table, real: Images, grid: Sequen
         UserError: a stage's file is there but cannot be read.
     """
     variants = list(dict.fromkeys(row.system for row in table.rows if not row.is_floor))
+    networks = list(dict.fromkeys(network for row in table.rows for network in row.networks))
     folder.mkdir(parents=True, exist_ok=True)
     return [
         _samples(folder, artifacts, table, variants, real, grid),
@@ -61,6 +71,7 @@ def draw(folder: Path, artifacts: Path, table: Table, real: Images, grid: Sequen
         *neighbours.shown(folder, artifacts, variants, real),
         *frontier.shown(folder, artifacts, table),
         _curves(folder, artifacts, variants),
+        *selection.shown(folder, artifacts, networks),
         _step_size(folder, artifacts),
         *sampler_search.shown(folder, artifacts),
         _noise_range(folder, artifacts),

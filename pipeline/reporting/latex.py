@@ -101,4 +101,5 @@ def _caption(found: Table) -> str:
         for title, name in (("Evaluator", "evaluator"), ("Reference set", "reference_set"))
         if (value := columns.common(found, name))
     ]
+    parts += [f"{text}." for text in columns.checkpoints(found)]
     return escaped(" ".join(parts))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import dvcfile, machine
+from pipeline.chosen import network_folder
 from pipeline.commit import Commit
 from pipeline.files import read_yaml, sha256
 
@@ -23,11 +24,13 @@ SHARED = {
     "evaluator": "reference/classifier.safetensors",
 }
 OWN = {
-    "checkpoint": "models/{network}/ema.safetensors",
+    "choice": "selection/{network}.json",
+    "checkpoint": "{model}/ema.safetensors",
     "samples": "samples/{network}/{kind}.npy",
     "evaluation": "evaluation/{network}.json",
 }
-"""What a row needs beside data and parameters, below artifacts/: of the variant, and of each network."""
+"""What a row needs beside data and parameters, below artifacts/: of the variant, and of each network, whose
+`model` is the folder that its samples were drawn with."""
 RESULTS = {
     "train": ("checkpoint.sha256", "models/{network}/manifest.json"),
     "generate": ("samples.sha256", "samples/{network}/manifest.json"),
@@ -109,10 +112,12 @@ def files(artifacts: Path, variant: str, kind: str | None, networks: Sequence[st
         networks: those behind the row, the variant's first training first; none: that one alone.
     """
     shared, own = (SHARED, OWN) if kind else (_only(SHARED, "evaluator"), _only(OWN, "evaluation"))
+    folders = {network: network_folder(artifacts, network) for network in networks or (variant,)}
+    models = {network: folder.relative_to(artifacts) for network, folder in folders.items()}
     named = [(what, text.format(variant=variant)) for what, text in shared.items()]
     named += [
-        (what, text.format(network=network, kind=kind))
-        for network in networks or (variant,)
+        (what, text.format(network=network, kind=kind, model=model))
+        for network, model in models.items()
         for what, text in own.items()
     ]
     places = [(what, artifacts / name) for what, name in named]

@@ -151,7 +151,7 @@ def _best(
             "`sha256sum -c SHA256SUMS` checks them. With the project's package installed, in this folder:"
         )
     else:
-        yield f"The weights are in `artifacts/models/{row.system}` (safetensors and JSON, with checksums)."
+        yield f"The weights are in `{row.network}` (safetensors and JSON, with checksums)."
     yield f"```python\n{usage(row, manifest, samplers[row.system], published=published)}```"
 
 
@@ -161,7 +161,7 @@ def usage(
     """A program that draws sixteen samples as the row's were drawn."""
     channels, height, width = manifest["shape"][1:]
     module, load = ("publish", "load") if published else ("training.state", "load_network")
-    place = "." if published else f"artifacts/models/{row.system}"
+    place = "." if published else str(row.network)
     return f"""\
 from pathlib import Path
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.commit import Commit
 from pipeline.files import read_json
-from pipeline.reporting import lineage, repeats
+from pipeline.reporting import checkpoints, lineage, repeats
 from pipeline.reporting.intervals import Interval
 from pipeline.reporting.papers import Published, counterpart, published
 from pipeline.reporting.repeats import get, measured
@@ -71,6 +71,8 @@ class Row:
     bits_per_dim_stderr: float | None = None
     bits_per_dim_note: str | None = None
     """How it was measured, or why not."""
+    checkpoint_rule: str | None = None
+    """What chose the checkpoints behind the row; None for the floor."""
     evaluator: str | None = None
     reference_set: str | None = None
     commit: str | None = None
@@ -102,6 +104,12 @@ class Row:
     def kind(self) -> str | None:
         """What the samples are called in files; None for the floor, which has none."""
         return None if self.is_floor else ("denoised" if self.denoised else "raw")
+
+    @property
+    def network(self) -> Path:
+        """The folder of the first network behind the row, from the repository's root."""
+        found = (Path(file.path).parent for file in self.files if file.what == "checkpoint")
+        return next(found, Path("artifacts/models") / self.system)
 
     def sha256(self, what: str) -> str:
         """Of the file that the row names so, such as "checkpoint"; empty without one."""
@@ -229,6 +237,7 @@ def _variant_rows(artifacts: Path, variant: str, data: str, more_seeds: Sequence
             yield Row(variant, denoised, command)
             continue
         fields, cost = found.fields(key), _cost(artifacts, variant, key)
+        cost |= {"checkpoint_rule": checkpoints.rule(artifacts, fields["networks"])}
         yield Row(variant, denoised, command, **fields, **cost, **_reference(fields, data))
 
 

@@ -19,7 +19,10 @@ class RecordedRun(NotedRun):
         self._book = book
 
     def _note(self, call: str, **arguments: Any) -> None:
-        kept = {key: self._book.keep(v) if isinstance(v, Path) else v for key, v in arguments.items()}
+        kept = {
+            key: self._book.keep(value, deep=key != "checkpoint") if isinstance(value, Path) else value
+            for key, value in arguments.items()
+        }  # a checkpoint's snapshots are networks by themselves
         self._book.write(self._address, call, kept)
 
     def _at(self, address: Address) -> Run:

@@ -60,14 +60,18 @@ class Book:
                 self._torn = True
         return start
 
-    def keep(self, path: Path) -> Path:
-        """A copy of a file or folder that stays as it is until it is delivered: hard links, at best."""
+    def keep(self, path: Path, *, deep: bool = True) -> Path:
+        """A copy of a file or folder that stays as it is until it is delivered: hard links, at best.
+
+        Args:
+            deep: with the folders in it.
+        """
         self._copies += 1
         target = self.journal.files / str(self._copies) / path.name
         with contextlib.suppress(OSError):
             target.parent.mkdir(parents=True)
             if path.is_dir():
-                shutil.copytree(path, target, copy_function=_link)
+                shutil.copytree(path, target, copy_function=_link, ignore=None if deep else _folders)
             elif path.exists():
                 _link(path, target)
         return target
@@ -121,6 +125,10 @@ def facts(line: Line) -> list[tuple[Any, ...]]:
 def point(address: Address, key: str, value: float, step: int) -> tuple[Any, ...]:
     """A metric's value at a step, so that NaN equals NaN."""
     return (address, key, step, repr(value))
+
+
+def _folders(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if Path(folder, name).is_dir()]
 
 
 def _link(source: Any, target: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import UserError
-from pipeline.training import progress
+from pipeline.training import progress, snapshots
 from pipeline.training.history import Row
 from pipeline.training.lock import only
 from pipeline.training.loop import DivergedError, Event, train
@@ -101,15 +101,18 @@ def _keep(event: Event, run_folder: Path, group: Group) -> bool:
     task, (rank, workers) = event.state.task, place(group)
     stopped = event.row is not None and any(gathered((run_folder / STOP).exists(), group))
     saved = stopped or event.step % task.checkpoint_every == 0 or event.step == task.steps
+    kept = event.step in snapshots.due(task)
 
     def write() -> None:
         if event.row:
             progress.append(run_folder, _line(event, event.row, workers))
+        if kept:
+            snapshots.keep(run_folder, event.state)
         if saved:
             save(run_folder / folder_name(event.step), event.state)
             prune(run_folder, task.checkpoint_every)
 
-    if event.row or saved:
+    if event.row or kept or saved:
         together(write if rank == 0 else lambda: None, run_folder, group)
     return stopped
 

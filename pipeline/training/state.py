@@ -80,8 +80,12 @@ def folder_name(step: int) -> str:
     return f"step_{step:08d}"
 
 
-def save(folder: Path, state: State) -> None:
+def save(folder: Path, state: State, *, whole: bool = True) -> None:
     """Write a checkpoint: network, ema and optimizer as safetensors, state.json, history.csv, manifest.json.
+
+    Args:
+        whole: False: ema, state.json and manifest.json alone, which `load_network` reads and no run goes on
+            from.
 
     Raises:
         UserError: a weight is not finite, so that nobody should go on from here.
@@ -92,10 +96,11 @@ def save(folder: Path, state: State) -> None:
             f"weights are not finite after step {state.step}: lower the recipe's lr ({state.task.lr})."
         )
     with verified.writing(folder) as part:
-        _save_tensors(part / "network.safetensors", state.network.state_dict())
+        if whole:
+            _save_tensors(part / "network.safetensors", state.network.state_dict())
+            _save_tensors(part / "optimizer.safetensors", _optimizer_tensors(state))
+            history.write(part / HISTORY, state.history)
         _save_tensors(part / "ema.safetensors", state.ema.state_dict())
-        _save_tensors(part / "optimizer.safetensors", _optimizer_tensors(state))
-        history.write(part / HISTORY, state.history)
         files.write_json(part / "state.json", _plain(state))
 
 

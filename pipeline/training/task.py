@@ -34,7 +34,7 @@ def data_digest(images: np.ndarray) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One training, complete: two tasks with one fingerprint end in the same weights.
+    """One training, complete: two tasks with one fingerprint leave the same weights.
 
     `network` holds the keyword arguments of `make_network`, the ladder `sigmas` (L,) among them; `loss`
     says what noise is drawn and how it is weighted (`pipeline.training.draws.sigmas`).
@@ -42,6 +42,7 @@ class Task:
     `determinism` "elastic" makes the weights independent of that number, bit for bit: checked on the CPU,
     expected but not checked on CUDA. `rollbacks` is how often a loss that diverges sends the run back to its
     last checkpoint, each time at half the learning rate; with any, `checkpoint_every` is part of the result.
+    So is `snapshot_every`: each so many steps the averaged weights are kept for good; 0: the last ones alone.
 
     Raises:
         UserError: batch_size is not divisible by microshards, or the network has no ladder.
@@ -66,6 +67,7 @@ class Task:
     seed: int
     data_sha256: str
     rollbacks: int = 0
+    snapshot_every: int = 0
     code: str = field(default_factory=code_version)
 
     def __post_init__(self) -> None:
@@ -93,7 +95,7 @@ class Task:
             recipe: network {kind, width}, loss, steps (None: those of `train`), lr, betas, adam_eps,
                 ema_rate, dequantise, flip.
             train: steps, batch_size, microshards, determinism, precision, compile, checkpoint_every,
-                log_every, seed, rollbacks.
+                log_every, seed, rollbacks, snapshot_every.
             sigmas: (L,), strictly descending, in units of pixels in [0, 1].
             image_shape: (C, H, W) of one image.
             data_sha256: `data_digest` of the training images.

@@ -11,11 +11,14 @@ from pipeline import files
 from pipeline.errors import UserError
 
 MANIFEST = "manifest.json"
+SNAPSHOTS = "snapshots"
+"""A folder of folders that are verified each by itself."""
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file in a folder but its manifest, by name."""
-    return {path.name: files.sha256(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
+    """SHA-256 of each file in a folder but its manifest, by name; snapshots have manifests of their own."""
+    found = (path for path in sorted(folder.iterdir()) if path.name not in (MANIFEST, SNAPSHOTS))
+    return {path.name: files.sha256(path) for path in found}
 
 
 @contextlib.contextmanager

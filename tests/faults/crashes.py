@@ -17,7 +17,7 @@ from tests.training.tiny import make_images, make_task
 
 PATIENCE = datetime.timedelta(seconds=15)
 """For a worker that was killed before it came to the group."""
-TASK = {"steps": 30, "checkpoint_every": 2, "log_every": 2}
+TASK = {"steps": 30, "checkpoint_every": 2, "snapshot_every": 5, "log_every": 2}
 POINTS = (
     "before fsync",
     "before the manifest",

@@ -19,7 +19,7 @@ import pytest
 from pipeline.training.run import run
 from pipeline.training.state import checkpoints, finished, newest_verified
 from tests.faults.crashes import POINTS, TASK, train
-from tests.training.tiny import digest, make_images, make_task
+from tests.training.tiny import digest, kept, make_images, make_task
 
 SAMPLE, MANY = 6, 60
 WORKERS = (1, 2, 4)
@@ -81,6 +81,7 @@ class Chaos:
 
     def _compare(self, folder: Path) -> None:
         assert digest(folder / f"step_{self.task.steps:08d}") == self.expected
+        assert kept(folder) == kept(self.place / "undisturbed")
         self.rounds += 1
 
     def _life(self, folder: Path) -> None:

@@ -17,7 +17,7 @@ from pipeline import toy
 from pipeline.distributed.shards import evenly
 from pipeline.errors import UserError
 from pipeline.ncsn.noise import geometric_sigmas
-from pipeline.reporting import animation, frontier, lines, pictures, style
+from pipeline.reporting import animation, frontier, lines, pictures, selection, style
 from pipeline.reporting import toy as toy_figures
 from pipeline.reporting.lines import NOISE_RANGE, STEP_SIZE, Trial
 from pipeline.reporting.rows import FLOOR, Row
@@ -140,6 +140,9 @@ def every_figure() -> Iterator[tuple[str, Figure]]:
     rows = [Row(f"variant_{i}", True, "c", fid=3.0 + i, n=50_000, nfe=100 + i) for i in range(4)]
     rows.append(Row(FLOOR, None, "c", fid=0.5, n=50_000))
     yield "frontier", frontier.draw(frontier.Frontier(curves_of, 50_000), rows)
+    points = [{"step": step, "raw": 30 + 1e6 / step, "denoised": 40.0} for step in range(5000, 300_001, 5000)]
+    about = {"points": points, "step": 300_000, "kind": "raw", "num_samples": 1000}
+    yield "selection", selection.draw({f"tuned_fewest-{i}": about for i in range(6)})
     yield "three curves", lines.loss_curves(curves(3, 128_000))
     yield "many long curves", lines.loss_curves(curves(5, 38_400_000))
     for low, high in ((1e-7, 1e-2), (2e-6, 2e-4), (0.2, 5.0), (0.9, 1.3)):

@@ -131,6 +131,7 @@ FILES = {
     f"artifacts/models/{V}/optimizer.safetensors": f"artifacts/models/{V}",
     f"artifacts/sampler/{V}.yaml": "sampler",
     f"artifacts/samples/{V}/raw.npy": "samples",
+    f"artifacts/selection/{V}.json": "choice",
     f"artifacts/models/{V}-1/ema.safetensors": "checkpoint",
     f"artifacts/models/{V}-1/optimizer.safetensors": f"artifacts/models/{V}-1",
     "artifacts/reference/classifier.safetensors": "evaluator",
@@ -199,7 +200,7 @@ def digit(text: str) -> str:
 
 def test_every_hash_that_a_row_names_is_compared(place: Place) -> None:
     names = [file["what"] for file in json.loads(TABLE.read_text())["rows"][0]["files"]]
-    of_a_network = ["checkpoint", "samples", "evaluation"]
+    of_a_network = ["choice", "checkpoint", "samples", "evaluation"]
     assert names == ["noise levels", "sampler", "evaluator", *of_a_network, *of_a_network]
 
     def change(row: dict[str, Any]) -> None:

@@ -34,6 +34,7 @@ CHANGES: dict[str, Any] = {
     "seed": 1,
     "data_sha256": "1" * 64,
     "rollbacks": 1,
+    "snapshot_every": 2,
     "code": "2" * 64,
 }
 

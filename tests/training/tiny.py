@@ -43,6 +43,14 @@ def make_images(count: int = 40) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, 1, 8, 8), np.uint8)
 
 
+def kept(run_folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of a run's snapshots."""
+    found = sorted(path for path in (run_folder / "snapshots").rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(run_folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found
+    }
+
+
 def digest(folder: Path) -> dict[str, str]:
     """SHA-256 of all that a resumed run must reproduce."""
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in EXACT}
