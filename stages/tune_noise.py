@@ -29,7 +29,7 @@ def main(params: Params) -> None:
             if ladders.keys() != rules.keys():
                 points = {v: ladder for v, ladder in ladders.items() if rules[v]["rule"] != "continuous"}
                 found = _search(params, images, start, points, on_trial=tell(run), kept=kept)
-                run.log_metrics(found.compared)
+                run.log_metrics(found.compared.lines)
                 found.write(folder)
                 trials = lines.read_trials(folder / "trials.csv", lines.NOISE_RANGE)
                 style.save(lines.trials(trials, lines.NOISE_RANGE), folder, "trials", vector=False)
@@ -60,7 +60,8 @@ def _search(
         )
         bounds = {key: getattr(tune, key) for key in ("sigma_max", "sigma_min", "num_levels")}
         reserved = resources(tune.max_concurrent, gpus > 0, compute.gpus_per_trial)
-        return tune_noise.tune(setup, start, others, bounds=bounds, resources=reserved, **options)
+        options |= {"resources": reserved, "repeats": tune.repeats}
+        return tune_noise.tune(setup, start, others, bounds=bounds, **options)
 
 
 if __name__ == "__main__":

@@ -129,6 +129,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         put("tune_sampler.steps_per_level", [9, 1]),
         "tune_sampler: steps_per_level",
     ),
+    "one further seed": (put("tune_noise.repeats", 1), r"tune_noise: repeats \(1\) must be 0 or at least 2"),
     "algorithm unknown": (put("tune_noise.algorithm", "grid"), "tune_noise.algorithm: .*'tpe' or 'random'"),
     "no part of a GPU": (put("compute.gpus_per_trial", 0.0), "compute.gpus_per_trial: .* greater than 0"),
     "three bounds": (put("tune_noise.sigma_max", [0.1, 0.5, 1.0]), "tune_noise.sigma_max: .* 2 items"),
@@ -169,6 +170,10 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "further seed's samples searched on": (
         both(put("generate.seed", 1990), put("more_seeds", [1, 10])),
         r"tune_sampler.seed \(2000\) is generate.seed plus one of more_seeds: selection and report",
+    ),
+    "noise range repeated with the report's samples": (
+        both(put("tune_noise.repeats", 2), put("generate.seed", 1002)),
+        r"tune_noise.seed \(1002\) is generate.seed: selection and report",
     ),
     "repeats with the report's samples": (
         put("generate.seed", 2002),

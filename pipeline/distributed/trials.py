@@ -35,6 +35,12 @@ class Record:
         return {**self.settings, **self.metrics, "trial": self.trial, "status": self.status}
 
 
+def shown(line: Mapping[str, Any]) -> str:
+    """A comparison's line, see `Record.line`, as the log has it."""
+    numbers = {key: value for key, value in line.items() if key not in ("trial", "status", "samples")}
+    return ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in numbers.items())
+
+
 def best(records: Sequence[Record], metric: str) -> Record:
     """Return the record with the smallest `metric` among those that reached the highest rung.
 

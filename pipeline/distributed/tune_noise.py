@@ -5,20 +5,22 @@ from the ladders that other variants are given, such as published ones.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from pipeline.distributed.ranges import Compared, compare, tell
 from pipeline.distributed.search import Budget, Kept, Range, search
 from pipeline.distributed.shards import draw, single_threaded
-from pipeline.distributed.trials import Record, Settings, best, write_trials
+from pipeline.distributed.trials import Record, Settings, best, write_csv, write_trials
 from pipeline.errors import UserError
 from pipeline.files import write_yaml
 from pipeline.metrics.space.features import FeatureSpace
-from pipeline.metrics.space.fid import Moments, distance, moments
+from pipeline.metrics.space.fid import Moments, distance, moments, standard_error
 from pipeline.ncsn import noise
 from pipeline.ncsn.networks import make_network
 from pipeline.samplers.settings import Ladder, Sampler
@@ -100,20 +102,30 @@ class Found:
 
     records: list[Record]
     winner: Ladder
-    compared: dict[str, dict[str, Any]]
-    """`tuned`, `analytic` and the other starting points: their ladder, steps, nfe, fid and trial."""
+    compared: Compared
+    """`tuned`, `analytic` and the other starting points side by side."""
 
     def write(self, folder: Path) -> None:
-        """Write best.yaml, the ladders compared, and trials.csv and rungs.csv."""
-        write_yaml(folder / "best.yaml", self.compared)
+        """Write best.yaml, the ladders compared and the verdict, trials.csv and rungs.csv, and repeats.csv if
+        trials were repeated."""
+        write_yaml(folder / "best.yaml", {**self.compared.lines, "verdict": self.compared.verdict})
         write_trials(folder, self.records)
+        if self.compared.again:
+            write_csv(folder / "repeats.csv", list(self._repeats()))
+
+    def _repeats(self) -> Iterator[dict[str, Any]]:
+        for number, some in self.compared.again.items():
+            for record in some:
+                seed = {"trial": number, "seed": record.settings["seed"]}
+                yield from ({**seed, **{key: rung[key] for key in ("steps", "fid")}} for rung in record.rungs)
 
 
 def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, float]]:
     """Train on a ladder and, at each rung, measure FID on denoised samples of the averaged weights.
 
     Yields:
-        fid, steps, samples, nfe (counted) and loss, once for each rung.
+        fid, its standard error from the choice of samples, steps, samples, nfe (counted) and loss, once for
+        each rung.
     """
     single_threaded()
     ladder = Ladder.read(settings)
@@ -123,14 +135,21 @@ def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, float]]:
         if event.step in setup.budget.rungs:
             event.state.ema.copy_to(network)
             images, nfe = _samples(network, sampler, setup)
-            fid = distance(moments(setup.classifier.features(images)), setup.reference)
+            features = setup.classifier.features(images)
             yield {
-                "fid": fid,
+                "fid": distance(moments(features), setup.reference),
+                "fid_se": standard_error(features, setup.reference),
                 "steps": event.step,
                 "samples": len(images),
                 "nfe": nfe,
                 "loss": event.loss,
             }
+
+
+def trial_again(settings: Settings, setup: Setup) -> Iterator[dict[str, float]]:
+    """The same on the seed that stands among the settings."""
+    ladder = {name: value for name, value in settings.items() if name != "seed"}
+    return trial(ladder, replace(setup, budget=replace(setup.budget, seed=settings["seed"])))
 
 
 def _samples(network: torch.nn.Module, sampler: Sampler, setup: Setup) -> tuple[np.ndarray, int]:
@@ -173,6 +192,7 @@ def tune(
     *,
     bounds: Mapping[str, Sequence[float]],
     resources: Mapping[str, float],
+    repeats: int = 0,
     on_trial: Callable[[Record], None] | None = None,
     kept: Kept | None = None,
 ) -> Found:
@@ -183,6 +203,8 @@ def tune(
         others: more starting points by name; those equal to an earlier one are left out.
         bounds: of sigma_max, sigma_min and num_levels, as multiples of the analytic ladder's; widened where a
             starting point lies outside.
+        repeats: seeds beside the search's own, on which the choices are trained again for the verdict; 0: it
+            goes by the noise of the samples alone.
         kept: where trials are kept, see `search`.
 
     Raises:
@@ -208,9 +230,36 @@ def tune(
         kept=kept,
     )
     winner = best(records, "fid")
-    compared = {"tuned": winner} | {name: records[unique.index(ladder)] for name, ladder in points.items()}
-    lines = {name: record.line() for name, record in compared.items()}
-    return Found(records, Ladder.read(winner.settings), lines)
+    choices = {"tuned": winner} | {name: records[unique.index(ladder)] for name, ladder in points.items()}
+    again = partial(_again, setup=setup, repeats=repeats, resources=resources, kept=kept)
+    compared = compare(choices, again if repeats else None)
+    tell(compared)
+    return Found(records, Ladder.read(winner.settings), compared)
+
+
+def _again(
+    ladders: Sequence[Settings],
+    setup: Setup,
+    repeats: int,
+    resources: Mapping[str, float],
+    kept: Kept | None,
+) -> list[list[Record]]:
+    """The trials of these ladders on further seeds, none of them stopped: a search that proposes nothing."""
+    seeds = range(setup.budget.seed + 1, setup.budget.seed + 1 + repeats)
+    points = [{**ladder, "seed": seed} for ladder in ladders for seed in seeds]
+    budget = replace(setup.budget, num_trials=len(points), max_concurrent=len(points), algorithm="random")
+    values = {name: [point[name] for point in points] for name in points[0]}
+    records = search(
+        trial_again,
+        {name: Range(min(some), max(some)) for name, some in values.items()},
+        metric="fid",
+        budget=budget,
+        points=points,
+        shared={"setup": setup},
+        resources=resources,
+        kept=kept,
+    )
+    return [records[start : start + repeats] for start in range(0, len(records), repeats)]
 
 
 def space(

@@ -23,7 +23,7 @@ from pipeline.distributed.choice import RULES, Candidate, Chosen, Job, Published
 from pipeline.distributed.proposals import Bounds, Proposals, used
 from pipeline.distributed.search import Budget, Kept, search
 from pipeline.distributed.shards import Shape, draw, single_threaded
-from pipeline.distributed.trials import FINISHED, Record, Settings
+from pipeline.distributed.trials import FINISHED, Record, Settings, shown
 from pipeline.errors import UserError
 from pipeline.metrics.space.features import FeatureSpace
 from pipeline.metrics.space.features import load as load_features
@@ -227,9 +227,7 @@ def _measure(setup: Setup, jobs: Sequence[Job]) -> list[Rungs]:
 def _tell(chosen: Chosen) -> None:
     """The choices of theory, of the papers and of the search, a line each, and the verdict."""
     for name, line in chosen.lines.items():
-        numbers = {key: value for key, value in line.items() if key not in ("trial", "status", "samples")}
-        shown = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in numbers.items())
-        logger.info("%-9s %s", name, shown)
+        logger.info("%-9s %s", name, shown(line))
     verdict = chosen.verdict
     logger.info(
         "tuned against analytic: %s (FID %.3f times the analytic choice's on %d further seeds; up to %.3f "

@@ -45,6 +45,13 @@ class TuneNoise(Search):
     sigma_max: Bounds
     sigma_min: Bounds
     num_levels: Bounds
+    repeats: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def repeated(self) -> Self:
+        if self.repeats == 1:
+            raise ValueError("repeats (1) must be 0 or at least 2: a spread needs two seeds")
+        return self
 
 
 Kind = Literal[

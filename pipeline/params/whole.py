@@ -169,7 +169,8 @@ def _sizes(params: Params) -> Iterator[str]:
 def _seeds(params: Params) -> Iterator[str]:
     drawn = {params.generate.seed + offset for offset in (0, *params.more_seeds)}
     others = {name: [getattr(params, name).seed] for name in ("tune_noise", "tune_sampler", "frontier")}
-    others["tune_sampler"] += [params.tune_sampler.seed + n + 1 for n in range(params.tune_sampler.repeats)]
+    for name in ("tune_noise", "tune_sampler"):
+        others[name] += [getattr(params, name).seed + n + 1 for n in range(getattr(params, name).repeats)]
     for name, seed in ((name, seed) for name, seeds in others.items() for seed in seeds):
         if seed in drawn:
             plus = "" if seed == params.generate.seed else " plus one of more_seeds"

@@ -14,6 +14,7 @@ from pipeline.distributed.trials import FINISHED, Record
 from pipeline.distributed.tune_noise import Setup, analytic, settled, space, trial, tune
 from pipeline.errors import UserError
 from pipeline.metrics.space.fid import moments
+from pipeline.reporting.noise_search import side_by_side
 from pipeline.samplers.settings import Ladder
 
 RECIPE = {
@@ -132,25 +133,59 @@ def test_the_space_is_in_multiples_of_the_analytic_ladder_and_holds_the_publishe
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_the_search_compares_analytic_published_and_tuned(setup: Setup) -> None:
+def test_the_search_compares_analytic_published_and_tuned(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     published = Ladder(0.5, 0.05, 5)
     found = tune(setup, START, {"twin": START, "ncsn": published}, bounds=BOUNDS, resources={"cpu": 1})
     assert [Ladder.read(record.settings) for record in found.records[:2]] == [START, published]
     assert found.records[0].status == FINISHED
-    assert found.compared["twin"] == found.compared["analytic"]
-    assert found.compared["ncsn"]["sigma_max"] == 0.5
-    assert found.compared["tuned"]["fid"] <= found.compared["analytic"]["fid"]
-    assert found.winner == Ladder.read(found.compared["tuned"])
+    lines = found.compared.lines
+    assert lines["twin"] == lines["analytic"]
+    assert lines["ncsn"]["sigma_max"] == 0.5
+    assert lines["tuned"]["fid"] <= lines["analytic"]["fid"]
+    assert found.winner == Ladder.read(lines["tuned"])
+    (analytic, ncsn, tuned, verdict) = [record.message for record in caplog.records][-4:]
+    assert analytic.startswith("analytic, twin: sigma_max 2, sigma_min 0.05, num_levels 6, fid ")
+    assert ncsn.startswith("ncsn: sigma_max 0.5") and tuned.startswith("tuned: sigma_max ")
+    assert f"against analytic: {found.compared.verdict['tuned_against_analytic']} (FID " in verdict
     assert all(a.trial < b.trial for a, b in pairwise(found.records))
 
 
-def test_a_search_finds_its_own_trials_until_they_are_discarded(
-    setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def here(*arguments: Any, resources: Any, **options: Any) -> list[Record]:
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches run in this process."""
+
+    def search(*arguments: Any, resources: Any, **options: Any) -> list[Record]:
         return search_here(*arguments, **options)
 
-    monkeypatch.setattr("pipeline.distributed.tune_noise.search", here)
+    monkeypatch.setattr("pipeline.distributed.tune_noise.search", search)
+
+
+@pytest.mark.usefixtures("here")
+def test_the_choices_are_trained_again_whole_on_seeds_of_their_own(setup: Setup, tmp_path: Path) -> None:
+    found = tune(
+        setup, START, {"ncsn": Ladder(0.5, 0.05, 5)}, bounds=BOUNDS, resources={}, repeats=2,
+        kept=Kept(tmp_path / "kept", "tune_noise"),
+    )  # fmt: skip
+    lines, again = found.compared.lines, found.compared.again
+    assert set(again) == {line["trial"] for line in lines.values()}
+    for record in again[1]:
+        seeded = replace(setup, budget=replace(setup.budget, seed=record.settings["seed"]))
+        assert list(record.rungs) == list(trial(START.plain(), seeded)), "of that seed, and whole"
+    assert [record.settings["seed"] for record in again[1]] == [2, 3], "the search has 1"
+    fids = [record.metrics["fid"] for record in again[1]]
+    assert lines["analytic"]["fid_again"] == pytest.approx(np.exp(np.mean(np.log(fids))))
+    assert found.compared.verdict["noise_of"] == "seeds"
+    assert set(found.compared.verdict["std_of_log_fid"]) == {2, 10}, "at every rung"
+    found.write(tmp_path)
+    assert len((tmp_path / "repeats.csv").read_text().splitlines()) == 1 + 2 * 2 * len(again)
+    assert " further seeds)" in side_by_side(tmp_path / "best.yaml")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_search_finds_its_own_trials_until_they_are_discarded(setup: Setup, tmp_path: Path) -> None:
     one = replace(setup, budget=replace(setup.budget, rungs=(2,), num_trials=2))
     again = partial(tune, start=START, others={}, bounds=BOUNDS, resources={})
     kept, others = Kept(tmp_path, "tune_noise"), Kept(tmp_path, "tune_noise")
