@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +24,8 @@ class Record:
     status: str = STOPPED
     reason: str = ""
     seconds: float = 0.0
+    picture: str = field(default="", repr=False)
+    """Samples at the last rung reached: a PNG in base64, or nothing."""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -79,6 +81,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 class _Child(Protocol):
     def log_metrics(self, values: Mapping[str, Any], step: int = 0) -> None: ...
     def set_tags(self, tags: Mapping[str, str]) -> None: ...
+    def log_picture(self, name: str, png: str) -> None: ...
     def end(self, status: str = "FINISHED") -> None: ...
 
 
@@ -87,12 +90,14 @@ class _Parent(Protocol):
 
 
 def tell(run: _Parent) -> Callable[[Record], None]:
-    """An `on_trial` that records each trial as a child of a tracked run, with its metrics at every rung."""
+    """An `on_trial` that records each trial as a child of a tracked run: metrics at every rung, a picture."""
 
     def on_trial(record: Record) -> None:
         child = run.child(f"trial {record.trial}", record.settings)
         for rung, metrics in enumerate(record.rungs):
             child.log_metrics(metrics, rung)
+        if record.picture:
+            child.log_picture("samples", record.picture)
         child.set_tags({"trial.status": record.status, "trial.reason": record.reason})
         child.end("FAILED" if record.status == FAILED else "FINISHED")
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.distributed.picture import picture
 from pipeline.distributed.ranges import Compared, compare, tell
 from pipeline.distributed.search import Budget, Kept, Range, search
 from pipeline.distributed.shards import draw, single_threaded
@@ -120,12 +121,12 @@ class Found:
                 yield from ({**seed, **{key: rung[key] for key in ("steps", "fid")}} for rung in record.rungs)
 
 
-def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, float]]:
+def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, Any]]:
     """Train on a ladder and, at each rung, measure FID on denoised samples of the averaged weights.
 
     Yields:
-        fid, its standard error from the choice of samples, steps, samples, nfe (counted) and loss, once for
-        each rung.
+        fid, its standard error from the choice of samples, steps, samples, nfe (counted), loss and a picture,
+        once for each rung.
     """
     single_threaded()
     ladder = Ladder.read(settings)
@@ -143,10 +144,11 @@ def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, float]]:
                 "samples": len(images),
                 "nfe": nfe,
                 "loss": event.loss,
+                **picture(images),
             }
 
 
-def trial_again(settings: Settings, setup: Setup) -> Iterator[dict[str, float]]:
+def trial_again(settings: Settings, setup: Setup) -> Iterator[dict[str, Any]]:
     """The same on the seed that stands among the settings."""
     ladder = {name: value for name, value in settings.items() if name != "seed"}
     return trial(ladder, replace(setup, budget=replace(setup.budget, seed=settings["seed"])))

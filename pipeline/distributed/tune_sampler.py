@@ -20,6 +20,7 @@ import torch
 from pipeline.data.dataset import open_dataset
 from pipeline.distributed import cluster
 from pipeline.distributed.choice import RULES, Candidate, Chosen, Job, Published, Rungs, choose
+from pipeline.distributed.picture import picture
 from pipeline.distributed.proposals import Bounds, Proposals, used
 from pipeline.distributed.search import Budget, Kept, search
 from pipeline.distributed.shards import Shape, draw, single_threaded
@@ -95,22 +96,24 @@ class Found:
     chosen: Chosen
 
 
-def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, float]]:
+def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, Any]]:
     """Draw samples and, at each rung, measure the FID of all drawn so far, denoised.
 
     Yields:
-        fid, samples, nfe (counted) and the sampler as it was used, once for each rung.
+        fid, samples, nfe (counted), the sampler as it was used and a picture of the first samples, once for
+        each rung.
     """
     sampler = setup.proposals().sampler(settings)
     return measured(sampler, setup, setup.network, setup.budget.seed)
 
 
-def measured(sampler: Sampler, setup: Setup, network: Score, seed: int) -> Iterator[dict[str, float]]:
+def measured(sampler: Sampler, setup: Setup, network: Score, seed: int) -> Iterator[dict[str, Any]]:
     """The same of any sampler, on any network and seed."""
     single_threaded()
     if isinstance(network, torch.nn.Module):
         network.to(setup.device)
     seen: list[np.ndarray] = []
+    first_samples: dict[str, str] = {}
     for first, last in zip((0, *setup.budget.rungs), setup.budget.rungs, strict=False):
         indices = range(first, last)
         drawn = draw(
@@ -122,9 +125,11 @@ def measured(sampler: Sampler, setup: Setup, network: Score, seed: int) -> Itera
             device=setup.device,
             law=setup.law,
         )
+        first_samples = first_samples or picture(drawn.denoised)
         seen.append(setup.classifier.features(drawn.denoised))
         fid = distance(moments(np.concatenate(seen)), setup.reference)
-        yield {"fid": fid, "samples": last, "nfe": drawn.nfe["denoised"], **_numbers(sampler)}
+        found = {"fid": fid, "samples": last, "nfe": drawn.nfe["denoised"]}
+        yield {**found, **_numbers(sampler), **first_samples}
 
 
 def _numbers(sampler: Sampler) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Laws of the ladder search, on a tiny network and random images."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.distributed.picture import PICTURE
 from pipeline.distributed.search import Budget, Kept, search_here
 from pipeline.distributed.trials import FINISHED, Record
 from pipeline.distributed.tune_noise import Setup, analytic, settled, space, trial, tune
@@ -58,6 +60,11 @@ def setup() -> Setup:
     )
 
 
+def numbers(results: Iterable[Mapping[str, Any]]) -> list[dict[str, float]]:
+    """What a trial reports, but for the picture."""
+    return [{name: value for name, value in one.items() if name != PICTURE} for one in results]
+
+
 def test_a_trial_trains_on_and_is_judged_at_its_rungs(setup: Setup) -> None:
     results = list(trial(START.plain(), setup))
     assert [result["steps"] for result in results] == [2, 10]
@@ -76,7 +83,8 @@ def test_a_promoted_trial_goes_on_exactly(setup: Setup) -> None:
         points=[START.plain()], shared={"setup": judged},
     )  # fmt: skip
     assert len(found[0].rungs) == 3
-    assert list(trial(found[0].settings, straight)) == [found[0].rungs[2]]
+    (reported,) = trial(found[0].settings, straight)
+    assert (numbers([reported]), reported[PICTURE]) == ([found[0].rungs[2]], found[0].picture)
 
 
 def test_the_moving_average_spans_the_same_fraction_of_a_trial_as_of_the_full_training(setup: Setup) -> None:
@@ -173,7 +181,7 @@ def test_the_choices_are_trained_again_whole_on_seeds_of_their_own(setup: Setup,
     assert set(again) == {line["trial"] for line in lines.values()}
     for record in again[1]:
         seeded = replace(setup, budget=replace(setup.budget, seed=record.settings["seed"]))
-        assert list(record.rungs) == list(trial(START.plain(), seeded)), "of that seed, and whole"
+        assert list(record.rungs) == numbers(trial(START.plain(), seeded)), "of that seed, and whole"
     assert [record.settings["seed"] for record in again[1]] == [2, 3], "the search has 1"
     fids = [record.metrics["fid"] for record in again[1]]
     assert lines["analytic"]["fid_again"] == pytest.approx(np.exp(np.mean(np.log(fids))))

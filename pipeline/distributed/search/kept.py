@@ -20,6 +20,7 @@ CODE = (
     "samplers",
     "training",
     "metrics/space",
+    "distributed/picture.py",
     "distributed/search",
     "distributed/shards.py",
     "distributed/trials.py",

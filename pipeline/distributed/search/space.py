@@ -6,8 +6,8 @@ from typing import Any, Self
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-Trial = Callable[..., Iterator[Mapping[str, float]]]
-"""Called as `trial(settings, **shared)`; yields its metrics once at every rung."""
+Trial = Callable[..., Iterator[Mapping[str, Any]]]
+"""Called as `trial(settings, **shared)`; yields its metrics once at every rung, and may add a `picture`."""
 
 
 @dataclass(frozen=True)
