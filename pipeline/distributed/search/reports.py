@@ -11,7 +11,7 @@ from pipeline.distributed.search.space import Trial
 from pipeline.distributed.trials import FAILED, Record, Settings
 
 Report = Mapping[str, Any]
-"""`value`, what is minimised; with it `rung`, from 0, `metrics` and `picture`, or the `reason` of a failure."""
+"""`value`, what is minimised; with it `rung`, from 0, `metrics`, `picture`, or the `reason` of a failure."""
 
 
 @dataclass(frozen=True)
