@@ -46,8 +46,9 @@ def _search(
     params: Params, images: tune_noise.Images, start: Ladder, others: dict[str, Ladder], **options: Any
 ) -> tune_noise.Found:
     tune, compute, recipe = params.tune_noise, params.compute, params.recipes[params.tune_noise.variant]
-    sizes = {key: getattr(compute, key) for key in ("workers", "cpus_per_worker", "use_gpu")}
-    with cluster.connect(**sizes) as gpus:
+    workers = max(compute.workers, compute.workers_per_trial)
+    sizes = {key: getattr(compute, key) for key in ("cpus_per_worker", "use_gpu")}
+    with cluster.connect(workers=workers, **sizes) as gpus:
         setup = tune_noise.Setup(
             recipe=recipe.kwargs(),
             full_steps=recipe.steps or params.train.steps,
@@ -56,11 +57,11 @@ def _search(
             reference=statistics.load_moments(REFERENCE, "train"),
             device="cuda" if gpus else "cpu",
             budget=Budget.read(tune.kwargs()),
-            **{key: getattr(tune, key) for key in ("batch_size", "num_samples", "max_nfe")},
+            **{key: getattr(tune, key) for key in ("batch_size", "microshards", "num_samples", "max_nfe")},
         )
         bounds = {key: getattr(tune, key) for key in ("sigma_max", "sigma_min", "num_levels")}
         reserved = resources(tune.max_concurrent, gpus > 0, compute.gpus_per_trial)
-        options |= {"resources": reserved, "repeats": tune.repeats}
+        options |= {"resources": reserved, "repeats": tune.repeats, "workers": compute.workers_per_trial}
         return tune_noise.tune(setup, start, others, bounds=bounds, **options)
 
 

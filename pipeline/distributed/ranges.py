@@ -16,7 +16,7 @@ from typing import Any
 
 from pipeline.distributed import pareto
 from pipeline.distributed.pareto import LEVEL, Spread
-from pipeline.distributed.trials import FINISHED, Record, Settings, shown
+from pipeline.distributed.trials import FAILED, FINISHED, Record, Settings, shown
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +39,9 @@ class Compared:
 def compare(choices: Mapping[str, Record], again: Again | None) -> Compared:
     """Compare the trials `tuned`, `analytic` and the others' by name; what is equal is trained again once."""
     unique = {record.trial: record for record in choices.values()}
-    whole = [record for record in unique.values() if record.status == FINISHED]
-    repeated = again([record.settings for record in whole]) if again else []
-    found = dict(zip((record.trial for record in whole), repeated, strict=bool(again)))
+    good = [record for record in unique.values() if record.status != FAILED]
+    repeated = again([record.settings for record in good]) if again else []
+    found = dict(zip((record.trial for record in good), repeated, strict=bool(again)))
     fids = {trial: [r.metrics["fid"] for r in some if r.status == FINISHED] for trial, some in found.items()}
     tuned, analytic = choices["tuned"], choices["analytic"]
     verdict = _by_samples(tuned, analytic)

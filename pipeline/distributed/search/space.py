@@ -51,7 +51,7 @@ class Budget:
     """Trials at a time; more is faster, but a trial knows less of those before it."""
     seed: int
     algorithm: str = "tpe"
-    """How settings are proposed: tpe or random."""
+    """How settings are proposed: tpe or random; pbt where a population is trained instead."""
 
     @classmethod
     def read(cls, plain: Mapping[str, Any]) -> Self:
