@@ -1,7 +1,7 @@
 """Laws of the ladder search, on a tiny network and random images."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -11,53 +11,18 @@ import numpy as np
 import pytest
 
 from pipeline.distributed.picture import PICTURE
-from pipeline.distributed.search import Budget, Kept, search_here
+from pipeline.distributed.search import Kept, search_here
 from pipeline.distributed.trials import FINISHED, Record
 from pipeline.distributed.tune_noise import Setup, analytic, settled, space, trial, tune
 from pipeline.errors import UserError
-from pipeline.metrics.space.fid import moments
 from pipeline.reporting.noise_search import side_by_side
 from pipeline.samplers.settings import Ladder
-
-RECIPE = {
-    "network": {"kind": "ncsnv2", "width": 4},
-    "loss": {"kind": "levels"},
-    "steps": None,
-    "lr": 1e-3,
-    "betas": [0.9, 0.999],
-    "adam_eps": 1e-8,
-    "ema_rate": 0.99,
-    "dequantise": False,
-    "flip": False,
-}
-BOUNDS = {"sigma_max": [0.2, 1.0], "sigma_min": [0.5, 4.0], "num_levels": [0.5, 1.5]}
-START = Ladder(2.0, 0.05, 6)
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Pixels as features, in the place of a classifier."""
-
-    def features(self, images: np.ndarray) -> np.ndarray:
-        return images.reshape(len(images), -1).astype(np.float32)[:, :8] / 255
+from tests.distributed.short import BOUNDS, START, made
 
 
 @pytest.fixture(scope="module")
 def setup() -> Setup:
-    rows = np.linspace(40, 220, 8)
-    shades = np.random.default_rng(0).normal(0, 10, (64, 1, 8, 8))
-    images = (rows[None, None, :, None] + shades).clip(0, 255).astype(np.uint8)
-    return Setup(
-        recipe=RECIPE,
-        full_steps=100,
-        images=images,
-        classifier=Pixels(),  # type: ignore[arg-type]
-        reference=moments(Pixels().features(images)),
-        budget=Budget(num_trials=4, rungs=(2, 10), reduction_factor=2, max_concurrent=2, seed=1),
-        batch_size=16,
-        num_samples=16,
-        max_nfe=20,
-    )
+    return made()
 
 
 def numbers(results: Iterable[Mapping[str, Any]]) -> list[dict[str, float]]:

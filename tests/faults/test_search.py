@@ -50,7 +50,7 @@ def slow(settings: dict[str, float], place: str) -> Iterator[dict[str, float]]:
         time.sleep(0.2)
         if rung == 0:
             with (Path(place) / "begun").open("a") as file:
-                file.write(f"{settings}\n")
+                file.write(f"0 {settings}\n")
         yield {"loss": abs(settings["x"] - 1) + settings["n"] / 10 + 1 / (rung + 1)}
 
 
@@ -75,12 +75,12 @@ class Named(Mixture):
 
 
 def seen(settings: dict[str, Any], setup: tune_sampler.Setup) -> Iterator[Mapping[str, float]]:
-    """A trial of the sampler search that says that it ran."""
+    """A trial of the sampler search that says that it ran, and under which budget."""
     with (Path(setup.network.place) / "begun").open("a") as file:  # type: ignore[attr-defined]
-        file.write(f"{settings}\n")
+        file.write(f"{setup.max_nfe} {settings}\n")
     for metrics in trial(settings, setup):
-        time.sleep(0.2)
-        yield metrics
+        time.sleep(0.1)
+        yield {**metrics, "max_nfe": setup.max_nfe}
 
 
 def sampler_search(place: Path) -> None:
@@ -123,8 +123,9 @@ class Driver:
 
 def begun(path: Path) -> int:
     """How often the trial of a file began."""
-    settings = read_json(path)["record"]["settings"]
-    return (path.parents[1] / "begun").read_text().splitlines().count(str(settings))
+    record = read_json(path)["record"]
+    name = f"{record['rungs'][0].get('max_nfe', 0) if record['rungs'] else 0} {record['settings']}"
+    return (path.parents[1] / "begun").read_text().splitlines().count(name)
 
 
 def killed_twice(place: Path, program: str, after: Sequence[int]) -> None:
@@ -159,6 +160,7 @@ def test_the_sampler_search_killed_in_each_of_its_budgets_ends_in_the_same_files
     assert len(searches) == 2
     (tmp_path / "undisturbed").mkdir()
     monkeypatch.setattr(tune_sampler, "search", here)
+    monkeypatch.setattr(tune_sampler, "trial", seen)
     sampler_search(tmp_path / "undisturbed")
     undisturbed, killed = (
         {path.name: path.read_bytes() for path in (tmp_path / name / "found").iterdir()}
