@@ -1,24 +1,24 @@
 """A trial on several workers of Ray Train has the bits of one process, and its search does not halt."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 
 from pipeline.distributed.noise_trial import Setup, trial
-from pipeline.distributed.search import Kept, Range, search, search_here
+from pipeline.distributed.search import Kept, search_here
 from pipeline.distributed.segments import Segment, adopted, trained
 from pipeline.distributed.team import Team
-from pipeline.distributed.trials import FAILED, Record
+from pipeline.distributed.trials import FAILED, FINISHED, Record
 from pipeline.distributed.tune_noise import space, tune
 from pipeline.errors import UserError
 from pipeline.samplers.settings import Ladder
 from tests.distributed.short import BOUNDS, RECIPE, START, made
 
 OTHER = Ladder(0.5, 0.05, 5)
+HUGE = Ladder(1e25, 0.05, 5)
+"""Its loss is infinite."""
 
 
 @pytest.fixture(scope="module")
@@ -32,20 +32,22 @@ def without_time(records: list[Record]) -> list[Record]:
     return [replace(record, seconds=0.0) for record in records]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_a_search_with_two_workers_a_trial_has_the_records_of_one(setup: Setup, tmp_path: Path) -> None:
     """Two CPUs hold the workers of one trial: the other one waits, whatever `max_concurrent` says."""
     kept = Kept(tmp_path, "tune_noise")
     ask: dict[str, Any] = {"bounds": BOUNDS, "resources": {"cpu": 1}, "kept": kept}
-    found = tune(setup, START, {"other": OTHER}, workers=2, **ask)
-    points = [START.plain(), OTHER.plain()]
+    found = tune(setup, START, {"huge": HUGE}, workers=2, **ask)
+    points = [START.plain(), HUGE.plain()]
     here = search_here(
-        trial, space(START, [START, OTHER], BOUNDS, longest=setup.max_nfe - 1), metric="fid",
+        trial, space(START, [START, HUGE], BOUNDS, longest=setup.max_nfe - 1), metric="fid",
         budget=setup.budget, points=points, shared={"setup": setup},
     )  # fmt: skip
     assert without_time(found.records) == without_time(here)
-    assert [len(record.rungs) for record in here] == [2, 2], "a rung was gone on from"
-    again = tune(setup, START, {"other": OTHER}, workers=1, **ask)
+    assert here[0].status == FINISHED and len(here[0].rungs) == 2, "a rung was gone on from"
+    assert here[1].status == FAILED and here[1].reason.startswith("DivergedError: the loss is inf")
+    again = tune(setup, START, {"huge": HUGE}, workers=1, **ask)
     assert again.records == found.records, "the number of workers names no search: times too are equal"
     kept.discard()
     assert not list(tmp_path.iterdir()), "no checkpoint is left"
@@ -90,21 +92,3 @@ def test_weights_for_each_level_go_on_with_their_own_alone(setup: Setup, tmp_pat
     assert trained(Segment(START, 4, donor.target, None), levels)["steps"] == 4
     with pytest.raises(UserError, match="cannot go on with other levels"):
         trained(Segment(Ladder(1.0, 0.05, 6), 4, donor.target, None), levels)
-
-
-def failing(settings: dict[str, Any], team: Team) -> Iterator[dict[str, Any]]:
-    """A trial whose workers fail: its setup is none."""
-    yield team.trained(Segment(START, 2, None, None), ray.put(settings["x"]))
-
-
-@pytest.mark.usefixtures("local_ray")
-def test_what_a_worker_raises_is_the_trials_reason(setup: Setup, tmp_path: Path) -> None:
-    records: list[Record] = []
-    with pytest.raises(UserError, match="All 1 trials of the search failed"):
-        search(
-            failing, {"x": Range(1, 2)}, metric="fid", points=[{"x": 1}],
-            budget=replace(setup.budget, num_trials=1),
-            aside={"team": Team(2, False, tmp_path)}, resources={"cpu": 0, "memory": 1},
-            on_trial=records.append,
-        )  # fmt: skip
-    assert records[0].status == FAILED and records[0].reason.startswith("AttributeError: 'int' object")
