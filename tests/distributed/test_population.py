@@ -124,6 +124,15 @@ def test_members_train_on_where_their_parents_stopped(run: Run, setup: Setup, tm
     assert found.compared.lines["tuned"]["generation"] == 3
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_ray_tune_decides_nothing(setup: Setup, request: pytest.FixtureRequest) -> None:
+    short = replace(setup, budget=replace(setup.budget, rungs=(2, 4)))
+    on_ray = tune(short, START, {"o": OTHER}, bounds=BOUNDS, resources={"cpu": 1})
+    here: Run = request.getfixturevalue("run")
+    assert plain(on_ray.records) == plain(here(one=short).records)
+
+
 def test_it_repeats_and_is_resumed_after_any_trial(run: Run, tmp_path: Path) -> None:
     undisturbed = run(tmp_path / "whole")
     for cut_at in (3, 8, 12):
