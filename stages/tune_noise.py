@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline import door, tracking
 from pipeline.data.dataset import open_dataset
-from pipeline.distributed import cluster, tune_noise
+from pipeline.distributed import cluster, noise_trial, tune_noise
 from pipeline.distributed.search import Budget, Kept, resources
 from pipeline.distributed.trials import tell
 from pipeline.files import whole_folder, write_yaml
@@ -49,7 +49,7 @@ def _search(
     workers = max(compute.workers, compute.workers_per_trial)
     sizes = {key: getattr(compute, key) for key in ("cpus_per_worker", "use_gpu")}
     with cluster.connect(workers=workers, **sizes) as gpus:
-        setup = tune_noise.Setup(
+        setup = noise_trial.Setup(
             recipe=recipe.kwargs(),
             full_steps=recipe.steps or params.train.steps,
             images=images,

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.distributed.noise_trial import Setup, trial
 from pipeline.distributed.picture import PICTURE
 from pipeline.distributed.search import Kept, search_here
 from pipeline.distributed.trials import FINISHED, Record
-from pipeline.distributed.tune_noise import Setup, analytic, settled, space, trial, tune
+from pipeline.distributed.tune_noise import analytic, settled, space, tune
 from pipeline.errors import UserError
 from pipeline.reporting.noise_search import side_by_side
 from pipeline.samplers.settings import Ladder
