@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from pipeline.data.dataset import open_dataset
-from pipeline.distributed import tune_noise
+from pipeline.distributed import noise_trial
 from pipeline.distributed.search import Budget
 from pipeline.files import read_json, read_yaml
 from pipeline.metrics.space import features, statistics
@@ -21,11 +21,11 @@ from pipeline.samplers.settings import Ladder
 ARTIFACTS = Path("artifacts")
 
 
-def setup(variant: str, steps: list[int]) -> tune_noise.Setup:
+def setup(variant: str, steps: list[int]) -> noise_trial.Setup:
     """The recipe and batch of params.yaml, judged on as many samples as the report uses."""
     params = load()
     tune = params.tune_noise.kwargs() | {"rungs": steps, "num_trials": 1, "max_concurrent": 1}
-    return tune_noise.Setup(
+    return noise_trial.Setup(
         recipe=params.recipes[variant].kwargs(),
         full_steps=steps[-1],
         images=open_dataset(ARTIFACTS / "data").split("train"),
@@ -50,7 +50,7 @@ def main() -> None:
     sys.stdout.write(
         "| steps | CPU seconds | loss | FID | times the floor |\n| --: | --: | --: | --: | --: |\n"
     )
-    for found in tune_noise.trial(ladder.plain(), setup(given.variant, given.steps)):
+    for found in noise_trial.trial(ladder.plain(), setup(given.variant, given.steps)):
         fid, seconds = found["fid"], time.process_time() - start
         row = f"{found['steps']:,} | {seconds:.0f} | {found['loss']:.2f} | {fid:.2f} | {fid / floor:.1f}"
         sys.stdout.write(f"| {row} |\n")

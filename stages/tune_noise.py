@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline import door, tracking
 from pipeline.data.dataset import open_dataset
-from pipeline.distributed import cluster, tune_noise
+from pipeline.distributed import cluster, noise_trial, tune_noise
 from pipeline.distributed.search import Budget, Kept, resources
 from pipeline.distributed.trials import tell
 from pipeline.files import whole_folder, write_yaml
@@ -29,7 +29,7 @@ def main(params: Params) -> None:
             if ladders.keys() != rules.keys():
                 points = {v: ladder for v, ladder in ladders.items() if rules[v]["rule"] != "continuous"}
                 found = _search(params, images, start, points, on_trial=tell(run), kept=kept)
-                run.log_metrics(found.compared)
+                run.log_metrics(found.compared.lines)
                 found.write(folder)
                 trials = lines.read_trials(folder / "trials.csv", lines.NOISE_RANGE)
                 style.save(lines.trials(trials, lines.NOISE_RANGE), folder, "trials", vector=False)
@@ -46,9 +46,10 @@ def _search(
     params: Params, images: tune_noise.Images, start: Ladder, others: dict[str, Ladder], **options: Any
 ) -> tune_noise.Found:
     tune, compute, recipe = params.tune_noise, params.compute, params.recipes[params.tune_noise.variant]
-    sizes = {key: getattr(compute, key) for key in ("workers", "cpus_per_worker", "use_gpu")}
-    with cluster.connect(**sizes) as gpus:
-        setup = tune_noise.Setup(
+    workers = max(compute.workers, compute.workers_per_trial)
+    sizes = {key: getattr(compute, key) for key in ("cpus_per_worker", "use_gpu")}
+    with cluster.connect(workers=workers, **sizes) as gpus:
+        setup = noise_trial.Setup(
             recipe=recipe.kwargs(),
             full_steps=recipe.steps or params.train.steps,
             images=images,
@@ -56,11 +57,12 @@ def _search(
             reference=statistics.load_moments(REFERENCE, "train"),
             device="cuda" if gpus else "cpu",
             budget=Budget.read(tune.kwargs()),
-            **{key: getattr(tune, key) for key in ("batch_size", "num_samples", "max_nfe")},
+            **{key: getattr(tune, key) for key in ("batch_size", "microshards", "num_samples", "max_nfe")},
         )
         bounds = {key: getattr(tune, key) for key in ("sigma_max", "sigma_min", "num_levels")}
         reserved = resources(tune.max_concurrent, gpus > 0, compute.gpus_per_trial)
-        return tune_noise.tune(setup, start, others, bounds=bounds, resources=reserved, **options)
+        options |= {"resources": reserved, "repeats": tune.repeats, "workers": compute.workers_per_trial}
+        return tune_noise.tune(setup, start, others, bounds=bounds, **options)
 
 
 if __name__ == "__main__":

@@ -159,7 +159,31 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         put("tune_sampler.steps_per_level", [9, 1]),
         "tune_sampler: steps_per_level",
     ),
-    "algorithm unknown": (put("tune_noise.algorithm", "grid"), "tune_noise.algorithm: .*'tpe' or 'random'"),
+    "one further seed": (put("tune_noise.repeats", 1), r"tune_noise: repeats \(1\) must be 0 or at least 2"),
+    "algorithm unknown": (
+        put("tune_sampler.algorithm", "pbt"),
+        "tune_sampler.algorithm: .*'tpe' or 'random'",
+    ),
+    "population too small": (
+        both(put("tune_noise.algorithm", "pbt"), put("tune_noise.num_trials", 3)),
+        r"tune_noise: algorithm pbt needs 4 members, num_trials \(3\)",
+    ),
+    "population of a network of fixed levels": (
+        both(
+            put("tune_noise.algorithm", "pbt"),
+            put("recipes.tuned.network.kind", "ncsn"),
+            put("recipes.tuned_fewest.network.kind", "ncsn"),
+        ),
+        "tune_noise.algorithm is pbt, .* that of tuned, ncsn, has weights for each level: use tpe or random",
+    ),
+    "trial's batch not divisible": (
+        put("tune_noise.microshards", 3),
+        r"tune_noise: batch_size \(64\) must be divisible by microshards \(3\)",
+    ),
+    "trial's shards not divisible": (
+        put("compute.workers_per_trial", 2),
+        r"tune_noise.microshards \(1\) must be divisible by compute.workers_per_trial \(2\)",
+    ),
     "no part of a GPU": (put("compute.gpus_per_trial", 0.0), "compute.gpus_per_trial: .* greater than 0"),
     "three bounds": (put("tune_noise.sigma_max", [0.1, 0.5, 1.0]), "tune_noise.sigma_max: .* 2 items"),
     "variant without a recipe": (
@@ -199,6 +223,10 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "further seed's samples searched on": (
         both(put("generate.seed", 1990), put("more_seeds", [1, 10])),
         r"tune_sampler.seed \(2000\) is generate.seed plus one of more_seeds: selection and report",
+    ),
+    "noise range repeated with the report's samples": (
+        both(put("tune_noise.repeats", 2), put("generate.seed", 1002)),
+        r"tune_noise.seed \(1002\) is generate.seed: selection and report",
     ),
     "repeats with the report's samples": (
         put("generate.seed", 2002),

@@ -62,3 +62,16 @@ class ElasticTrainer(TorchTrainer):
         if scaling.elasticity_enabled:  # type: ignore[attr-defined]  # mypy sees version 1's
             named["scaling_policy"] = DividingPolicy(scaling, self._microshards)
         return super()._initialize_and_run_controller(**named)  # type: ignore[misc]  # mypy sees version 1's
+
+
+class LeanTrainer(ElasticTrainer):
+    """The same without helpers that serve nothing here, each a process that imports torch and pandas.
+
+    DatasetsCallback hands out Ray Data, which is not used; PlacementGroupCleanerCallback frees workers of a
+    controller that died, which a Ray that ends with this process does by itself.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        idle = {"DatasetsCallback"} if is_remote() else {"DatasetsCallback", "PlacementGroupCleanerCallback"}
+        made = super()._create_default_callbacks()  # type: ignore[misc]  # mypy sees version 1's
+        return [callback for callback in made if type(callback).__name__ not in idle]

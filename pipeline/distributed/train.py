@@ -15,9 +15,9 @@ import ray.train
 import torch.distributed as dist
 from ray.train.torch import get_device
 
-from pipeline.distributed.cluster import connect, is_remote, worker_environment
+from pipeline.distributed.cluster import connect, worker_environment
 from pipeline.distributed.device import UseGpu
-from pipeline.distributed.elastic import ElasticTrainer, at_once, divisor, scaled
+from pipeline.distributed.elastic import LeanTrainer, at_once, divisor, scaled
 from pipeline.distributed.stopping import EXIT_CODE, asked, stoppable
 from pipeline.errors import UserError
 from pipeline.files import write_text
@@ -144,7 +144,7 @@ def _fit(
     """Returns the user's mistake that ended the training, if one did."""
     records, name = run_folder / ".ray", f"{task.fingerprint()[:16]}-{uuid.uuid4().hex}"
     mark = records / f"{name}.driver"
-    trainer = _Trainer(
+    trainer = LeanTrainer(
         _work,
         microshards=task.microshards,
         train_loop_config={
@@ -166,19 +166,6 @@ def _fit(
         return trainer.fit().return_value or ""  # type: ignore[attr-defined]  # mypy sees version 1's
     finally:
         shutil.rmtree(records, ignore_errors=True)
-
-
-class _Trainer(ElasticTrainer):
-    """TorchTrainer without helpers that serve nothing here, each a process that imports torch and pandas.
-
-    DatasetsCallback hands out Ray Data, which is not used; PlacementGroupCleanerCallback frees workers of a
-    controller that died, which a Ray that ends with this process does by itself.
-    """
-
-    def _create_default_callbacks(self) -> list[Any]:
-        idle = {"DatasetsCallback"} if is_remote() else {"DatasetsCallback", "PlacementGroupCleanerCallback"}
-        made = super()._create_default_callbacks()  # type: ignore[misc]  # mypy sees version 1's
-        return [callback for callback in made if type(callback).__name__ not in idle]
 
 
 def _work(config: dict[str, Any]) -> str:

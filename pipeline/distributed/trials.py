@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +24,8 @@ class Record:
     status: str = STOPPED
     reason: str = ""
     seconds: float = 0.0
+    picture: str = field(default="", repr=False)
+    """Samples at the last rung reached: a PNG in base64, or nothing."""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -33,6 +35,12 @@ class Record:
     def line(self) -> dict[str, Any]:
         """The trial as a comparison shows it: its settings as used, its last metrics, number and status."""
         return {**self.settings, **self.metrics, "trial": self.trial, "status": self.status}
+
+
+def shown(line: Mapping[str, Any]) -> str:
+    """A comparison's line, see `Record.line`, as the log has it."""
+    numbers = {key: value for key, value in line.items() if key not in ("trial", "status", "samples")}
+    return ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in numbers.items())
 
 
 def best(records: Sequence[Record], metric: str) -> Record:
@@ -73,6 +81,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 class _Child(Protocol):
     def log_metrics(self, values: Mapping[str, Any], step: int = 0) -> None: ...
     def set_tags(self, tags: Mapping[str, str]) -> None: ...
+    def log_picture(self, name: str, png: str) -> None: ...
     def end(self, status: str = "FINISHED") -> None: ...
 
 
@@ -81,12 +90,14 @@ class _Parent(Protocol):
 
 
 def tell(run: _Parent) -> Callable[[Record], None]:
-    """An `on_trial` that records each trial as a child of a tracked run, with its metrics at every rung."""
+    """An `on_trial` that records each trial as a child of a tracked run: metrics at every rung, a picture."""
 
     def on_trial(record: Record) -> None:
         child = run.child(f"trial {record.trial}", record.settings)
         for rung, metrics in enumerate(record.rungs):
             child.log_metrics(metrics, rung)
+        if record.picture:
+            child.log_picture("samples", record.picture)
         child.set_tags({"trial.status": record.status, "trial.reason": record.reason})
         child.end("FAILED" if record.status == FAILED else "FINISHED")
 

@@ -4,94 +4,34 @@ It starts from the analytic ladder (techniques 1 and 2 of NCSNv2, arXiv 2006.090
 from the ladders that other variants are given, such as published ones.
 """
 
+import contextlib
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from pipeline.distributed.search import Budget, Kept, Range, search
-from pipeline.distributed.shards import draw, single_threaded
-from pipeline.distributed.trials import Record, Settings, best, write_trials
+from pipeline.distributed.noise_trial import Setup, trial, trial_again
+from pipeline.distributed.ranges import Compared, compare, tell
+from pipeline.distributed.search import Kept, Range, search
+from pipeline.distributed.trials import FINISHED, Record, Settings, best, write_csv, write_trials
 from pipeline.errors import UserError
 from pipeline.files import write_yaml
-from pipeline.metrics.space.features import FeatureSpace
-from pipeline.metrics.space.fid import Moments, distance, moments
 from pipeline.ncsn import noise
-from pipeline.ncsn.networks import make_network
-from pipeline.samplers.settings import Ladder, Sampler
-from pipeline.training.loop import train
-from pipeline.training.task import Task
+from pipeline.samplers.settings import Ladder
 
 Images = np.ndarray
 """uint8 (N, C, H, W)."""
 
 Rules = Mapping[str, Mapping[str, Any]]
 """params.yaml's section `noise`: by variant, the rule and its numbers."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What all trials have in common."""
-
-    recipe: Mapping[str, Any]
-    """The variant's entry in `recipes`."""
-    full_steps: int
-    """Optimiser steps of the full training, for the moving average."""
-    images: np.ndarray
-    """The train split, uint8 (N, C, H, W)."""
-    classifier: FeatureSpace
-    reference: Moments
-    """Moments of the train split's features."""
-    budget: Budget
-    """Its rungs are optimiser steps; its seed is that of training and samples too."""
-    batch_size: int
-    num_samples: int
-    """Samples behind each FID."""
-    max_nfe: int
-    """Network evaluations for each of them."""
-    device: str = "cpu"
-
-    def task(self, ladder: Ladder) -> Task:
-        """The short training on a ladder.
-
-        Its moving average spans the same fraction of the training as the full one's: at the full rate, a
-        short training's average would still be full of its first weights.
-        """
-        steps = self.budget.rungs[-1]
-        rate = max(0.0, 1 - (1 - self.recipe["ema_rate"]) * self.full_steps / steps)
-        return Task.build(
-            {**self.recipe, "steps": None, "ema_rate": min(rate, self.recipe["ema_rate"])},
-            {
-                "steps": steps,
-                "batch_size": self.batch_size,
-                "microshards": 1,
-                "determinism": "elastic",
-                "precision": "float32",
-                "compile": False,
-                "checkpoint_every": steps,
-                "log_every": steps,
-                "seed": self.budget.seed,
-            },
-            sigmas=ladder.sigmas(),
-            image_shape=self.images.shape[1:],
-            data_sha256="",  # names no run: a trial is not resumed
-        )
-
-    def sampler(self, ladder: Ladder) -> Sampler:
-        """Annealed Langevin dynamics on the trial's ladder within the budget, its step by technique 4.
-
-        Raises:
-            UserError: the ladder is longer than the budget. It is not cut: it is also what is trained on.
-        """
-        if ladder.num_levels > self.max_nfe - 1:
-            raise UserError(
-                f"{ladder.num_levels} levels and denoising exceed tune_noise.max_nfe ({self.max_nfe}): "
-                "raise it, or shorten the ladder"
-            )
-        return Sampler.analytic(ladder, (self.max_nfe - 1) // ladder.num_levels)
+OnTrial = Callable[[Record], None]
+Ask = partial[list[Record]]
+"""`search.search` with all but what differs between the searches of a stage."""
 
 
 @dataclass(frozen=True)
@@ -100,49 +40,22 @@ class Found:
 
     records: list[Record]
     winner: Ladder
-    compared: dict[str, dict[str, Any]]
-    """`tuned`, `analytic` and the other starting points: their ladder, steps, nfe, fid and trial."""
+    compared: Compared
+    """`tuned`, `analytic` and the other starting points side by side."""
 
     def write(self, folder: Path) -> None:
-        """Write best.yaml, the ladders compared, and trials.csv and rungs.csv."""
-        write_yaml(folder / "best.yaml", self.compared)
+        """Write best.yaml, the ladders compared and the verdict, trials.csv and rungs.csv, and repeats.csv if
+        trials were repeated."""
+        write_yaml(folder / "best.yaml", {**self.compared.lines, "verdict": self.compared.verdict})
         write_trials(folder, self.records)
+        if self.compared.again:
+            write_csv(folder / "repeats.csv", list(self._repeats()))
 
-
-def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, float]]:
-    """Train on a ladder and, at each rung, measure FID on denoised samples of the averaged weights.
-
-    Yields:
-        fid, steps, samples, nfe (counted) and loss, once for each rung.
-    """
-    single_threaded()
-    ladder = Ladder.read(settings)
-    sampler, task = setup.sampler(ladder), setup.task(ladder)
-    network = make_network(**task.network).to(setup.device).eval().requires_grad_(False)
-    for event in train(task, setup.images, device=setup.device):
-        if event.step in setup.budget.rungs:
-            event.state.ema.copy_to(network)
-            images, nfe = _samples(network, sampler, setup)
-            fid = distance(moments(setup.classifier.features(images)), setup.reference)
-            yield {
-                "fid": fid,
-                "steps": event.step,
-                "samples": len(images),
-                "nfe": nfe,
-                "loss": event.loss,
-            }
-
-
-def _samples(network: torch.nn.Module, sampler: Sampler, setup: Setup) -> tuple[np.ndarray, int]:
-    drawn = draw(
-        network,
-        sampler,
-        seed=setup.budget.seed,
-        indices=range(setup.num_samples),
-        shape=setup.images.shape[1:],
-        device=setup.device,
-    )
-    return drawn.denoised, drawn.nfe["denoised"]
+    def _repeats(self) -> Iterator[dict[str, Any]]:
+        for number, some in self.compared.again.items():
+            for record in some:
+                seed = {"trial": number, "seed": record.settings["seed"]}
+                yield from ({**seed, **{key: rung[key] for key in ("steps", "fid")}} for rung in record.rungs)
 
 
 def analytic(images: np.ndarray, *, sigma_min: float, overlap: float) -> Ladder:
@@ -173,7 +86,9 @@ def tune(
     *,
     bounds: Mapping[str, Sequence[float]],
     resources: Mapping[str, float],
-    on_trial: Callable[[Record], None] | None = None,
+    repeats: int = 0,
+    workers: int = 1,
+    on_trial: OnTrial | None = None,
     kept: Kept | None = None,
 ) -> Found:
     """Search for the ladder of the smallest FID, on the Ray that is connected.
@@ -183,11 +98,15 @@ def tune(
         others: more starting points by name; those equal to an earlier one are left out.
         bounds: of sigma_max, sigma_min and num_levels, as multiples of the analytic ladder's; widened where a
             starting point lies outside.
+        repeats: seeds beside the search's own, on which the choices are trained again for the verdict; 0: it
+            goes by the noise of the samples alone.
+        workers: of each trial. More than one: each is a Ray Train run, `resources` are then not heeded, and
+            so many trials run at a time as workers fit. The number changes no result.
         kept: where trials are kept, see `search`.
 
     Raises:
-        UserError: every trial failed, fewer trials than starting points, or bounds that let sigma_min reach
-            sigma_max.
+        UserError: every trial failed, fewer trials than starting points, bounds that let sigma_min reach
+            sigma_max, or too few CPUs or GPUs for the workers of a trial.
     """
     points = {"analytic": start, **others}
     unique = list(dict.fromkeys(points.values()))
@@ -196,21 +115,73 @@ def tune(
             f"tune_noise.num_trials ({setup.budget.num_trials}) is below the {len(unique)} starting points "
             f"(the analytic ladder and other variants'): raise it to at least {len(unique)}."
         )
-    records = search(
-        trial,
-        space(start, unique, bounds, longest=setup.max_nfe - 1),
-        metric="fid",
-        budget=setup.budget,
-        points=[ladder.plain() for ladder in unique],
-        shared={"setup": setup},
-        resources=resources,
-        on_trial=on_trial,
-        kept=kept,
-    )
-    winner = best(records, "fid")
-    compared = {"tuned": winner} | {name: records[unique.index(ladder)] for name, ladder in points.items()}
-    lines = {name: record.line() for name, record in compared.items()}
-    return Found(records, Ladder.read(winner.settings), lines)
+    ranges, ladders = space(start, unique, bounds, longest=setup.max_nfe - 1), [p.plain() for p in unique]
+    ask = partial(search, metric="fid", shared={"setup": setup}, resources=resources, kept=kept)
+    with contextlib.ExitStack() as stack:
+        if workers > 1 or setup.budget.algorithm == "pbt":
+            scratch = stack.enter_context(_scratch(kept, setup, ranges, ladders))
+            ask = _placed(ask, setup, workers, scratch)
+        if setup.budget.algorithm == "pbt":
+            records = _evolved(ask, setup, ranges, ladders, scratch, on_trial)
+        else:
+            records = ask(trial, ranges, budget=setup.budget, points=ladders, on_trial=on_trial)
+        winner = best([record for record in records if record.status == FINISHED] or records, "fid")
+        choices = {"tuned": winner} | {name: _last(records, ladder) for name, ladder in points.items()}
+        again = partial(_again, setup=setup, repeats=repeats, ask=ask)
+        compared = compare(choices, again if repeats else None)
+    tell(compared)
+    return Found(records, Ladder.read(winner.settings), compared)
+
+
+def _last(records: Sequence[Record], ladder: Ladder) -> Record:
+    """The trial of a starting point; of a population's generations the last that trained on it."""
+    return [record for record in records if Ladder.read(record.settings) == ladder][-1]
+
+
+@contextlib.contextmanager
+def _scratch(kept: Kept | None, *parts: Any) -> Iterator[Path]:
+    """A folder for what trials go on from; with `kept` it stays, as the search's trials do."""
+    if kept:
+        yield kept.folder("scratch", *parts).resolve()
+    else:
+        with tempfile.TemporaryDirectory(prefix="ncsn-scratch-") as folder:
+            yield Path(folder)
+
+
+def _placed(ask: Ask, setup: Setup, workers: int, scratch: Path) -> Ask:
+    """The same search with so many workers a trial; one: this very search."""
+    if workers == 1:
+        return ask
+    from pipeline.distributed.team import HELD, Team
+
+    team = Team(workers, setup.device == "cuda", scratch)
+    at_once = team.at_once(setup.budget.max_concurrent)
+    return partial(ask, resources=HELD, aside={"team": team}, at_once=at_once)
+
+
+def _evolved(
+    ask: Ask,
+    setup: Setup,
+    ranges: Mapping[str, Range],
+    ladders: Sequence[Settings],
+    scratch: Path,
+    on_trial: OnTrial | None,
+) -> list[Record]:
+    from pipeline.distributed.population import evolve
+
+    aside = {**ask.keywords.get("aside", {}), "scratch": scratch}
+    return evolve(partial(ask, aside=aside), setup, ranges, ladders, on_trial)
+
+
+def _again(ladders: Sequence[Settings], setup: Setup, repeats: int, ask: Ask) -> list[list[Record]]:
+    """The trials of these ladders on further seeds, none of them stopped: a search that proposes nothing."""
+    seeds = range(setup.budget.seed + 1, setup.budget.seed + 1 + repeats)
+    points = [{**Ladder.read(ladder).plain(), "seed": seed} for ladder in ladders for seed in seeds]
+    budget = replace(setup.budget, num_trials=len(points), max_concurrent=len(points), algorithm="random")
+    values = {name: [point[name] for point in points] for name in points[0]}
+    ranges = {name: Range(min(some), max(some)) for name, some in values.items()}
+    records = ask(trial_again, ranges, budget=budget, points=points)
+    return [records[start : start + repeats] for start in range(0, len(records), repeats)]
 
 
 def space(

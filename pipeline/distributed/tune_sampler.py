@@ -20,10 +20,11 @@ import torch
 from pipeline.data.dataset import open_dataset
 from pipeline.distributed import cluster
 from pipeline.distributed.choice import RULES, Candidate, Chosen, Job, Published, Rungs, choose
+from pipeline.distributed.picture import picture
 from pipeline.distributed.proposals import Bounds, Proposals, used
 from pipeline.distributed.search import Budget, Kept, search
 from pipeline.distributed.shards import Shape, draw, single_threaded
-from pipeline.distributed.trials import FINISHED, Record, Settings
+from pipeline.distributed.trials import FINISHED, Record, Settings, shown
 from pipeline.errors import UserError
 from pipeline.metrics.space.features import FeatureSpace
 from pipeline.metrics.space.features import load as load_features
@@ -95,22 +96,24 @@ class Found:
     chosen: Chosen
 
 
-def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, float]]:
+def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, Any]]:
     """Draw samples and, at each rung, measure the FID of all drawn so far, denoised.
 
     Yields:
-        fid, samples, nfe (counted) and the sampler as it was used, once for each rung.
+        fid, samples, nfe (counted), the sampler as it was used and a picture of the first samples, once for
+        each rung.
     """
     sampler = setup.proposals().sampler(settings)
     return measured(sampler, setup, setup.network, setup.budget.seed)
 
 
-def measured(sampler: Sampler, setup: Setup, network: Score, seed: int) -> Iterator[dict[str, float]]:
+def measured(sampler: Sampler, setup: Setup, network: Score, seed: int) -> Iterator[dict[str, Any]]:
     """The same of any sampler, on any network and seed."""
     single_threaded()
     if isinstance(network, torch.nn.Module):
         network.to(setup.device)
     seen: list[np.ndarray] = []
+    first_samples: dict[str, str] = {}
     for first, last in zip((0, *setup.budget.rungs), setup.budget.rungs, strict=False):
         indices = range(first, last)
         drawn = draw(
@@ -122,9 +125,11 @@ def measured(sampler: Sampler, setup: Setup, network: Score, seed: int) -> Itera
             device=setup.device,
             law=setup.law,
         )
+        first_samples = first_samples or picture(drawn.denoised)
         seen.append(setup.classifier.features(drawn.denoised))
         fid = distance(moments(np.concatenate(seen)), setup.reference)
-        yield {"fid": fid, "samples": last, "nfe": drawn.nfe["denoised"], **_numbers(sampler)}
+        found = {"fid": fid, "samples": last, "nfe": drawn.nfe["denoised"]}
+        yield {**found, **_numbers(sampler), **first_samples}
 
 
 def _numbers(sampler: Sampler) -> dict[str, float]:
@@ -227,9 +232,7 @@ def _measure(setup: Setup, jobs: Sequence[Job]) -> list[Rungs]:
 def _tell(chosen: Chosen) -> None:
     """The choices of theory, of the papers and of the search, a line each, and the verdict."""
     for name, line in chosen.lines.items():
-        numbers = {key: value for key, value in line.items() if key not in ("trial", "status", "samples")}
-        shown = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in numbers.items())
-        logger.info("%-9s %s", name, shown)
+        logger.info("%-9s %s", name, shown(line))
     verdict = chosen.verdict
     logger.info(
         "tuned against analytic: %s (FID %.3f times the analytic choice's on %d further seeds; up to %.3f "

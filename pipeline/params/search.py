@@ -45,6 +45,24 @@ class TuneNoise(Search):
     sigma_max: Bounds
     sigma_min: Bounds
     num_levels: Bounds
+    microshards: Count = 1
+    repeats: Annotated[int, Field(ge=0)] = 0
+    algorithm: Literal["tpe", "random", "pbt"]  # type: ignore[assignment]
+
+    @model_validator(mode="after")
+    def repeated(self) -> Self:
+        if self.repeats == 1:
+            raise ValueError("repeats (1) must be 0 or at least 2: a spread needs two seeds")
+        if self.batch_size % self.microshards:
+            raise ValueError(
+                f"batch_size ({self.batch_size}) must be divisible by microshards ({self.microshards})"
+            )
+        if self.algorithm == "pbt" and (self.num_trials < 4 or len(self.rungs) < 2):
+            raise ValueError(
+                f"algorithm pbt needs 4 members, num_trials ({self.num_trials}), and 2 rungs ({self.rungs}): "
+                "a quarter of them copies another one at each rung but the last"
+            )
+        return self
 
 
 Kind = Literal[

@@ -101,6 +101,7 @@ class Compute(Section):
     cpus_per_worker: Count
     use_gpu: bool | Literal["auto"]
     gpus_per_trial: Positive | None
+    workers_per_trial: Count = 1
     max_failures: Annotated[int, Field(ge=-1)]
     hang_timeout_s: Positive
     storage: str

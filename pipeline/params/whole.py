@@ -77,6 +77,12 @@ def _entries(params: Params) -> Iterator[str]:
 
 def _conditional(params: Params) -> Iterator[str]:
     """A network of fixed levels is trained and sampled on them."""
+    searched = params.recipes.get(params.tune_noise.variant)
+    if params.tune_noise.algorithm == "pbt" and searched and searched.network.kind == "ncsn":
+        yield (
+            f"tune_noise.algorithm is pbt, which changes the levels of a network in training, but that of "
+            f"{params.tune_noise.variant}, ncsn, has weights for each level: use tpe or random"
+        )
     for variant, recipe in params.recipes.items():
         if recipe.network.kind != "ncsn":
             continue
@@ -173,7 +179,8 @@ def _seeds(params: Params) -> Iterator[str]:
         for seed in (params.generate.seed, params.generate.selection.seed)
     )
     others = {name: [getattr(params, name).seed] for name in ("tune_noise", "tune_sampler", "frontier")}
-    others["tune_sampler"] += [params.tune_sampler.seed + n + 1 for n in range(params.tune_sampler.repeats)]
+    for name in ("tune_noise", "tune_sampler"):
+        others[name] += [getattr(params, name).seed + n + 1 for n in range(getattr(params, name).repeats)]
     for name, seed in ((name, seed) for name, seeds in others.items() for seed in seeds):
         if seed in drawn:
             plus = "" if seed == params.generate.seed else " plus one of more_seeds"
@@ -214,6 +221,11 @@ def _workers(params: Params) -> Iterator[str]:
         yield (
             f"train.microshards ({params.train.microshards}) must be divisible by "
             f"compute.workers ({params.compute.workers})"
+        )
+    if params.tune_noise.microshards % params.compute.workers_per_trial:
+        yield (
+            f"tune_noise.microshards ({params.tune_noise.microshards}) must be divisible by "
+            f"compute.workers_per_trial ({params.compute.workers_per_trial})"
         )
 
 

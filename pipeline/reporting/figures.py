@@ -12,6 +12,7 @@ from pipeline.reporting import (
     inpainting,
     lines,
     neighbours,
+    noise_search,
     pictures,
     sampler_search,
     selection,
@@ -157,6 +158,7 @@ def _noise_range(folder: Path, artifacts: Path) -> Shown:
         "FID of every trial of `tune_noise`, a short training each, against the ends and the length of its "
         "ladder. Trials stopped after fewer steps (hollow) are not compared with the others. The analytic "
         "choice is techniques 1 and 2 of NCSNv2 on this data set."
+        f"{noise_search.side_by_side(artifacts / 'noise/best.yaml')}"
     )
     made = _search(folder, artifacts / "noise/trials.csv", lines.NOISE_RANGE, "noise_range")
     return Shown("FID against the noise range", caption, "dvc repro tune_noise", (made,))

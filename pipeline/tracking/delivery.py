@@ -139,7 +139,15 @@ class Delivery:
         return f"{self.journal.path.stem}/{place}"
 
 
-SIMPLE = ("log_params", "set_tags", "log_artifact", "log_dataset", "log_network", "report_network")
+SIMPLE = (
+    "log_params",
+    "set_tags",
+    "log_artifact",
+    "log_picture",
+    "log_dataset",
+    "log_network",
+    "report_network",
+)
 
 
 def _place(line: Line) -> str:

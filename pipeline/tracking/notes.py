@@ -50,6 +50,9 @@ class NotedRun(NullRun):
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         self._note("log_artifact", path=path, folder=folder)
 
+    def log_picture(self, name: str, png: str) -> None:
+        self._note("log_picture", name=name, png=png)
+
     def log_dataset(self, manifest: Mapping[str, Any]) -> None:
         self._note("log_dataset", manifest=manifest)
 

@@ -35,6 +35,10 @@ class RecordedRun(NotedRun):
         if new:
             self._note("log_metrics", values=new, step=step)
 
+    def log_picture(self, name: str, png: str) -> None:
+        if (self._address, "picture", name) not in self._book.known:
+            super().log_picture(name, png)
+
     def log_network(self, checkpoint: Path, name: str, shape: tuple[int, int, int]) -> None:
         identity = manifest_of(checkpoint)
         if (self._address, "network", name, identity) not in self._book.known:

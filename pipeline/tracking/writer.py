@@ -115,6 +115,8 @@ def facts(line: Line) -> list[tuple[Any, ...]]:
     told = line.arguments
     if line.call == "log_metrics":
         return [point(line.address, key, value, told["step"]) for key, value in told["values"].items()]
+    if line.call == "log_picture":
+        return [(line.address, "picture", told["name"])]
     if line.call == "child":
         return [(line.address, "child", told["number"], told["name"])]
     if line.call == "log_network":

@@ -1,6 +1,7 @@
 """Laws of the ladder search, on a tiny network and random images."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -9,52 +10,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.distributed.search import Budget, Kept, search_here
+from pipeline.distributed.noise_trial import Setup, trial
+from pipeline.distributed.picture import PICTURE
+from pipeline.distributed.search import Kept, search_here
 from pipeline.distributed.trials import FINISHED, Record
-from pipeline.distributed.tune_noise import Setup, analytic, settled, space, trial, tune
+from pipeline.distributed.tune_noise import analytic, settled, space, tune
 from pipeline.errors import UserError
-from pipeline.metrics.space.fid import moments
+from pipeline.reporting.noise_search import side_by_side
 from pipeline.samplers.settings import Ladder
-
-RECIPE = {
-    "network": {"kind": "ncsnv2", "width": 4},
-    "loss": {"kind": "levels"},
-    "steps": None,
-    "lr": 1e-3,
-    "betas": [0.9, 0.999],
-    "adam_eps": 1e-8,
-    "ema_rate": 0.99,
-    "dequantise": False,
-    "flip": False,
-}
-BOUNDS = {"sigma_max": [0.2, 1.0], "sigma_min": [0.5, 4.0], "num_levels": [0.5, 1.5]}
-START = Ladder(2.0, 0.05, 6)
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Pixels as features, in the place of a classifier."""
-
-    def features(self, images: np.ndarray) -> np.ndarray:
-        return images.reshape(len(images), -1).astype(np.float32)[:, :8] / 255
+from tests.distributed.short import BOUNDS, START, made
 
 
 @pytest.fixture(scope="module")
 def setup() -> Setup:
-    rows = np.linspace(40, 220, 8)
-    shades = np.random.default_rng(0).normal(0, 10, (64, 1, 8, 8))
-    images = (rows[None, None, :, None] + shades).clip(0, 255).astype(np.uint8)
-    return Setup(
-        recipe=RECIPE,
-        full_steps=100,
-        images=images,
-        classifier=Pixels(),  # type: ignore[arg-type]
-        reference=moments(Pixels().features(images)),
-        budget=Budget(num_trials=4, rungs=(2, 10), reduction_factor=2, max_concurrent=2, seed=1),
-        batch_size=16,
-        num_samples=16,
-        max_nfe=20,
-    )
+    return made()
+
+
+def numbers(results: Iterable[Mapping[str, Any]]) -> list[dict[str, float]]:
+    """What a trial reports, but for the picture."""
+    return [{name: value for name, value in one.items() if name != PICTURE} for one in results]
 
 
 def test_a_trial_trains_on_and_is_judged_at_its_rungs(setup: Setup) -> None:
@@ -75,7 +49,8 @@ def test_a_promoted_trial_goes_on_exactly(setup: Setup) -> None:
         points=[START.plain()], shared={"setup": judged},
     )  # fmt: skip
     assert len(found[0].rungs) == 3
-    assert list(trial(found[0].settings, straight)) == [found[0].rungs[2]]
+    (reported,) = trial(found[0].settings, straight)
+    assert (numbers([reported]), reported[PICTURE]) == ([found[0].rungs[2]], found[0].picture)
 
 
 def test_the_moving_average_spans_the_same_fraction_of_a_trial_as_of_the_full_training(setup: Setup) -> None:
@@ -132,25 +107,59 @@ def test_the_space_is_in_multiples_of_the_analytic_ladder_and_holds_the_publishe
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_the_search_compares_analytic_published_and_tuned(setup: Setup) -> None:
+def test_the_search_compares_analytic_published_and_tuned(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     published = Ladder(0.5, 0.05, 5)
     found = tune(setup, START, {"twin": START, "ncsn": published}, bounds=BOUNDS, resources={"cpu": 1})
     assert [Ladder.read(record.settings) for record in found.records[:2]] == [START, published]
     assert found.records[0].status == FINISHED
-    assert found.compared["twin"] == found.compared["analytic"]
-    assert found.compared["ncsn"]["sigma_max"] == 0.5
-    assert found.compared["tuned"]["fid"] <= found.compared["analytic"]["fid"]
-    assert found.winner == Ladder.read(found.compared["tuned"])
+    lines = found.compared.lines
+    assert lines["twin"] == lines["analytic"]
+    assert lines["ncsn"]["sigma_max"] == 0.5
+    assert lines["tuned"]["fid"] <= lines["analytic"]["fid"]
+    assert found.winner == Ladder.read(lines["tuned"])
+    (analytic, ncsn, tuned, verdict) = [record.message for record in caplog.records][-4:]
+    assert analytic.startswith("analytic, twin: sigma_max 2, sigma_min 0.05, num_levels 6, fid ")
+    assert ncsn.startswith("ncsn: sigma_max 0.5") and tuned.startswith("tuned: sigma_max ")
+    assert f"against analytic: {found.compared.verdict['tuned_against_analytic']} (FID " in verdict
     assert all(a.trial < b.trial for a, b in pairwise(found.records))
 
 
-def test_a_search_finds_its_own_trials_until_they_are_discarded(
-    setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def here(*arguments: Any, resources: Any, **options: Any) -> list[Record]:
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches run in this process."""
+
+    def search(*arguments: Any, resources: Any, **options: Any) -> list[Record]:
         return search_here(*arguments, **options)
 
-    monkeypatch.setattr("pipeline.distributed.tune_noise.search", here)
+    monkeypatch.setattr("pipeline.distributed.tune_noise.search", search)
+
+
+@pytest.mark.usefixtures("here")
+def test_the_choices_are_trained_again_whole_on_seeds_of_their_own(setup: Setup, tmp_path: Path) -> None:
+    found = tune(
+        setup, START, {"ncsn": Ladder(0.5, 0.05, 5)}, bounds=BOUNDS, resources={}, repeats=2,
+        kept=Kept(tmp_path / "kept", "tune_noise"),
+    )  # fmt: skip
+    lines, again = found.compared.lines, found.compared.again
+    assert set(again) == {line["trial"] for line in lines.values()}
+    for record in again[1]:
+        seeded = replace(setup, budget=replace(setup.budget, seed=record.settings["seed"]))
+        assert list(record.rungs) == numbers(trial(START.plain(), seeded)), "of that seed, and whole"
+    assert [record.settings["seed"] for record in again[1]] == [2, 3], "the search has 1"
+    fids = [record.metrics["fid"] for record in again[1]]
+    assert lines["analytic"]["fid_again"] == pytest.approx(np.exp(np.mean(np.log(fids))))
+    assert found.compared.verdict["noise_of"] == "seeds"
+    assert set(found.compared.verdict["std_of_log_fid"]) == {2, 10}, "at every rung"
+    found.write(tmp_path)
+    assert len((tmp_path / "repeats.csv").read_text().splitlines()) == 1 + 2 * 2 * len(again)
+    assert " further seeds)" in side_by_side(tmp_path / "best.yaml")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_search_finds_its_own_trials_until_they_are_discarded(setup: Setup, tmp_path: Path) -> None:
     one = replace(setup, budget=replace(setup.budget, rungs=(2,), num_trials=2))
     again = partial(tune, start=START, others={}, bounds=BOUNDS, resources={})
     kept, others = Kept(tmp_path, "tune_noise"), Kept(tmp_path, "tune_noise")

@@ -1,7 +1,7 @@
 """Laws of the sampler search, on the exact score of a mixture of images: no network, no training."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,67 +20,17 @@ from pipeline.distributed.trials import FINISHED, STOPPED, Record
 from pipeline.distributed.tune_sampler import Setup, _feasible, measured, settled, trial, tune
 from pipeline.errors import UserError
 from pipeline.files import read_yaml
-from pipeline.metrics.space.fid import moments
-from pipeline.ncsn.mixtures import GaussianMixture
 from pipeline.ncsn.networks import make_network
 from pipeline.params import load
 from pipeline.reporting.lines import read_rows
 from pipeline.reporting.sampler_search import front, parallel, read
 from pipeline.samplers.settings import Ladder, Sampler
-from pipeline.samplers.start import Law
-
-SHAPE = (1, 2, 2)
-BOUNDS = {
-    "spent": [0.3, 1.0],
-    "step_lr": [0.3, 6.0],
-    "steps_per_level": [1, 4],
-    "sigma_max": [0.2, 1.0],
-    "sigma_min": [1.0, 2.0],
-    "snr": [0.05, 0.4],
-    "churn": [1.0, 40.0],
-    "rho": [1.0, 9.0],
-}
-KINDS = ("langevin", "predictor_corrector", "dpm_solver")
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Pixels as features, in the place of a classifier."""
-
-    def features(self, images: np.ndarray) -> np.ndarray:
-        return images.reshape(len(images), -1).astype(np.float32) / 255
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """Two bumps of images, as a score and as data."""
-
-    def exact(self) -> GaussianMixture:
-        means = torch.tensor([[0.2, 0.3, 0.2, 0.8], [0.8, 0.6, 0.7, 0.2]])
-        return GaussianMixture([0.5, 0.5], means, 0.05)
-
-    def __call__(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        return self.exact().score(x.flatten(1), sigma).view_as(x)
-
-    def images(self, n: int) -> np.ndarray:
-        x = self.exact().sample(n, torch.Generator().manual_seed(0)).clamp(0, 1)
-        return (x * 255).to(torch.uint8).numpy().reshape(n, *SHAPE)
+from tests.distributed.searched import BOUNDS, KINDS, Mixture, Pixels, made
 
 
 @pytest.fixture
 def setup() -> Setup:
-    features = Pixels()
-    return Setup(
-        network=Mixture(),
-        trained=Ladder(1.5, 0.02, 10),
-        shape=SHAPE,
-        classifier=features,  # type: ignore[arg-type]
-        reference=moments(features.features(Mixture().images(2000))),
-        budget=Budget(num_trials=8, rungs=(60, 120), reduction_factor=2, max_concurrent=2, seed=5),
-        law=Law.of(Mixture().images(500)),
-        max_nfe=41,
-        kinds=KINDS,
-    )
+    return made()
 
 
 def start(setup: Setup) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A job that cannot reach the store takes notes, and the process that submitted it tells the store."""
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,8 @@ def work(params: tracking.Settings) -> None:
         for step in range(2):
             for k, trial in enumerate(trials):
                 trial.log_metrics({"loss": 10 * k + step}, step)
+        for trial in trials[:2]:
+            trial.log_picture("samples", base64.b64encode(b"a picture").decode())
         for trial, status in zip(trials, ("FINISHED", "FAILED", "KILLED"), strict=True):
             trial.end(status)
         run.log_dataset(MANIFEST)
@@ -43,6 +46,7 @@ def recorded(place: Place) -> list[object]:
         stage.info.status, stage.data.metrics, stage.data.params, stage.data.tags["data.sha256"],
         [a.path for a in place.client.list_artifacts(stage.info.run_id)],
         [(t.info.run_name, t.info.status, t.data.params) for t in trials],
+        [[a.path for a in place.client.list_artifacts(t.info.run_id)] for t in trials],
         history,
         {t.data.tags["mlflow.parentRunId"] for t in trials} == {stage.info.run_id},
         [a.path for a in place.client.list_artifacts(pipeline.info.run_id)],
@@ -60,6 +64,7 @@ def test_a_relayed_stage_leaves_the_record_of_a_direct_one(
         work(place.params)
         assert all((place.path / name).exists() for name in relay.returns) and relay.returns
     relayed = recorded(place)
+    assert relayed[6] == [["samples.png"], ["samples.png"], []]
     assert not any((place.path / name).exists() for name in relay.returns)
 
     direct = Place(tmp_path_factory.mktemp("direct"), place.params)

@@ -21,6 +21,7 @@ def search_here(
     budget: Budget,
     points: Sequence[Settings] = (),
     shared: Mapping[str, Any] | None = None,
+    aside: Mapping[str, Any] | None = None,
     on_trial: OnTrial | None = None,
     kept: Kept | None = None,
 ) -> list[Record]:
@@ -28,7 +29,7 @@ def search_here(
     proposer, halving = Proposer(space, points, budget), Halving(budget)
     folder = kept.folder(trial.__qualname__, metric, space, points, budget, shared) if kept else None
     ledger = Ledger(metric, budget, Journal(folder), on_trial)
-    task = Task(trial, metric, shared or {}, ledger.known)
+    task = Task(trial, metric, {**(shared or {}), **(aside or {})}, ledger.known)
     for place in range(budget.num_trials):
         settings, value = proposer.ask() or {}, math.inf
         ledger.start(place, settings)

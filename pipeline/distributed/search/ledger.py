@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from pipeline.distributed.picture import PICTURE
 from pipeline.distributed.search.journal import Journal, Known, before
 from pipeline.distributed.search.reports import Report
 from pipeline.distributed.search.space import Budget
@@ -43,7 +44,8 @@ class Ledger:
             return
         rungs = (*record.rungs, report["metrics"])
         status = FINISHED if len(rungs) == len(self._budget.rungs) else STOPPED
-        self._live[place] = replace(record, rungs=rungs, status=status)
+        picture = report.get(PICTURE, "")
+        self._live[place] = replace(record, rungs=rungs, status=status, picture=picture)
 
     def end(self, place: int, died: str = "") -> None:
         """A trial ended, or its process `died`, with this reason."""

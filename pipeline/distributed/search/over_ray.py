@@ -41,7 +41,9 @@ def search(
     budget: Budget,
     points: Sequence[Settings] = (),
     shared: Mapping[str, Any] | None = None,
+    aside: Mapping[str, Any] | None = None,
     resources: Mapping[str, float] | None = None,
+    at_once: int | None = None,
     on_trial: OnTrial | None = None,
     kept: Kept | None = None,
 ) -> list[Record]:
@@ -54,7 +56,10 @@ def search(
         trial: called as `trial(settings, **shared)`; yields a mapping that holds `metric` at each rung.
         points: settings tried first, in this order.
         shared: large constants, put into Ray's object store once.
+        aside: the same, but for what changes no result, so that a search is found again without it.
         resources: of each trial, e.g. `{"cpu": 2}`.
+        at_once: how many trials run at a time where fewer than `budget.max_concurrent` are to, which changes
+            no decision; None: as many as there are resources for.
         on_trial: called here, in the caller's process, with each record as its trial ends.
         kept: where each trial is written as it ends. A later call with the same arguments finds the trials
             of one that was killed and runs the others; `Kept.discard` deletes them. None: such a call
@@ -68,7 +73,8 @@ def search(
     """
     folder = kept.folder(trial.__qualname__, metric, space, points, budget, shared) if kept else None
     ledger = Ledger(metric, budget, Journal(folder), on_trial)
-    runnable = tune.with_parameters(_run, task=Task(trial, metric, dict(shared or {}), ledger.known))
+    task = Task(trial, metric, {**(shared or {}), **(aside or {})}, ledger.known)
+    runnable = tune.with_parameters(_run, task=task)
     # Tune would start the process of one trial after the other's, and never a second one for short trials.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(budget.max_concurrent)
     with tempfile.TemporaryDirectory(prefix="ncsn-search-") as results:
@@ -77,6 +83,7 @@ def search(
             tune_config=tune.TuneConfig(
                 num_samples=budget.num_trials,
                 reuse_actors=True,
+                max_concurrent_trials=at_once,
                 search_alg=_Searcher(Proposer(space, points, budget)),
                 scheduler=_Scheduler(Halving(budget)),
             ),

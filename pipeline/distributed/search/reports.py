@@ -5,12 +5,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.distributed.picture import PICTURE
 from pipeline.distributed.search.journal import Known, before
 from pipeline.distributed.search.space import Trial
 from pipeline.distributed.trials import FAILED, Record, Settings
 
 Report = Mapping[str, Any]
-"""`value`, what is minimised; with it `rung`, from 0, and `metrics`, or the `reason` why the trial failed."""
+"""`value`, what is minimised; with it `rung`, from 0, `metrics`, `picture`, or the `reason` of a failure."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +40,21 @@ def _run(trial: Trial, settings: Settings, shared: Mapping[str, Any], metric: st
         for rung, metrics in enumerate(trial(dict(settings), **shared)):
             if not math.isfinite(metrics[metric]):
                 raise FloatingPointError(f"{metric} is {metrics[metric]} at rung {rung + 1}")
-            yield _reached(rung, {name: _plain(value) for name, value in metrics.items()}, metric)
+            numbers = {name: _plain(value) for name, value in metrics.items() if name != PICTURE}
+            yield _reached(rung, numbers, metric, metrics.get(PICTURE, ""))
     except Exception as error:
         yield _failed(f"{type(error).__name__}: {error}")
 
 
 def _replayed(record: Record, metric: str) -> Iterator[Report]:
     for rung, metrics in enumerate(record.rungs):
-        yield _reached(rung, metrics, metric)
+        yield _reached(rung, metrics, metric, record.picture)
     if record.status == FAILED:
         yield _failed(record.reason)
 
 
-def _reached(rung: int, metrics: Mapping[str, float], metric: str) -> Report:
-    return {"value": float(metrics[metric]), "rung": rung, "metrics": dict(metrics)}
+def _reached(rung: int, metrics: Mapping[str, float], metric: str, picture: str) -> Report:
+    return {"value": float(metrics[metric]), "rung": rung, "metrics": dict(metrics), PICTURE: picture}
 
 
 def _failed(reason: str) -> Report:

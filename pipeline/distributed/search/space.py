@@ -6,8 +6,8 @@ from typing import Any, Self
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-Trial = Callable[..., Iterator[Mapping[str, float]]]
-"""Called as `trial(settings, **shared)`; yields its metrics once at every rung."""
+Trial = Callable[..., Iterator[Mapping[str, Any]]]
+"""Called as `trial(settings, **shared)`; yields its metrics once at every rung, and may add a `picture`."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Budget:
     """Trials at a time; more is faster, but a trial knows less of those before it."""
     seed: int
     algorithm: str = "tpe"
-    """How settings are proposed: tpe or random."""
+    """How settings are proposed: tpe or random; pbt where a population is trained instead."""
 
     @classmethod
     def read(cls, plain: Mapping[str, Any]) -> Self:

@@ -1,6 +1,8 @@
 """One run of a store, told what a record says; what was told already may be told again."""
 
+import base64
 import json
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,6 +65,12 @@ class StoredRun:
         store = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
         with calling(self._uri):
             store(self.id, str(path), folder)
+
+    def log_picture(self, name: str, png: str) -> None:
+        with tempfile.TemporaryDirectory() as place:
+            path = Path(place) / f"{name}.png"
+            path.write_bytes(base64.b64decode(png))
+            self.log_artifact(path)
 
     def log_dataset(self, manifest: Mapping[str, Any]) -> None:
         digest = str(manifest["sha256"]["images"])

@@ -1,0 +1,52 @@
+"""What the search for a noise range is tested on: a tiny network and random images."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.distributed.noise_trial import Setup
+from pipeline.distributed.search import Budget
+from pipeline.metrics.space.fid import moments
+from pipeline.samplers.settings import Ladder
+
+RECIPE = {
+    "network": {"kind": "ncsnv2", "width": 4},
+    "loss": {"kind": "levels"},
+    "steps": None,
+    "lr": 1e-3,
+    "betas": [0.9, 0.999],
+    "adam_eps": 1e-8,
+    "ema_rate": 0.99,
+    "dequantise": False,
+    "flip": False,
+}
+BOUNDS = {"sigma_max": [0.2, 1.0], "sigma_min": [0.5, 4.0], "num_levels": [0.5, 1.5]}
+START = Ladder(2.0, 0.05, 6)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Pixels as features, in the place of a classifier."""
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        return images.reshape(len(images), -1).astype(np.float32)[:, :8] / 255
+
+
+def made(**other: Any) -> Setup:
+    """The setup of a small search; `other` fields as given."""
+    rows = np.linspace(40, 220, 8)
+    shades = np.random.default_rng(0).normal(0, 10, (64, 1, 8, 8))
+    images = (rows[None, None, :, None] + shades).clip(0, 255).astype(np.uint8)
+    plain = {
+        "recipe": RECIPE,
+        "full_steps": 100,
+        "images": images,
+        "classifier": Pixels(),
+        "reference": moments(Pixels().features(images)),
+        "budget": Budget(num_trials=4, rungs=(2, 10), reduction_factor=2, max_concurrent=2, seed=1),
+        "batch_size": 16,
+        "num_samples": 16,
+        "max_nfe": 20,
+    }
+    return Setup(**{**plain, **other})
