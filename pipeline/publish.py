@@ -3,7 +3,8 @@
     model.safetensors   the averaged weights, the very bytes that the samples were drawn with
     config.json         the network's settings, the sampler's, and the hash of the task that trained it
     README.md           the model card, of this network alone
-    SHA256SUMS          of the three: `sha256sum -c SHA256SUMS`
+    start.safetensors   the data's first two moments, where the sampler begins there
+    SHA256SUMS          of all of them: `sha256sum -c SHA256SUMS`
 
 `load` reads such a folder back. The stage's own folder, artifacts/models/VARIANT, is not what is uploaded: it
 holds the optimiser's state too, three times the bytes, to go on training.
@@ -19,18 +20,22 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from pipeline import files
 from pipeline.chosen import network_folder
+from pipeline.data.dataset import open_dataset
 from pipeline.errors import UserError
 from pipeline.ncsn.networks import make_network
 from pipeline.reporting import model_card
 from pipeline.reporting.rows import Table
+from pipeline.samplers.start import Law
 from pipeline.training import verified
 
 WEIGHTS, CONFIG, CARD, SUMS = "model.safetensors", "config.json", "README.md", "SHA256SUMS"
+START = "start.safetensors"
+ALWAYS = {WEIGHTS, CONFIG, CARD}
 
 
 def publish(variant: str, folder: Path, *, artifacts: Path, reports: Path) -> Path:
@@ -52,6 +57,9 @@ def publish(variant: str, folder: Path, *, artifacts: Path, reports: Path) -> Pa
         shutil.copyfile(model / "ema.safetensors", part / WEIGHTS)
         files.write_json(part / CONFIG, _config(files.read_json(model / "state.json"), sampler))
         files.write_text(part / CARD, model_card.card(table, manifest, {variant: sampler}, published=True))
+        if sampler.get("start") == "data":
+            law = Law.of(open_dataset(artifacts / "data").split("train"))
+            (part / START).write_bytes(save({"mean": law.mean, "root": law.root}))
         files.write_text(part / SUMS, _sums(part))
     return folder
 
@@ -86,8 +94,7 @@ def load(folder: Path, device: torch.device | str = "cpu") -> nn.Module:
     Raises:
         UserError: a file is missing, or is not what SHA256SUMS says.
     """
-    if differing := _differing(folder):
-        raise UserError(f"{folder} is damaged ({', '.join(differing)}): fetch or publish it again.")
+    _check(folder)
     network = make_network(**files.read_json(folder / CONFIG)["network"])
     try:
         network.load_state_dict(load_file(folder / WEIGHTS))
@@ -96,8 +103,21 @@ def load(folder: Path, device: torch.device | str = "cpu") -> nn.Module:
     return network.to(device).eval().requires_grad_(False)
 
 
+def load_start(folder: Path) -> Law:
+    """The law that the sampler begins at; raises UserError as `load` does, and where there is none."""
+    _check(folder)
+    if not (folder / START).exists():
+        raise UserError(f"{folder} has no {START}: its sampler begins at noise, and needs no law.")
+    return Law(**load_file(folder / START))
+
+
+def _check(folder: Path) -> None:
+    if differing := _differing(folder):
+        raise UserError(f"{folder} is damaged ({', '.join(differing)}): fetch or publish it again.")
+
+
 def _sums(folder: Path) -> str:
-    return "".join(f"{files.sha256(folder / name)}  {name}\n" for name in (CONFIG, WEIGHTS, CARD))
+    return "".join(f"{files.sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir()))
 
 
 def _differing(folder: Path) -> list[str]:
@@ -105,7 +125,7 @@ def _differing(folder: Path) -> list[str]:
     path = folder / SUMS
     lines = path.read_text().splitlines() if path.is_file() else []
     claimed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    if claimed.keys() != {CONFIG, WEIGHTS, CARD}:
+    if claimed.keys() - {START} != ALWAYS:
         return [SUMS]
     own = {name: (folder / name).is_file() and files.sha256(folder / name) for name in claimed}
     return [name for name, digest in claimed.items() if own[name] != digest]
@@ -116,7 +136,7 @@ def _free(folder: Path) -> None:
     if not folder.exists():
         return
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
-    if found and (found != {CONFIG, WEIGHTS, CARD, SUMS} or _differing(folder)):
+    if found and (found - {START} != {*ALWAYS, SUMS} or _differing(folder)):
         raise UserError(f"{folder} holds other files than a publication's own: name a new folder.")
 
 

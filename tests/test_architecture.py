@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tracking": BASE | {"training", "dvcfile"},
     "reporting": BASE | {"samplers", "toy", "dvcfile"},
     "show": BASE | {"ncsn", "data", "reporting"},
-    "publish": BASE | {"ncsn", "training", "reporting"},
+    "publish": BASE | {"ncsn", "samplers", "data", "training", "reporting"},
     "verify": BASE | {"reporting", "tracking", "dvcfile"},
     "import_checkpoint": BASE | {"ncsn", "training", "params"},
     "distributed": BASE | {"ncsn", "samplers", "data", "metrics", "training", "dvcfile"},

@@ -13,11 +13,15 @@ from numpy.random import default_rng
 
 from pipeline import publish
 from pipeline.commit import Commit
+from pipeline.data.dataset import open_dataset
+from pipeline.data.preparation import prepare
 from pipeline.errors import UserError
-from pipeline.files import write_json
+from pipeline.files import read_json, write_json
 from pipeline.ncsn.networks import make_network
 from pipeline.reporting import repeats, rows, tables
+from pipeline.samplers.seeds import SampleNoise
 from pipeline.samplers.settings import Ladder, Sampler
+from pipeline.samplers.start import Law
 from pipeline.training import state
 from pipeline.training.task import Task
 
@@ -95,6 +99,31 @@ def test_the_program_on_the_card_draws_samples(published: Path, monkeypatch: pyt
     values: dict[str, object] = {}
     exec(program, values)
     assert values["images"].shape == (16, 1, 8, 8)  # type: ignore[attr-defined]
+
+
+def test_a_sampler_that_begins_at_the_data_is_published_with_where_it_begins(
+    root: Path, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"has no start\.safetensors"):
+        publish.load_start(published)
+    prepare(root / "artifacts/data", name="digits", source=None, image_size=8, held_out=360, seed=0)
+    path = root / "artifacts/samples/tuned/manifest.json"
+    sampler = Sampler("dpm_solver", Ladder(1.0, 0.01, 3), {}, "data")
+    write_json(path, read_json(path) | {"sampler": sampler.plain()})
+    make(root, published)
+    assert {path.name for path in published.iterdir()} == {*FILES, "start.safetensors"}
+    (program,) = re.findall(r"```python\n(.*?)```", (published / "README.md").read_text(), re.S)
+    monkeypatch.chdir(published)
+    values: dict[str, object] = {}
+    exec(program, values)
+    noise = SampleNoise(seed=0, indices=range(16), shape=(1, 8, 8))
+    law = Law.of(open_dataset(root / "artifacts/data").split("train"))
+    own = sampler.sample(publish.load(published), noise, denoise="denoise=True" in program, law=law)
+    assert torch.equal(values["x"], own)  # type: ignore[arg-type]
+    make(root, published)
+    (published / "start.safetensors").write_bytes(b"another's")
+    with pytest.raises(UserError, match=r"damaged \(start\.safetensors\)"):
+        publish.load_start(published)
 
 
 def test_it_is_written_again_over_itself_alone(root: Path, published: Path) -> None:

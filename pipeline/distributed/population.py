@@ -104,12 +104,14 @@ def succeeded(
         return (math.inf if record.status == FAILED else record.metrics["fid"], record.trial)
 
     ranked, count = sorted(records, key=fid), max(1, len(records) // PART)
-    losers = {record.trial for record in ranked[-count:]} | {r.trial for r in records if r.status == FAILED}
+    failed = {record.trial for record in records if record.status == FAILED}
+    losers = {record.trial for record in ranked[-count:]} | failed
+    donors = [record for record in ranked[:count] if record.trial not in failed] or ranked[:1]
     following = []
     for place, record in enumerate(records, 1):
         draws, donor, ladder = np.random.default_rng([seed, generation, place]), record, record.settings
-        if record.trial in losers - {ranked[0].trial}:
-            donor = ranked[int(draws.integers(count))]
+        if record.trial in losers - {donors[0].trial}:
+            donor = donors[int(draws.integers(len(donors)))]
             ladder = donor.settings | perturbed(donor.settings, space, draws)
             logger.info("member %d goes on as member %d did", place, donor.settings["member"])
         parent = donor.settings["member"]

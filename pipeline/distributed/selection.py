@@ -105,7 +105,7 @@ def choose(
         drawn = {"num_samples": num_samples, "seed": seed, **settings}
         rest = {"sampler": sampler.plain(), "law": law.digest() if law else None, "gpu": where["use_gpu"]}
         kept = storage / f"selection-{_fingerprint(folders, reference / features.CONFIG, drawn | rest)}"
-        draw = partial(_drawn, sampler=sampler, storage=storage, law=law, **drawn, **where)
+        draw = partial(_drawn, sampler=sampler, storage=kept / "samples", law=law, **drawn, **where)
         found = _all(folders, draw, measure, kept, AT_ONCE if where["remote"] else 1)
     step, kind = best(found)
     about = {

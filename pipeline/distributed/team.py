@@ -28,6 +28,8 @@ from pipeline.training.state import folder_name
 HELD = {"cpu": 0.0, "memory": 1.0}
 """What Ray reserves for the trial's own process, which waits: a byte, since it must be something."""
 
+MORE = {"CPU": "raise compute.workers", "GPU": "set compute.use_gpu to false"}
+
 
 @dataclass(frozen=True)
 class Team:
@@ -50,7 +52,7 @@ class Team:
         if short:
             raise UserError(
                 f"compute.workers_per_trial ({self.workers}) needs as many {short}s, but Ray has "
-                f"{int(have.get(short, 0))}: lower it, or raise compute.workers."
+                f"{int(have.get(short, 0))}: lower it, or {MORE[short]}."
             )
         return min(most, *(int(have[kind] // self.workers) for kind in kinds))
 

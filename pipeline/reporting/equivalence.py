@@ -97,6 +97,8 @@ def _other_terms(row: Row, paper: Published) -> str | None:
     needed = paper.n or ASSUMED_N
     if row.n != needed:
         return f"N={row.n:,} against {needed:,}{'' if paper.n else ' (assumed)'}"
+    if f"{paper.reference} split" not in (row.reference_set or "train split"):
+        return f"FID against {row.reference_set}, the paper's against the {paper.reference} split"
     return None
 
 

@@ -32,6 +32,13 @@ Networks that estimate the score, the gradient of the log density, of images und
 levels, and draw new images from it by annealed Langevin dynamics or by the probability-flow ODE. The
 recipes are those of Song & Ermon (arXiv 1907.05600 and 2006.09011) and, where a network is trained at any
 noise level, in the line of Karras et al. (arXiv 2206.00364), scaled to the data set."""
+IMPORTS = [
+    "pipeline.samplers.images import to_uint8",
+    "pipeline.samplers.seeds import SampleNoise",
+    "pipeline.samplers.settings import Sampler",
+]
+LAW_IMPORTS = ["pipeline.data.dataset import open_dataset", "pipeline.samplers.start import Law"]
+OPENED = 'data = open_dataset(Path("artifacts/data")).split("train")\n'
 LIMITS = """\
 - For research and teaching; no privacy of the training images is promised.
 - FID, KID and the inception score depend on the evaluator and on N: numbers here compare with each other
@@ -160,20 +167,25 @@ def usage(
 ) -> str:
     """A program that draws sixteen samples as the row's were drawn."""
     channels, height, width = manifest["shape"][1:]
-    module, load = ("publish", "load") if published else ("training.state", "load_network")
-    place = "." if published else str(row.network)
+    begun = sampler.get("start") == "data"
+    if published:
+        score, law = 'load(Path("."))', 'load_start(Path("."))'
+        imports = [f"pipeline.publish import load{', load_start' * begun}"]
+    else:
+        score, law = f'load_network(Path("{row.network}"))', "Law.of(data)"
+        imports = ["pipeline.training.state import load_network"]
+        imports += LAW_IMPORTS * begun
+    named = "\n".join(f"from {text}" for text in sorted([*IMPORTS, *imports]))
+    data = OPENED * (begun and not published)
     return f"""\
 from pathlib import Path
 
-from pipeline.samplers.images import to_uint8
-from pipeline.samplers.seeds import SampleNoise
-from pipeline.samplers.settings import Sampler
-from pipeline.{module} import {load}
+{named}
 
-score = {load}(Path("{place}"))
-sampler = Sampler.read({dict(sampler)})
+score = {score}
+{data}sampler = Sampler.read({dict(sampler)})
 noise = SampleNoise(seed=0, indices=range(16), shape=({channels}, {height}, {width}))
-x = sampler.sample(score, noise, denoise={row.denoised})
+x = sampler.sample(score, noise, denoise={row.denoised}{f", law={law}" * begun})
 images = to_uint8(x)  # (16, {channels}, {height}, {width}), uint8
 """
 

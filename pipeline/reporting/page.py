@@ -20,6 +20,7 @@ STAGES = (
     ("tune_sampler", "the sampler, its levels and its numbers, and the trials", "`sampler`, `tune_sampler`"),
     ("generate", "the samples, with NFE counted and time taken", "`generate`"),
     ("evaluate", "the numbers of the table", "`evaluate`"),
+    ("frontier", "FID against network evaluations, for every kind of sampler", "`frontier`"),
     ("toy", "the two-mode mixture", "`toy`"),
     ("report", "this page", "`report`"),
 )

@@ -8,6 +8,7 @@ References:
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 NCSN = "arXiv 1907.05600, Table 1"
 NCSNV2 = "arXiv 2006.09011, Table 1"
@@ -34,6 +35,8 @@ class Published:
     note: str | None = None
     variant: str | None = None
     """The variant of ours that reproduces this row."""
+    reference: Literal["train", "test"] = "train"
+    """The split that the FID is against."""
     denoised: bool | None = None
     """Whether the row includes the last denoising step; None where it does not apply."""
 
@@ -62,11 +65,14 @@ _CIFAR10 = (
     Published("EDM config F, conditional", EDM, fid="1.79", n=50_000, nfe="35", note=MINIMUM),
 )
 
-_CELEBA64 = (
-    Published("NCSN", NCSNV2, fid="26.89", n=10_000, variant="ncsn", denoised=False),
-    Published("NCSN, denoising", NCSNV2, fid="25.30", n=10_000, variant="ncsn", denoised=True),
-    Published("NCSNv2", NCSNV2, fid="28.86", n=10_000, variant="ncsnv2", denoised=False),
-    Published("NCSNv2, denoising", NCSNV2, fid="10.23", n=10_000, variant="ncsnv2", denoised=True),
+_CELEBA64 = tuple(
+    Published(model, NCSNV2, fid=fid, n=10_000, variant=variant, denoised=denoised, reference="test")
+    for model, fid, variant, denoised in (
+        ("NCSN", "26.89", "ncsn", False),
+        ("NCSN, denoising", "25.30", "ncsn", True),
+        ("NCSNv2", "28.86", "ncsnv2", False),
+        ("NCSNv2, denoising", "10.23", "ncsnv2", True),
+    )
 )
 
 TABLES: dict[str, tuple[Published, ...]] = {"cifar10": _CIFAR10, "celeba64": _CELEBA64}

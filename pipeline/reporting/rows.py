@@ -143,6 +143,8 @@ class Table:
     """The variants in order, without denoising before with it; the floors at the end."""
     margin: float | None = None
     """Relative; what counts as equal to a paper's number. None: rows are not judged by the papers'."""
+    selftest: str | None = None
+    """How many of the answers that are known the evaluator gave; None where it was not asked."""
 
     def row(self, system: str, denoised: bool | None) -> Row | None:
         """The row of a system, or None."""
@@ -170,7 +172,7 @@ class Table:
         """The inverse of `to_json`."""
         papers = tuple(Published(**row) for row in value["published"])
         rows = tuple(Row(**(lineage.plain(row) | _tuples(row))) for row in value["rows"])
-        return cls(value["data"], value["data_sha256"], papers, rows, value["margin"])
+        return cls(value["data"], value["data_sha256"], papers, rows, value["margin"], value.get("selftest"))
 
 
 def _tuples(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,7 +220,7 @@ def build(
             floors.setdefault(floor, variant)
     rows += [_join(row, papers, origin.of(row.system, row.kind)) for row in _absent_rows(papers, variants)]
     rows += [_join(row, (), origin.of(variant, row.kind)) for row, variant in floors.items()]
-    return Table(name, digest, papers, tuple(rows), margin)
+    return Table(name, digest, papers, tuple(rows), margin, _selftest(artifacts))
 
 
 def _join(row: Row, papers: tuple[Published, ...], extra: Mapping[str, Any]) -> Row:
@@ -266,6 +268,15 @@ def _floor_row(artifacts: Path, variant: str, data: str) -> Row | None:
         **repeats.further(block, {}),
         **_reference(fields, data),
     )
+
+
+def _selftest(artifacts: Path) -> str | None:
+    path = artifacts / "reference/selftest.json"
+    if not path.exists():
+        return None
+    checks = read_json(path)
+    passed = sum(get(check, "passed", path) for check in checks)
+    return f"{passed} of {len(checks)} known answers within tolerance (artifacts/reference/selftest.json)"
 
 
 def _reference(fields: Mapping[str, Any], data: str) -> dict[str, Any]:

@@ -61,6 +61,7 @@ def provenance(table: Table) -> str:
         )
         if columns.common(table, name) is not None
     ]
+    shared += [f"- The evaluator's self-test: {table.selftest}"] if table.selftest else []
     shared += [f"- {text}" for text in columns.checkpoints(table)]
     listed = columns.render(columns.provenance_columns(table), table.rows)
     return "\n\n".join(["\n".join(shared), listed] if shared else [listed])

@@ -121,8 +121,17 @@ def _baseline_sentence(pair: AgainstBaseline) -> str:
     return (
         f"{head} {'yes' if pair.holds else 'no'}. FID is {quality} ({pair.row.fid:.3f} against "
         f"{pair.baseline.fid:.3f}) with {cost} network evaluations ({pair.row.nfe:,} against "
-        f"{pair.baseline.nfe:,})."
+        f"{pair.baseline.nfe:,}). {_certainty(pair)}"
     )
+
+
+def _certainty(pair: AgainstBaseline) -> str:
+    ours, other = pair.row.interval("fid"), pair.baseline.interval("fid")
+    if ours is None or other is None:
+        return "These are single measurements: that they would come out so again is not tested."
+    (low, high), (least, most) = ours.at(0.95), other.at(0.95)
+    apart = high < least or most < low
+    return f"Their 95 % intervals {'do not overlap' if apart else 'overlap, so that it may be chance'}."
 
 
 def _convention_sentence(table: Table, denoised: bool) -> str:

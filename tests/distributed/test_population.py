@@ -60,6 +60,9 @@ def test_whoever_failed_has_nothing_to_go_on_with() -> None:
     nan = float("nan")
     parents = [one["parent"] for one in succeeded(generation(nan, 1.0, nan, nan), SPACE, 0, 2)]
     assert parents == [2, 2, 2, 2]
+    for seed in range(20):
+        eight = succeeded(generation(nan, 1.0, *[nan] * 6), SPACE, seed, 2)
+        assert [one["parent"] for one in eight] == [2] * 8, "though two of eight are the best quarter"
 
 
 def test_draws_follow_from_seed_and_place_alone() -> None:

@@ -130,6 +130,8 @@ def test_a_network_whose_samples_diverge_is_passed_over(
     choice = place.choose(place.plant(0.3, float("inf"), 0.2))
     assert choice.about["step"] == 100 and str(place.root / "1") in caplog.text
     assert choice.about["points"][1] == {"step": 200, "raw": None, "denoised": None}
+    choice.discard()
+    assert not list(place.storage.glob("s*-*")), "neither FIDs nor the shards of who diverged"
     with pytest.raises(UserError, match="diverges for every network"):
         place.choose(place.plant(float("inf"), float("nan")))
 

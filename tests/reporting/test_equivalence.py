@@ -56,6 +56,16 @@ def test_it_is_two_one_sided_t_tests(values: list[float], case: tuple[float, str
     assert result == expected
 
 
+def test_an_fid_against_another_split_is_not_judged() -> None:
+    ours = row(n=10_000, reference_set="celeba, train split (162,770 images)")
+    (found,) = equivalence.against_papers(Table("celeba64", "", published("celeba", 64), (ours,), 0.1))
+    assert found.outcome == "inconclusive" and "against the test split" in str(found.reason)
+    (found,) = (
+        f for f in judged(row(reference_set="cifar10, train split (50,000 images)")).values() if f.interval
+    )
+    assert found.outcome == "within"
+
+
 def test_a_truth_on_the_edge_of_the_margin_is_rarely_called_within() -> None:
     rng = np.random.default_rng(0)
     edge = 10.87 * 1.1

@@ -191,3 +191,12 @@ def test_cost_is_as_counted(build: Build) -> None:
 def test_without_git_the_table_says_so(artifacts: Path, about: Callable[..., dict[str, Any]]) -> None:
     table = rows.build(artifacts, ("tuned",), about(), Commit(None))
     assert "no git checkout" in tables.provenance(table)
+
+
+def test_the_evaluators_selftest_stands_in_the_report(artifacts: Path, build: Build) -> None:
+    assert "self-test" not in tables.provenance(build())
+    checks = [{"name": "KID", "passed": True}, {"name": "FID", "passed": False}]
+    write_json(artifacts / "reference/selftest.json", checks)
+    table = build()
+    assert "- The evaluator's self-test: 1 of 2 known answers" in tables.provenance(table)
+    assert Table.from_json(in_json(table)) == table
