@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.reporting import (
     animation,
+    contours,
     frontier,
     inpainting,
     lines,
@@ -75,7 +76,9 @@ def draw(folder: Path, artifacts: Path, table: Table, real: Images, grid: Sequen
         *selection.shown(folder, artifacts, networks),
         _step_size(folder, artifacts),
         *sampler_search.shown(folder, artifacts),
+        *contours.shown(folder, artifacts, "sampler"),
         _noise_range(folder, artifacts),
+        *contours.shown(folder, artifacts, "noise"),
         *_toy(folder, artifacts),
     ]
 

@@ -11,13 +11,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from matplotlib.tri._tricontour import TriContourSet
 from PIL import Image
 
 from pipeline import toy
 from pipeline.distributed.shards import evenly
 from pipeline.errors import UserError
 from pipeline.ncsn.noise import geometric_sigmas
-from pipeline.reporting import animation, frontier, lines, pictures, selection, style
+from pipeline.reporting import animation, contours, frontier, lines, pictures, selection, style
 from pipeline.reporting import toy as toy_figures
 from pipeline.reporting.lines import NOISE_RANGE, STEP_SIZE, Trial
 from pipeline.reporting.rows import FLOOR, Row
@@ -121,6 +122,42 @@ def divergences() -> list[toy.Divergence]:
     return [toy.Divergence(name, 4.0 ** np.arange(30, dtype=np.float32)) for name in names]
 
 
+def tried(count: int = 20) -> list[dict[str, str]]:
+    """Trials whose FID is the product of the two settings that matter."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(count):
+        row = {name: float(rng.uniform(1, 90)) for name in contours.LABELS}
+        status = "stopped" if number % 3 else "finished"
+        rows.append({**{k: str(v) for k, v in row.items()}, "status": status, "fid": str(row["sigma_max"])})
+    return [*rows, {"status": "failed", "fid": ""}]
+
+
+def test_contours_have_the_trials_fid_between_them_and_nothing_beyond() -> None:
+    pair = ("sigma_max", "sigma_min")
+    corners = [("1", "1", "10"), ("100", "1", "1000"), ("1", "100", "10"), ("100", "100", "1000")]
+    rows = [{"sigma_max": x, "sigma_min": y, "fid": f, "status": "finished"} for x, y, f in corners]
+    drawn = contours.contours(rows, [pair, pair])
+    assert drawn is not None
+    panel = drawn.axes[0]
+    (filled,) = [found for found in panel.collections if isinstance(found, TriContourSet)]
+
+    def between(x: float) -> list[float]:
+        """The FIDs that the colour at (x, 9) stands for."""
+        known = [place for place, path in enumerate(filled.get_paths()) if path.contains_point((x, 9.0))]
+        return [float(value) for place in known for value in filled.levels[place - 1 : place + 1]]
+
+    for x, fid in ((2.3, 23), (9.5, 95), (50.0, 500)):
+        low, high = between(x)
+        assert low <= fid <= high, "linear in logarithms"
+    assert not between(0.5)
+    low, high = panel.get_xlim()
+    assert low < 1 and high > 100, "dots at the edge are whole"
+    assert contours.contours(rows[:2], [pair, pair]) is None
+    line = [{**row, "sigma_min": row["sigma_max"]} for row in rows]
+    assert contours.contours(line, [pair, pair]) is None
+
+
 def every_figure() -> Iterator[tuple[str, Figure]]:
     yield "grid of one", pictures.grid(panels(1), 2, 5)
     yield "grid of five", pictures.grid(panels(5), 3, 16)
@@ -149,6 +186,10 @@ def every_figure() -> Iterator[tuple[str, Figure]]:
         yield f"step sizes {low}", lines.trials(some_trials(STEP_SIZE, low, high), STEP_SIZE)
     yield "noise ranges", lines.trials(some_trials(NOISE_RANGE, 0.005, 50), NOISE_RANGE)
     yield "one trial", lines.trials(some_trials(STEP_SIZE, 1e-6, 1e-5, 1), STEP_SIZE)
+    for search, (_, _, pairs) in contours.SEARCHES.items():
+        drawn = contours.contours(tried(), pairs)
+        assert drawn is not None
+        yield f"contours of {search}", drawn
     setting = {"width": 32, "batch_size": 128, "steps": 49_999, "lr": 0.00123}
     yield "toy, figure 1", toy_figures.loss_curves(loss_curves(), "fashion_mnist", setting)
     yield "toy, figure 2", toy_figures.score_fields(score_fields())
