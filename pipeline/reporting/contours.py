@@ -46,12 +46,15 @@ def shown(folder: Path, artifacts: Path, search: str) -> Iterator[Shown]:
 
 @style.house
 def contours(rows: Sequence[dict[str, str]], pairs: Sequence[Pair]) -> Figure | None:
-    """A panel for each pair of settings; None where fewer than three trials, or all on a line.
+    """A panel for each pair of settings; None where fewer than three trials have them, or all on a line.
 
     Args:
         rows: of trials.csv; settings and FID above 0.
     """
-    good = [row for row in rows if row["status"] != "failed" and row["fid"]]
+    needed = {"fid", *(name for pair in pairs for name in pair)}
+    good = [row for row in rows if row.get("status") != "failed" and all(row.get(name) for name in needed)]
+    if len(good) < 3:
+        return None
     fid = np.array([float(row["fid"]) for row in good])
     whole = np.array([row["status"] == "finished" for row in good])
     points = [tuple(np.array([float(row[name]) for row in good]) for name in pair) for pair in pairs]
