@@ -121,7 +121,8 @@ def start(tmp_path: Path) -> Iterator[Callable[[], Driver]]:
         if process.is_running():
             process.kill()
     for made in drivers:
-        made.process.communicate()
+        made.process.wait()
+        made.process.stderr.close()
 
 
 def test_workers_that_are_killed_or_hang_are_replaced(
@@ -162,7 +163,7 @@ def test_what_happens_to_the_driver_costs_one_interval_and_leaves_nobody(
         assert not [process for process in left if not agent(process)], f"a process outlived the {victim}"
         assert not psutil.wait_procs(left, timeout=60)[1], f"an agent of Ray's outlived the {victim}"
         assert step_of(driver.folder) >= reached, "a finished checkpoint was lost"
-    code, told = start().end()
+    code, told = Driver(driver.folder).end()  # workers that lost their node may have come to the last step
     assert code == 0, told
     assert digest(driver.folder / LAST) == expected
 
@@ -179,7 +180,10 @@ def test_dvc_killed_leaves_no_trainer_and_a_second_one_is_refused(
     here = {"cwd": tmp_path, "env": environment, "text": True}
 
     def repro() -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(["dvc", "repro"], capture_output=True, timeout=PATIENCE_S, **here)  # type: ignore[call-overload]
+        told: subprocess.CompletedProcess[str] = subprocess.run(
+            ["dvc", "repro"], capture_output=True, timeout=PATIENCE_S, **here
+        )  # type: ignore[call-overload]
+        return told
 
     subprocess.run(["dvc", "init", "--no-scm", "-q"], check=True, **here)  # type: ignore[call-overload]
     first = psutil.Popen(["dvc", "repro"], start_new_session=True, **here)
