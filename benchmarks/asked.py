@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
-from pipeline.distributed import cluster
+from pipeline.distributed.compute import cluster
 from pipeline.distributed.search import Budget, Space, Trial
 from pipeline.params import Params, load
 

@@ -59,7 +59,7 @@ class Projection:
 
 def generated(place: Path, given: argparse.Namespace) -> None:
     """Draw the samples into `place`, a stage's way."""
-    from pipeline.distributed.sample import generate
+    from pipeline.distributed.samples.sample import generate
     from pipeline.samplers.settings import Ladder, Sampler
 
     made = generate(
@@ -73,14 +73,14 @@ def generated(place: Path, given: argparse.Namespace) -> None:
 
 def moments(place: Path, given: argparse.Namespace) -> None:
     """Mean and covariance of the features, which are not kept."""
-    from pipeline.distributed.score import Scorer
+    from pipeline.distributed.samples.score import Scorer
 
     Scorer(Projection(given.dim), place).moments(np.load(place / "samples.npy", mmap_mode="r"))
 
 
 def scored(place: Path, given: argparse.Namespace) -> None:
     """Every number of the table, the samples against themselves turned upside down."""
-    from pipeline.distributed.score import Scorer
+    from pipeline.distributed.samples.score import Scorer
     from pipeline.metrics.evaluate import Described, evaluate
 
     samples, scorer = np.load(place / "samples.npy", mmap_mode="r"), Scorer(Projection(given.dim), place)
@@ -92,7 +92,7 @@ def scored(place: Path, given: argparse.Namespace) -> None:
 
 def block(place: Path, given: argparse.Namespace) -> None:
     """Features of both sides, KID, and the first block of distances, than which none takes more memory."""
-    from pipeline.distributed.score import Scorer
+    from pipeline.distributed.samples.score import Scorer
     from pipeline.metrics import evaluate, neighbours
 
     samples = np.load(place / "samples.npy", mmap_mode="r")

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.asked import Asked, asked
-from pipeline.distributed import tune_noise, tune_sampler
+from pipeline.distributed.noise_range import tune_noise
+from pipeline.distributed.sampler import tune_sampler
 from pipeline.distributed.search import Kept, Trial, search_here
-from pipeline.distributed.trials import FINISHED, Record
+from pipeline.distributed.search.trials import FINISHED, Record
 from stages import tune_noise as noise_stage
 from stages import tune_sampler as sampler_stage
 

@@ -20,9 +20,9 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from benchmarks.asked import asked
-from pipeline.distributed import tune_sampler
+from pipeline.distributed.sampler import tune_sampler
 from pipeline.distributed.search import Budget, Kept, Range, search_here
-from pipeline.distributed.shards import draw, single_threaded
+from pipeline.distributed.shards.drawn import draw, single_threaded
 from pipeline.metrics.space.fid import distance, moments
 from pipeline.reporting import style
 from pipeline.samplers.settings import Ladder, Sampler

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from pipeline.data.dataset import open_dataset
-from pipeline.distributed import noise_trial
+from pipeline.distributed.noise_range import noise_trial
 from pipeline.distributed.search import Budget
 from pipeline.files import read_json, read_yaml
 from pipeline.metrics.space import features, statistics

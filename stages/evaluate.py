@@ -5,8 +5,8 @@ from pathlib import Path
 from pipeline import door, tracking
 from pipeline.chosen import network_folder
 from pipeline.data.dataset import open_dataset
-from pipeline.distributed import score
-from pipeline.distributed.device import device
+from pipeline.distributed.compute.device import device
+from pipeline.distributed.samples import score
 from pipeline.files import sha256, write_json
 from pipeline.metrics.likelihood import likelihood
 from pipeline.metrics.space import features

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline import door, tracking
 from pipeline.chosen import network_folder
-from pipeline.distributed.device import has_gpu
+from pipeline.distributed.compute.device import has_gpu
 from pipeline.distributed.frontier import Point, Setup, frontier, write
 from pipeline.files import read_json, read_yaml, whole_folder
 from pipeline.metrics.space import features, statistics

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline import chosen, door, tracking
 from pipeline.data.dataset import open_dataset
-from pipeline.distributed import inpaint, sample, selection
+from pipeline.distributed.samples import inpaint, sample, selection
 from pipeline.files import read_json, read_yaml, sha256, whole_folder, write_json
 from pipeline.params import Params
 from pipeline.samplers.settings import Sampler

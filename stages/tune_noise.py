@@ -5,9 +5,10 @@ from typing import Any
 
 from pipeline import door, tracking
 from pipeline.data.dataset import open_dataset
-from pipeline.distributed import cluster, noise_trial, tune_noise
+from pipeline.distributed.compute import cluster
+from pipeline.distributed.noise_range import noise_trial, tune_noise
 from pipeline.distributed.search import Budget, Kept, resources
-from pipeline.distributed.trials import tell
+from pipeline.distributed.search.trials import tell
 from pipeline.files import whole_folder, write_yaml
 from pipeline.metrics.space import features, statistics
 from pipeline.params import Params

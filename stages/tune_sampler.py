@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from pipeline import door, tracking
-from pipeline.distributed import cluster, tune_sampler
-from pipeline.distributed.choice import RULES
-from pipeline.distributed.found import write
+from pipeline.distributed.compute import cluster
+from pipeline.distributed.sampler import tune_sampler
+from pipeline.distributed.sampler.choice import RULES
+from pipeline.distributed.sampler.found import write
 from pipeline.distributed.search import Budget, Kept, resources
-from pipeline.distributed.trials import tell
+from pipeline.distributed.search.trials import tell
 from pipeline.files import read_yaml, whole_folder, write_yaml
 from pipeline.params import Params
 from pipeline.reporting import sampler_search

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.distributed import costs
-from pipeline.distributed.shards import Shape, draw, single_threaded
+from pipeline.distributed.sampler import costs
+from pipeline.distributed.shards.drawn import Shape, draw, single_threaded
 from pipeline.errors import UserError
 from pipeline.files import sha256, write_json
 from pipeline.metrics.space.fid import Moments, distance, moments

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.distributed.cluster import connect
+from pipeline.distributed.compute.cluster import connect
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.distributed.sampler.tune_sampler import Setup
 from pipeline.distributed.search import Budget
-from pipeline.distributed.tune_sampler import Setup
 from pipeline.metrics.space.fid import moments
 from pipeline.ncsn.mixtures import GaussianMixture
 from pipeline.samplers.settings import Ladder

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.distributed.noise_trial import Setup
+from pipeline.distributed.noise_range.noise_trial import Setup
 from pipeline.distributed.search import Budget
 from pipeline.metrics.space.fid import moments
 from pipeline.samplers.settings import Ladder

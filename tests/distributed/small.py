@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.distributed.sample import Samples
+from pipeline.distributed.samples.sample import Samples
 from pipeline.ncsn.networks import make_network
 from pipeline.samplers.settings import Ladder, Sampler
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from pipeline.distributed.cluster import ROOT, connect, is_remote, worker_environment
-from pipeline.distributed.device import UseGpu, has_gpu
+from pipeline.distributed.compute.cluster import ROOT, connect, is_remote, worker_environment
+from pipeline.distributed.compute.device import UseGpu, has_gpu
 from pipeline.errors import UserError
 
 

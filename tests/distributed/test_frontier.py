@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.distributed.costs import cost
 from pipeline.distributed.frontier import LeftOut, Point, Setup, fitted, frontier, kinds, write
+from pipeline.distributed.sampler.costs import cost
 from pipeline.files import read_json, sha256
 from pipeline.metrics.space.fid import moments
 from pipeline.samplers.nfe import CountEvaluations

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.distributed import inpaint
-from pipeline.distributed.inpaint import COMPLETIONS, FIRST, IMAGES, complete, kept
+from pipeline.distributed.samples import inpaint
+from pipeline.distributed.samples.inpaint import COMPLETIONS, FIRST, IMAGES, complete, kept
 from pipeline.errors import UserError
 from pipeline.samplers.seeds import SampleNoise
 from pipeline.samplers.settings import Ladder, Sampler

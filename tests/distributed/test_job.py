@@ -34,7 +34,7 @@ STAGE = """
 import os, sys, time
 from pathlib import Path
 from pipeline.distributed import job
-from pipeline.distributed.cluster import connect
+from pipeline.distributed.compute.cluster import connect
 
 def elsewhere():
     import pipeline
@@ -229,7 +229,7 @@ def test_a_stage_goes_through_its_door_and_is_tracked_here(project: Path, head: 
 SHARED = """
 import os, sys
 from pathlib import Path
-from pipeline.distributed.cluster import connect, worker_environment
+from pipeline.distributed.compute.cluster import connect, worker_environment
 from pipeline.tracking.process import command, pipeline_owner
 
 def elsewhere():

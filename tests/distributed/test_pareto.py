@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.distributed.pareto import Point, Spread, front, knee, mean, verdict
+from pipeline.distributed.search.pareto import Point, Spread, front, knee, mean, verdict
 
 POINTS = st.lists(
     st.builds(Point, st.text(), st.integers(1, 200), st.floats(0.1, 100, allow_nan=False)), min_size=1

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.distributed.picture import PICTURE, picture
+from pipeline.distributed.sampler.tune_sampler import trial
 from pipeline.distributed.search import Budget, Kept, Range, search_here
-from pipeline.distributed.trials import FAILED, Record, Settings, tell
-from pipeline.distributed.tune_sampler import trial
+from pipeline.distributed.search.picture import PICTURE, picture
+from pipeline.distributed.search.trials import FAILED, Record, Settings, tell
 from tests.distributed.searched import made
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.distributed.noise_trial import Setup
-from pipeline.distributed.population import FACTORS, succeeded
+from pipeline.distributed.noise_range.noise_trial import Setup
+from pipeline.distributed.noise_range.population import FACTORS, succeeded
+from pipeline.distributed.noise_range.segments import Segment, trained
+from pipeline.distributed.noise_range.tune_noise import Found, tune
 from pipeline.distributed.search import Kept, Range, search_here
-from pipeline.distributed.segments import Segment, trained
-from pipeline.distributed.trials import FAILED, FINISHED, STOPPED, Record
-from pipeline.distributed.tune_noise import Found, tune
+from pipeline.distributed.search.trials import FAILED, FINISHED, STOPPED, Record
 from pipeline.samplers.settings import Ladder
 from tests.distributed.short import BOUNDS, START, made
 
@@ -98,7 +98,7 @@ def run(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> Run:
         where = Kept(kept, "tune_noise") if kept else None
         return tune(one, START, {"o": OTHER}, bounds=BOUNDS, resources={}, kept=where, on_trial=on_trial)
 
-    monkeypatch.setattr("pipeline.distributed.tune_noise.search", here)
+    monkeypatch.setattr("pipeline.distributed.noise_range.tune_noise.search", here)
     return searched
 
 

@@ -9,8 +9,8 @@ import torch
 from optuna import create_study
 from optuna.samplers import RandomSampler
 
-from pipeline.distributed.costs import cost
-from pipeline.distributed.proposals import COMMON, USES, Proposals, used
+from pipeline.distributed.sampler.costs import cost
+from pipeline.distributed.sampler.proposals import COMMON, USES, Proposals, used
 from pipeline.errors import UserError
 from pipeline.ncsn.mixtures import GaussianMixture
 from pipeline.params.search import Kind

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.distributed.ranges import Again, Compared, compare
-from pipeline.distributed.trials import FAILED, FINISHED, STOPPED, Record, Settings
+from pipeline.distributed.noise_range.ranges import Again, Compared, compare
+from pipeline.distributed.search.trials import FAILED, FINISHED, STOPPED, Record, Settings
 from pipeline.files import write_yaml
 from pipeline.reporting.noise_search import side_by_side
 

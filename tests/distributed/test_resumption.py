@@ -16,7 +16,7 @@ from pipeline.distributed.search import Budget, Choice, Kept, Range, search_here
 from pipeline.distributed.search.journal import Journal
 from pipeline.distributed.search.kept import fingerprint
 from pipeline.distributed.search.ledger import Ledger
-from pipeline.distributed.trials import FAILED, FINISHED, STOPPED, Record, Settings
+from pipeline.distributed.search.trials import FAILED, FINISHED, STOPPED, Record, Settings
 from pipeline.samplers.settings import Ladder
 
 SPACE = {"x": Range(0.1, 10.0), "n": Range(1, 20), "kind": Choice(("good", "bad"))}

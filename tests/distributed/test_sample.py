@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.distributed import inpaint
-from pipeline.distributed.sample import generate
-from pipeline.distributed.shards import draw, evenly
+from pipeline.distributed.samples import inpaint
+from pipeline.distributed.samples.sample import generate
+from pipeline.distributed.shards.drawn import draw, evenly
 from pipeline.errors import UserError
 from pipeline.samplers.settings import Ladder, Sampler
 from tests.distributed.small import SAMPLER, SETTINGS, SHAPE, make, same

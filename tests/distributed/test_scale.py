@@ -15,11 +15,13 @@ import pytest
 import ray
 import torch
 
-from pipeline.distributed import cluster, sample, shards
-from pipeline.distributed.cluster import connect
-from pipeline.distributed.kept import Disk, fingerprint
-from pipeline.distributed.sample import Samples, generate
-from pipeline.distributed.score import Scorer
+from pipeline.distributed.compute import cluster
+from pipeline.distributed.compute.cluster import connect
+from pipeline.distributed.samples import sample
+from pipeline.distributed.samples.sample import Samples, generate
+from pipeline.distributed.samples.score import Scorer
+from pipeline.distributed.shards import drawn as shards
+from pipeline.distributed.shards.kept import Disk, fingerprint
 from pipeline.errors import UserError
 from pipeline.metrics.space.features import Classifier
 from pipeline.metrics.space.fid import SHARD, moments

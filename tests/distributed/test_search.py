@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from pipeline.distributed.search import Budget, Kept, Range, resources, search, search_here
-from pipeline.distributed.trials import FAILED, FINISHED, STOPPED, Record, Settings, best
+from pipeline.distributed.search.trials import FAILED, FINISHED, STOPPED, Record, Settings, best
 from pipeline.errors import UserError
 
 SPACE = {"x": Range(0.1, 10.0), "n": Range(1, 20)}

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.distributed import sample, selection
-from pipeline.distributed.selection import Choice, best, choose
+from pipeline.distributed.samples import sample, selection
+from pipeline.distributed.samples.selection import Choice, best, choose
 from pipeline.errors import UserError
 from pipeline.metrics.space import features, statistics
 from pipeline.metrics.space.fid import distance, moments
@@ -200,7 +200,7 @@ def test_the_stage_loads_no_evaluator_where_nothing_is_chosen() -> None:
     while more := {file for path in seen for file in loaded_at_once(path)} - seen:
         seen |= more
     distributed = ROOT / "pipeline/distributed"
-    assert distributed / "selection.py" in seen and distributed / "score.py" not in seen
+    assert distributed / "samples/selection.py" in seen and distributed / "samples/score.py" not in seen
     assert not [path for path in seen if path.is_relative_to(ROOT / "pipeline/metrics")]
 
 

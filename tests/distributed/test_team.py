@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.distributed.noise_trial import Setup, trial
+from pipeline.distributed.noise_range.noise_trial import Setup, trial
+from pipeline.distributed.noise_range.segments import Segment, adopted, trained
+from pipeline.distributed.noise_range.team import Team
+from pipeline.distributed.noise_range.tune_noise import space, tune
 from pipeline.distributed.search import Kept, search_here
-from pipeline.distributed.segments import Segment, adopted, trained
-from pipeline.distributed.team import Team
-from pipeline.distributed.trials import FAILED, FINISHED, Record
-from pipeline.distributed.tune_noise import space, tune
+from pipeline.distributed.search.trials import FAILED, FINISHED, Record
 from pipeline.errors import UserError
 from pipeline.samplers.settings import Ladder
 from tests.distributed.short import BOUNDS, RECIPE, START, made

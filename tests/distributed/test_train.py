@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from pipeline.distributed import train
-from pipeline.distributed.cluster import connect
+from pipeline.distributed.compute.cluster import connect
 from pipeline.distributed.train import fit, published, workers_on
 from pipeline.errors import UserError
 from pipeline.training.progress import Progress

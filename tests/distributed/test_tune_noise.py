@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.distributed.noise_trial import Setup, trial
-from pipeline.distributed.picture import PICTURE
+from pipeline.distributed.noise_range.noise_trial import Setup, trial
+from pipeline.distributed.noise_range.tune_noise import analytic, settled, space, tune
 from pipeline.distributed.search import Kept, search_here
-from pipeline.distributed.trials import FINISHED, Record
-from pipeline.distributed.tune_noise import analytic, settled, space, tune
+from pipeline.distributed.search.picture import PICTURE
+from pipeline.distributed.search.trials import FINISHED, Record
 from pipeline.errors import UserError
 from pipeline.reporting.noise_search import side_by_side
 from pipeline.samplers.settings import Ladder
@@ -134,7 +134,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     def search(*arguments: Any, resources: Any, **options: Any) -> list[Record]:
         return search_here(*arguments, **options)
 
-    monkeypatch.setattr("pipeline.distributed.tune_noise.search", search)
+    monkeypatch.setattr("pipeline.distributed.noise_range.tune_noise.search", search)
 
 
 @pytest.mark.usefixtures("here")

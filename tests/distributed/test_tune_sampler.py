@@ -12,12 +12,12 @@ import torch
 from optuna import create_study
 from optuna.samplers import RandomSampler
 
-from pipeline.distributed import tune_sampler
-from pipeline.distributed.choice import Candidate, Published, choose
-from pipeline.distributed.found import write
+from pipeline.distributed.sampler import tune_sampler
+from pipeline.distributed.sampler.choice import Candidate, Published, choose
+from pipeline.distributed.sampler.found import write
+from pipeline.distributed.sampler.tune_sampler import Setup, _feasible, measured, settled, trial, tune
 from pipeline.distributed.search import Budget
-from pipeline.distributed.trials import FINISHED, STOPPED, Record
-from pipeline.distributed.tune_sampler import Setup, _feasible, measured, settled, trial, tune
+from pipeline.distributed.search.trials import FINISHED, STOPPED, Record
 from pipeline.errors import UserError
 from pipeline.files import read_yaml
 from pipeline.ncsn.networks import make_network

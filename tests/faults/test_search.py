@@ -12,11 +12,11 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.distributed import tune_sampler
-from pipeline.distributed.found import write
+from pipeline.distributed.sampler import tune_sampler
+from pipeline.distributed.sampler.found import write
+from pipeline.distributed.sampler.tune_sampler import trial
 from pipeline.distributed.search import Budget, Kept, search_here
-from pipeline.distributed.trials import Record
-from pipeline.distributed.tune_sampler import trial
+from pipeline.distributed.search.trials import Record
 from pipeline.files import read_json
 from tests.distributed.searched import BOUNDS, Mixture, made
 
@@ -27,7 +27,7 @@ DRIVER = """
 import json, sys
 from dataclasses import asdict
 from pathlib import Path
-from pipeline.distributed.cluster import connect
+from pipeline.distributed.compute.cluster import connect
 from pipeline.distributed.search import Budget, Kept, Range, search
 from tests.faults.test_search import slow
 
@@ -57,8 +57,8 @@ def slow(settings: dict[str, float], place: str) -> Iterator[dict[str, float]]:
 SAMPLER_DRIVER = """
 import sys
 from pathlib import Path
-from pipeline.distributed import tune_sampler
-from pipeline.distributed.cluster import connect
+from pipeline.distributed.sampler import tune_sampler
+from pipeline.distributed.compute.cluster import connect
 from tests.faults.test_search import sampler_search, seen
 
 tune_sampler.trial = seen

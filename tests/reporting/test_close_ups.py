@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.distributed.inpaint import kept
+from pipeline.distributed.samples.inpaint import kept
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_json
 from pipeline.reporting import animation, frontier, inpainting, neighbours, pictures

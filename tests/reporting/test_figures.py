@@ -15,7 +15,7 @@ from matplotlib.tri._tricontour import TriContourSet
 from PIL import Image
 
 from pipeline import toy
-from pipeline.distributed.shards import evenly
+from pipeline.distributed.shards.drawn import evenly
 from pipeline.errors import UserError
 from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.reporting import animation, contours, frontier, lines, pictures, selection, style

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.distributed import sample, selection
+from pipeline.distributed.samples import sample, selection
 from pipeline.files import read_json, sha256
 from pipeline.params import Params
 from pipeline.samplers.settings import Sampler

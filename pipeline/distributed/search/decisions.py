@@ -15,7 +15,7 @@ import numpy as np
 import optuna
 
 from pipeline.distributed.search.space import Budget, Space
-from pipeline.distributed.trials import Settings
+from pipeline.distributed.search.trials import Settings
 
 
 class Proposer:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.distributed.trials import Record, Settings
+from pipeline.distributed.search.trials import Record, Settings
 from pipeline.files import write_text
 
 logger = logging.getLogger(__name__)

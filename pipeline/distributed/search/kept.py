@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.distributed.kept import code_version
+from pipeline.distributed.shards.kept import code_version
 
 CODE = (
     "data/order.py",
@@ -20,17 +20,10 @@ CODE = (
     "samplers",
     "training",
     "metrics/space",
-    "distributed/noise_trial.py",
-    "distributed/picture.py",
-    "distributed/population.py",
+    "distributed/shards/drawn.py",
     "distributed/search",
-    "distributed/segments.py",
-    "distributed/shards.py",
-    "distributed/trials.py",
-    "distributed/costs.py",
-    "distributed/proposals.py",
-    "distributed/tune_noise.py",
-    "distributed/tune_sampler.py",
+    "distributed/noise_range",
+    "distributed/sampler",
 )
 """Where the bits of a trial come from, besides its settings."""
 

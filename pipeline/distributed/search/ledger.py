@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from pipeline.distributed.picture import PICTURE
 from pipeline.distributed.search.journal import Journal, Known, before
+from pipeline.distributed.search.picture import PICTURE
 from pipeline.distributed.search.reports import Report
 from pipeline.distributed.search.space import Budget
-from pipeline.distributed.trials import FAILED, FINISHED, STOPPED, Record, Settings, best
+from pipeline.distributed.search.trials import FAILED, FINISHED, STOPPED, Record, Settings, best
 from pipeline.errors import UserError
 
 logger = logging.getLogger("pipeline.distributed.search")

@@ -30,7 +30,7 @@ from pipeline.distributed.search.kept import Kept
 from pipeline.distributed.search.ledger import Ledger, OnTrial
 from pipeline.distributed.search.reports import Task
 from pipeline.distributed.search.space import Budget, Space, Trial
-from pipeline.distributed.trials import Record, Settings
+from pipeline.distributed.search.trials import Record, Settings
 
 
 def search(

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.distributed.picture import PICTURE
 from pipeline.distributed.search.journal import Known, before
+from pipeline.distributed.search.picture import PICTURE
 from pipeline.distributed.search.space import Trial
-from pipeline.distributed.trials import FAILED, Record, Settings
+from pipeline.distributed.search.trials import FAILED, Record, Settings
 
 Report = Mapping[str, Any]
 """`value`, what is minimised; with it `rung`, from 0, `metrics`, `picture`, or the `reason` of a failure."""

@@ -18,13 +18,13 @@ import ray
 import torch
 
 from pipeline.data.dataset import open_dataset
-from pipeline.distributed import cluster
-from pipeline.distributed.choice import RULES, Candidate, Chosen, Job, Published, Rungs, choose
-from pipeline.distributed.picture import picture
-from pipeline.distributed.proposals import Bounds, Proposals, used
+from pipeline.distributed.compute import cluster
+from pipeline.distributed.sampler.choice import RULES, Candidate, Chosen, Job, Published, Rungs, choose
+from pipeline.distributed.sampler.proposals import Bounds, Proposals, used
 from pipeline.distributed.search import Budget, Kept, search
-from pipeline.distributed.shards import Shape, draw, single_threaded
-from pipeline.distributed.trials import FINISHED, Record, Settings, shown
+from pipeline.distributed.search.picture import picture
+from pipeline.distributed.search.trials import FINISHED, Record, Settings, shown
+from pipeline.distributed.shards.drawn import Shape, draw, single_threaded
 from pipeline.errors import UserError
 from pipeline.metrics.space.features import FeatureSpace
 from pipeline.metrics.space.features import load as load_features

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.nn import Module
 
-from pipeline.distributed.shards import Drawn
+from pipeline.distributed.shards.drawn import Drawn
 from pipeline.errors import UserError
 from pipeline.files import read_json, sources_sha256, write_json
 from pipeline.mapped import stacked
@@ -26,7 +26,7 @@ from pipeline.training import verified
 logger = logging.getLogger(__name__)
 
 ARRAYS = ("raw", "denoised", "levels")
-CODE = ("ncsn", "samplers", "distributed/shards.py")
+CODE = ("ncsn", "samplers", "distributed/shards/drawn.py")
 """Where the bits of a shard come from, besides its settings."""
 
 
@@ -132,7 +132,7 @@ class Disk:
 
 
 @cache
-def code_version(places: tuple[str, ...] = CODE, package: Path = Path(__file__).parents[1]) -> str:
+def code_version(places: tuple[str, ...] = CODE, package: Path = Path(__file__).parents[2]) -> str:
     """SHA-256 of the sources, those that a shard is made by, and the version of torch."""
     return f"{sources_sha256(package, places)} torch {torch.__version__}"
 

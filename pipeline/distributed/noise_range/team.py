@@ -16,11 +16,11 @@ import ray
 import ray.train
 import torch.distributed as dist
 
-from pipeline.distributed.cluster import connect, worker_environment
-from pipeline.distributed.elastic import LeanTrainer
-from pipeline.distributed.noise_trial import Setup
-from pipeline.distributed.segments import Segment, trained
-from pipeline.distributed.shards import single_threaded
+from pipeline.distributed.compute.cluster import connect, worker_environment
+from pipeline.distributed.compute.elastic import LeanTrainer
+from pipeline.distributed.noise_range.noise_trial import Setup
+from pipeline.distributed.noise_range.segments import Segment, trained
+from pipeline.distributed.shards.drawn import single_threaded
 from pipeline.errors import UserError
 from pipeline.samplers.settings import Ladder
 from pipeline.training.state import folder_name

@@ -13,9 +13,9 @@ import numpy as np
 import ray
 import torch
 
-from pipeline.distributed import cluster
-from pipeline.distributed.device import UseGpu, device
-from pipeline.distributed.shards import single_threaded
+from pipeline.distributed.compute import cluster
+from pipeline.distributed.compute.device import UseGpu, device
+from pipeline.distributed.shards.drawn import single_threaded
 from pipeline.ncsn.execution import evaluated
 from pipeline.ncsn.score import Score
 from pipeline.samplers.images import to_uint8

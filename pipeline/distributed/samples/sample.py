@@ -14,10 +14,10 @@ import numpy as np
 import ray
 import torch
 
-from pipeline.distributed import cluster
-from pipeline.distributed.device import UseGpu, has_gpu
-from pipeline.distributed.kept import Disk, Memory, Store, fingerprint
-from pipeline.distributed.shards import Drawn, Shape, draw, single_threaded
+from pipeline.distributed.compute import cluster
+from pipeline.distributed.compute.device import UseGpu, has_gpu
+from pipeline.distributed.shards.drawn import Drawn, Shape, draw, single_threaded
+from pipeline.distributed.shards.kept import Disk, Memory, Store, fingerprint
 from pipeline.ncsn.execution import evaluated
 from pipeline.ncsn.score import Score
 from pipeline.samplers.settings import Sampler

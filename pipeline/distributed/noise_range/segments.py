@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from pipeline.distributed.noise_trial import Setup, judged
+from pipeline.distributed.noise_range.noise_trial import Setup, judged
 from pipeline.errors import UserError
 from pipeline.files import read_json
 from pipeline.samplers.settings import Ladder

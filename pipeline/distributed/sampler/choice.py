@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.distributed import pareto
-from pipeline.distributed.pareto import Point, Spread
-from pipeline.distributed.trials import Record
+from pipeline.distributed.search import pareto
+from pipeline.distributed.search.pareto import Point, Spread
+from pipeline.distributed.search.trials import Record
 from pipeline.ncsn.score import Score
 from pipeline.samplers.settings import Sampler
 

@@ -12,10 +12,10 @@ from unittest import mock
 
 import ray
 
-from pipeline.distributed.device import UseGpu
+from pipeline.distributed.compute.device import UseGpu
 from pipeline.errors import UserError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 REACH_S = 3.0
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",

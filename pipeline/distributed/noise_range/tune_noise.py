@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.distributed.noise_trial import Setup, trial, trial_again
-from pipeline.distributed.ranges import Compared, compare, tell
+from pipeline.distributed.noise_range.noise_trial import Setup, trial, trial_again
+from pipeline.distributed.noise_range.ranges import Compared, compare, tell
 from pipeline.distributed.search import Kept, Range, search
-from pipeline.distributed.trials import FINISHED, Record, Settings, best, write_csv, write_trials
+from pipeline.distributed.search.trials import FINISHED, Record, Settings, best, write_csv, write_trials
 from pipeline.errors import UserError
 from pipeline.files import write_yaml
 from pipeline.ncsn import noise
@@ -152,7 +152,7 @@ def _placed(ask: Ask, setup: Setup, workers: int, scratch: Path) -> Ask:
     """The same search with so many workers a trial; one: this very search."""
     if workers == 1:
         return ask
-    from pipeline.distributed.team import HELD, Team
+    from pipeline.distributed.noise_range.team import HELD, Team
 
     team = Team(workers, setup.device == "cuda", scratch)
     at_once = team.at_once(setup.budget.max_concurrent)
@@ -167,7 +167,7 @@ def _evolved(
     scratch: Path,
     on_trial: OnTrial | None,
 ) -> list[Record]:
-    from pipeline.distributed.population import evolve
+    from pipeline.distributed.noise_range.population import evolve
 
     aside = {**ask.keywords.get("aside", {}), "scratch": scratch}
     return evolve(partial(ask, aside=aside), setup, ranges, ladders, on_trial)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pipeline.distributed.picture import picture
 from pipeline.distributed.search import Budget
-from pipeline.distributed.shards import draw, single_threaded
-from pipeline.distributed.trials import Settings
+from pipeline.distributed.search.picture import picture
+from pipeline.distributed.search.trials import Settings
+from pipeline.distributed.shards.drawn import draw, single_threaded
 from pipeline.errors import UserError
 from pipeline.metrics.space.features import FeatureSpace
 from pipeline.metrics.space.fid import Moments, distance, moments, standard_error
@@ -21,7 +21,7 @@ from pipeline.training.state import State
 from pipeline.training.task import Task
 
 if TYPE_CHECKING:
-    from pipeline.distributed.team import Team
+    from pipeline.distributed.noise_range.team import Team
 
 
 @dataclass(frozen=True)

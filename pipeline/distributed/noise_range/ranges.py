@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
-from pipeline.distributed import pareto
-from pipeline.distributed.pareto import LEVEL, Spread
-from pipeline.distributed.trials import FAILED, FINISHED, Record, Settings, shown
+from pipeline.distributed.search import pareto
+from pipeline.distributed.search.pareto import LEVEL, Spread
+from pipeline.distributed.search.trials import FAILED, FINISHED, Record, Settings, shown
 
 logger = logging.getLogger(__name__)
 

@@ -88,7 +88,7 @@ def scorer(evaluator: FeatureSpace, storage: Path, *, workers: int, cpus_per_wor
     """
     with contextlib.ExitStack() as stack:
         if os.environ.get("RAY_ADDRESS"):
-            from pipeline.distributed import cluster
+            from pipeline.distributed.compute import cluster
 
             if cluster.is_remote():
                 stack.enter_context(

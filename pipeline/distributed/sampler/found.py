@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.distributed.choice import Chosen
-from pipeline.distributed.trials import Record, write_csv, write_trials
-from pipeline.distributed.tune_sampler import Found
+from pipeline.distributed.sampler.choice import Chosen
+from pipeline.distributed.sampler.tune_sampler import Found
+from pipeline.distributed.search.trials import Record, write_csv, write_trials
 from pipeline.files import write_yaml
 
 TRIALS, REPEATS, PARETO, BEST = "trials.csv", "repeats.csv", "pareto.csv", "best.yaml"

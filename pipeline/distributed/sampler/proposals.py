@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.distributed.costs import fitted
+from pipeline.distributed.sampler.costs import fitted
 from pipeline.distributed.search import Choice, Range
 from pipeline.errors import UserError
 from pipeline.samplers.settings import Ladder, Sampler

@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.distributed import sample
-from pipeline.distributed.device import UseGpu
-from pipeline.distributed.kept import CODE, code_version
-from pipeline.distributed.sample import Samples
+from pipeline.distributed.compute.device import UseGpu
+from pipeline.distributed.samples import sample
+from pipeline.distributed.samples.sample import Samples
+from pipeline.distributed.shards.kept import CODE, code_version
 from pipeline.errors import UserError
 from pipeline.files import read_json, sha256, write_json
 from pipeline.samplers.settings import Sampler
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 KINDS = ("raw", "denoised")
 AT_ONCE = 4
 """Networks sampled side by side on a cluster: a thousand samples are few shards."""
-JUDGED_BY = (*CODE, "metrics/space", "distributed/selection.py")
+JUDGED_BY = (*CODE, "metrics/space", "distributed/samples/selection.py")
 """Where an FID comes from, besides weights, settings and the reference."""
 
 FIDs = dict[str, float] | None
@@ -91,7 +91,7 @@ def choose(
     """
     if len(folders) == 1:
         return Choice(next(iter(folders.values())))
-    from pipeline.distributed.score import Scorer  # what most runs have no use for
+    from pipeline.distributed.samples.score import Scorer  # what most runs have no use for
     from pipeline.metrics.space import features, statistics
     from pipeline.metrics.space.fid import distance
 

@@ -10,7 +10,7 @@ import ray.train
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy
 
-from pipeline.distributed.cluster import is_remote
+from pipeline.distributed.compute.cluster import is_remote
 
 GROW_S = 10.0
 """How often a run that is short of workers looks for room: a growth costs a restart."""

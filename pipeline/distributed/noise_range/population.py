@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import ray
 
-from pipeline.distributed.noise_trial import Setup
+from pipeline.distributed.noise_range.noise_trial import Setup
+from pipeline.distributed.noise_range.segments import Segment, trained
 from pipeline.distributed.search import Range
 from pipeline.distributed.search.decisions import Proposer
-from pipeline.distributed.segments import Segment, trained
-from pipeline.distributed.shards import single_threaded
-from pipeline.distributed.trials import FAILED, STOPPED, Record, Settings
+from pipeline.distributed.search.trials import FAILED, STOPPED, Record, Settings
+from pipeline.distributed.shards.drawn import single_threaded
 from pipeline.samplers.settings import Ladder
 
 if TYPE_CHECKING:
-    from pipeline.distributed.team import Team
+    from pipeline.distributed.noise_range.team import Team
 
 FACTORS = (0.8, 1.25)
 """By which one of them each end and the length of a range is multiplied, within its bounds."""

@@ -1,0 +1,1 @@
+"""The search of the training noise range: short trainings, judged by FID."""

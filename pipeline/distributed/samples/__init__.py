@@ -1,0 +1,1 @@
+"""Samples and their scores, spread over threads or a cluster."""

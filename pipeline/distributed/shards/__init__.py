@@ -1,0 +1,1 @@
+"""Samples in fixed shards, in memory or on disk. No Ray here."""
