@@ -92,8 +92,8 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "snapshots of a fraction": (put("train.snapshot_every", 0.5), "train.snapshot_every: .* found 0.5"),
     "snapshots below none": (put("train.snapshot_every", -1), "train.snapshot_every: .* found -1"),
     "snapshots beyond the end": (
-        put("train.snapshot_every", 441),
-        r"snapshot_every \(441\) is above the 440 steps of recipes.ncsn: lower it, or set it to 0",
+        put("train.snapshot_every", 371),
+        r"snapshot_every \(371\) is above the 370 steps of recipes.ncsn: lower it, or set it to 0",
     ),
     "choice on one sample": (
         put("generate.selection.num_samples", 1),

@@ -36,7 +36,7 @@ class Setup:
     """The train split, uint8 (N, C, H, W)."""
     classifier: FeatureSpace
     reference: Moments
-    """Moments of the train split's features."""
+    """Of `search_moments`, see docs/tuning_sampler.md."""
     budget: Budget
     """Its rungs are optimiser steps; its seed is that of training and samples too."""
     batch_size: int

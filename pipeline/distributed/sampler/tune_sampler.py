@@ -29,6 +29,7 @@ from pipeline.errors import UserError
 from pipeline.metrics.space.features import FeatureSpace
 from pipeline.metrics.space.features import load as load_features
 from pipeline.metrics.space.fid import Moments, distance, moments
+from pipeline.metrics.space.statistics import search_moments
 from pipeline.ncsn.networks import NCSN
 from pipeline.ncsn.score import Score
 from pipeline.samplers.settings import Ladder, Sampler
@@ -52,7 +53,7 @@ class Setup:
     shape: Shape
     classifier: FeatureSpace
     reference: Moments
-    """Moments of features of images that the report compares nothing with, see docs/tuning_sampler.md."""
+    """Of `search_moments`, see docs/tuning_sampler.md."""
     law: Law
     """Of the training images, where a sampler starts at the data's moments."""
     budget: Budget
@@ -64,10 +65,7 @@ class Setup:
 
     @classmethod
     def read(cls, artifacts: Path, variant: str, trained: Ladder, **rest: Any) -> Self:
-        """From the files of the stages; `rest` are the fields that no file holds.
-
-        The reference are the held-out images of even number, see docs/tuning_sampler.md.
-        """
+        """From the files of the stages; `rest` are the fields that no file holds."""
         data, classifier = open_dataset(artifacts / "data"), load_features(artifacts / "reference")
         train, held_out = data.split("train"), data.split("held_out")
         return cls(
@@ -75,7 +73,7 @@ class Setup:
             trained=trained,
             shape=train.shape[1:],
             classifier=classifier,
-            reference=moments(classifier.features(held_out[::2])),
+            reference=search_moments(held_out, classifier),
             law=Law.of(train),
             **rest,
         )
