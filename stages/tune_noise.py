@@ -21,8 +21,7 @@ DATA, REFERENCE, OUT = Path("artifacts/data"), Path("artifacts/reference"), Path
 def main(params: Params) -> None:
     """artifacts/{data,reference} -> artifacts/noise/{<variant>,analytic,best}.yaml, {trials,rungs}.csv."""
     rules = {variant: rule.kwargs() for variant, rule in params.noise.items()}
-    data = open_dataset(DATA)
-    images = data.split("train")
+    images = (data := open_dataset(DATA)).split("train")
     start = tune_noise.analytic(images, **params.tune_noise.analytic.kwargs())
     ladders = tune_noise.settled(rules, images)
     kept = Kept(Path(params.compute.storage), "tune_noise")
@@ -49,9 +48,8 @@ def _search(
 ) -> tune_noise.Found:
     tune, compute, recipe = params.tune_noise, params.compute, params.recipes[params.tune_noise.variant]
     classifier = features.load(REFERENCE)
-    workers = max(compute.workers, compute.workers_per_trial)
     sizes = {key: getattr(compute, key) for key in ("cpus_per_worker", "use_gpu")}
-    with cluster.connect(workers=workers, **sizes) as gpus:
+    with cluster.connect(workers=max(compute.workers, compute.workers_per_trial), **sizes) as gpus:
         setup = noise_trial.Setup(
             recipe=recipe.kwargs(),
             full_steps=recipe.steps or params.train.steps,
