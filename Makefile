@@ -8,7 +8,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help repro test verify ui lint lock clean
+.PHONY: help repro test testray verify ui lint lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -20,8 +20,13 @@ repro: $(VENV)/installed ## set up, run the pipeline, print the table
 	@echo
 	@echo "Everything on one page: reports/index.html   Runs: make ui   Metrics: $(VENV)/bin/dvc metrics show"
 
-test: $(VENV)/installed ## set up, run the tests
-	@python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+TESTS := python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+
+test: $(VENV)/installed ## set up, run the tests, but for those on a real Ray
+	@$(TESTS)
+
+testray: $(VENV)/installed ## run the tests on a real Ray: its workers, tasks, trials and jobs
+	@$(TESTS) -m ray
 
 verify: $(VENV)/installed ## say of each row of reports/table.json whether it still stands
 	@python -m pipeline.verify reports/table.json

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.files import whole_folder, write_json
+from pipeline.metrics.classifier import train_classifier
 from pipeline.metrics.selftest import selftest
 from pipeline.metrics.space import features, inception
-from pipeline.metrics.space.features import Classifier, Images, train_classifier
+from pipeline.metrics.space.features import Classifier, Images
 from pipeline.metrics.space.fid import distance, moments
 from pipeline.metrics.space.inception import Inception
 from pipeline.metrics.space.statistics import save_moments

@@ -2,14 +2,12 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import ray
 
 from pipeline.distributed import train
-from pipeline.distributed.compute.cluster import connect
 from pipeline.distributed.train import fit, published, workers_on
 from pipeline.errors import UserError
 from pipeline.training.progress import Progress
@@ -22,14 +20,6 @@ pytestmark = [
     # Ray Train makes Ray Data's context, which warns of its own defaults.
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
 ]
-
-
-@pytest.fixture(scope="module")
-def two_cpus() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("RAY_ADDRESS", raising=False)
-        with connect(workers=2, cpus_per_worker=1, use_gpu=False):
-            yield
 
 
 def workers_of_this_process() -> list[int]:
@@ -56,7 +46,7 @@ def fit_two(task: Task, folder: Path, on_event: object = lambda told: None, max_
     return fit(task, make_images(), folder, on_event=on_event, **sizes)
 
 
-@pytest.mark.usefixtures("two_cpus")
+@pytest.mark.usefixtures("local_ray")
 def test_a_worker_killed_in_mid_training_changes_no_bit(tmp_path: Path) -> None:
     task = make_task(steps=60, checkpoint_every=10, log_every=3)
     killed: list[int] = []
@@ -77,7 +67,7 @@ def test_a_worker_killed_in_mid_training_changes_no_bit(tmp_path: Path) -> None:
     assert not (tmp_path / "killed/.ray").exists()
 
 
-@pytest.mark.usefixtures("two_cpus")
+@pytest.mark.usefixtures("local_ray")
 def test_divergence_ends_a_run_without_another_try(tmp_path: Path) -> None:
     task = make_task(lr=1e30)
     with pytest.raises(UserError, match=r"the loss is .* at step 2.*There is no checkpoint before it"):
@@ -110,7 +100,7 @@ def test_a_published_run_replaces_the_variant_s_last_and_no_other(tmp_path: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "copied", "part"]
 
 
-@pytest.mark.usefixtures("two_cpus")
+@pytest.mark.usefixtures("local_ray")
 def test_a_folder_that_the_workers_do_not_share_is_refused_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from pipeline.metrics.space.features import Classifier, train_classifier
+from pipeline.metrics.classifier import train_classifier
+from pipeline.metrics.space.features import Classifier
 from pipeline.metrics.space.fidelity import without_torchvision
 
 with without_torchvision():  # before a test imports it where torchvision is broken

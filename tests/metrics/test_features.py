@@ -2,14 +2,16 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 
 from pipeline.errors import UserError
+from pipeline.metrics import classifier as training
+from pipeline.metrics.classifier import train_classifier
 from pipeline.metrics.space import features
-from pipeline.metrics.space.features import train_classifier
 
 TINY = {"width": 2, "epochs": 2, "batch_size": 64, "lr": 1e-2}
 
@@ -38,6 +40,15 @@ def test_same_arguments_same_bits_whatever_went_before(digits):
     finally:
         torch.set_num_threads(threads)
     assert train_classifier(digits.train, digits.train_labels, seed=4, **TINY).weights() != first
+
+
+def test_a_long_training_tells_how_far_it_is(digits, monkeypatch, caplog):
+    monkeypatch.setattr(training, "LOG_EVERY_S", 0.0)
+    with caplog.at_level("INFO"):
+        train_classifier(digits.train, digits.train_labels, seed=3, **TINY)
+    told = [record.getMessage() for record in caplog.records]
+    expected = r"reference classifier: batch 31 of 32, \d+ images a second, about 0 s left"
+    assert len(told) == 31 and re.fullmatch(expected, told[-1])
 
 
 def test_a_memory_map_trains_as_an_array(digits, tmp_path):

@@ -9,14 +9,13 @@ import numpy as np
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
 from pipeline.errors import UserError
 from pipeline.files import read_json, sha256, write_json
 from pipeline.metrics.space import inception
 from pipeline.metrics.space.exact import exact
 from pipeline.metrics.space.inception import Inception
-from pipeline.metrics.space.network import NUM_FEATURES, FeatureNetwork, shift
+from pipeline.metrics.space.network import NUM_FEATURES, FeatureNetwork
 
 Images = NDArray[np.uint8]
 WEIGHTS, CONFIG = "classifier.safetensors", "config.json"
@@ -88,72 +87,6 @@ class Classifier:
         with exact(0), torch.inference_mode():
             parts = [call(torch.from_numpy(np.array(images[k : k + _CHUNK]))) for k in starts]
             return torch.cat(parts).numpy()
-
-
-def train_classifier(
-    images: Images,
-    labels: NDArray[np.int64],
-    *,
-    width: int,
-    epochs: int,
-    batch_size: int,
-    lr: float,
-    seed: int,
-) -> Classifier:
-    """Train on images uint8 (N, C, H, H) and labels (N,); a function of its arguments, bit for bit.
-
-    AdamW under a one-cycle schedule with peak `lr`; each image moved by at most a pixel, each time
-    anew. Whole batches only: the rest of an epoch is left out, another rest in each epoch.
-
-    Raises:
-        UserError: labels of fewer than two classes, or fewer images than a batch.
-    """
-    _check(images, labels, batch_size)
-    shape = {
-        "channels": images.shape[1],
-        "image_size": images.shape[2],
-        "num_classes": int(labels.max()) + 1,
-        "width": width,
-    }
-    with exact(seed):
-        network = FeatureNetwork(**shape)
-        batches = epochs * (len(images) // batch_size)
-        optimiser = torch.optim.AdamW(network.parameters(), lr=lr)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=batches)
-        for index in _batches(len(images), batch_size, epochs):
-            x, label = torch.from_numpy(images[index]), torch.from_numpy(labels[index])
-            loss = F.cross_entropy(network(shift(x, torch.randint(3, (batch_size, 2)))), label)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
-    classifier = Classifier(network.eval().requires_grad_(False), shape)
-    _standardise(classifier, images)
-    return classifier
-
-
-def _batches(num_examples: int, batch_size: int, epochs: int) -> list[NDArray[np.int64]]:
-    whole = num_examples - num_examples % batch_size
-    epoch = [torch.randperm(num_examples)[:whole].reshape(-1, batch_size) for _ in range(epochs)]
-    return list(torch.cat(epoch).numpy())
-
-
-def _check(images: Images, labels: NDArray[np.int64], batch_size: int) -> None:
-    if len(np.unique(labels)) < 2:
-        raise UserError(
-            "the labels name fewer than two classes, so no reference classifier can be trained: "
-            "set data.name to a data set with labels."
-        )
-    if batch_size > len(images):
-        raise UserError(
-            f"reference.batch_size ({batch_size}) is above the {len(images)} training images: lower it."
-        )
-
-
-def _standardise(classifier: Classifier, images: Images) -> None:
-    features = torch.from_numpy(classifier.features(images)).double()
-    classifier.network.centre.copy_(features.mean(dim=0))
-    classifier.network.scale.copy_(features.var(dim=0, correction=0).mean().sqrt().clamp_min(1e-6))
 
 
 def save(space: Classifier | Inception, folder: Path) -> None:
