@@ -7,6 +7,7 @@ from pipeline.distributed.compute import cluster
 from pipeline.distributed.sampler import tune_sampler
 from pipeline.distributed.sampler.choice import RULES
 from pipeline.distributed.sampler.found import write
+from pipeline.distributed.sampler.sampler_trial import Setup
 from pipeline.distributed.search import Budget, Kept, resources
 from pipeline.distributed.search.trials import tell
 from pipeline.files import read_yaml, whole_folder, write_yaml
@@ -42,7 +43,7 @@ def _search(
     tune, compute, models = params.tune_sampler, params.compute, ARTIFACTS / "models"
     sizes = {key: getattr(compute, key) for key in ("workers", "cpus_per_worker", "use_gpu")}
     with cluster.connect(**sizes) as gpus:
-        setup = tune_sampler.Setup.read(
+        setup = Setup.read(
             ARTIFACTS,
             tune.variant,
             ladders[tune.variant],

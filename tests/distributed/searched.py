@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.distributed.sampler.tune_sampler import Setup
+from pipeline.distributed.sampler.sampler_trial import Setup
 from pipeline.distributed.search import Budget
 from pipeline.metrics.space.fid import moments
 from pipeline.ncsn.mixtures import GaussianMixture

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.distributed.sampler.tune_sampler import trial
+from pipeline.distributed.sampler.sampler_trial import trial
 from pipeline.distributed.search import Budget, Kept, Range, search_here
 from pipeline.distributed.search.picture import PICTURE, picture
 from pipeline.distributed.search.trials import FAILED, Record, Settings, tell

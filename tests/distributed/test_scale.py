@@ -17,7 +17,7 @@ import torch
 
 from pipeline.distributed.compute import cluster
 from pipeline.distributed.compute.cluster import connect
-from pipeline.distributed.samples import sample
+from pipeline.distributed.samples import spread
 from pipeline.distributed.samples.sample import Samples, generate
 from pipeline.distributed.samples.score import Scorer
 from pipeline.distributed.shards import drawn as shards
@@ -66,7 +66,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         firsts.append(keywords["indices"][0])
         return real(*arguments, **keywords)
 
-    monkeypatch.setattr(sample, "draw", watched)
+    monkeypatch.setattr(spread, "draw", watched)
     return firsts
 
 

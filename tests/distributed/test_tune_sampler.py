@@ -12,10 +12,11 @@ import torch
 from optuna import create_study
 from optuna.samplers import RandomSampler
 
-from pipeline.distributed.sampler import tune_sampler
+from pipeline.distributed.sampler import sampler_trial
 from pipeline.distributed.sampler.choice import Candidate, Published, choose
 from pipeline.distributed.sampler.found import write
-from pipeline.distributed.sampler.tune_sampler import Setup, _feasible, measured, settled, trial, tune
+from pipeline.distributed.sampler.sampler_trial import Setup, measured, trial
+from pipeline.distributed.sampler.tune_sampler import _feasible, settled, tune
 from pipeline.distributed.search import Budget
 from pipeline.distributed.search.trials import FINISHED, STOPPED, Record
 from pipeline.errors import UserError
@@ -212,9 +213,9 @@ def test_no_seed_of_the_search_is_one_of_the_reports_and_no_image_is_in_its_refe
             return super().features(images)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tune_sampler, "open_dataset", lambda _: Data())
-        patch.setattr(tune_sampler, "load_features", lambda _: Looking())
-        patch.setattr(tune_sampler, "load_network", lambda _: Mixture())
+        patch.setattr(sampler_trial, "open_dataset", lambda _: Data())
+        patch.setattr(sampler_trial, "load_features", lambda _: Looking())
+        patch.setattr(sampler_trial, "load_network", lambda _: Mixture())
         rest = {"budget": None, "max_nfe": 5, "kinds": KINDS}
         Setup.read(tmp_path, "v", Ladder(1.5, 0.02, 10), **rest)
     assert len(seen) == 1 and np.array_equal(seen[0], images[20::2]), "half of the held-out images, no others"

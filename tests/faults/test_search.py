@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.distributed.sampler import tune_sampler
 from pipeline.distributed.sampler.found import write
-from pipeline.distributed.sampler.tune_sampler import trial
+from pipeline.distributed.sampler.sampler_trial import Setup, trial
 from pipeline.distributed.search import Budget, Kept, search_here
 from pipeline.distributed.search.trials import Record
 from pipeline.files import read_json
@@ -74,7 +74,7 @@ class Named(Mixture):
     place: str
 
 
-def seen(settings: dict[str, Any], setup: tune_sampler.Setup) -> Iterator[Mapping[str, float]]:
+def seen(settings: dict[str, Any], setup: Setup) -> Iterator[Mapping[str, float]]:
     """A trial of the sampler search that says that it ran, and under which budget."""
     with (Path(setup.network.place) / "begun").open("a") as file:  # type: ignore[attr-defined]
         file.write(f"{setup.max_nfe} {settings}\n")

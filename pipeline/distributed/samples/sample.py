@@ -3,35 +3,26 @@
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
-from itertools import islice
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 import torch
 
 from pipeline.distributed.compute import cluster
 from pipeline.distributed.compute.device import UseGpu, has_gpu
-from pipeline.distributed.shards.drawn import Drawn, Shape, draw, single_threaded
-from pipeline.distributed.shards.kept import Disk, Memory, Store, fingerprint
-from pipeline.ncsn.execution import evaluated
+from pipeline.distributed.samples.spread import Work, in_threads, over_ray
+from pipeline.distributed.shards.drawn import Shape
+from pipeline.distributed.shards.kept import Disk, Memory, Store
 from pipeline.ncsn.score import Score
 from pipeline.samplers.settings import Sampler
 from pipeline.samplers.start import Law
 
 logger = logging.getLogger(__name__)
 
-WATCHED = 8
-"""Samples kept on their way, the first ones."""
-
 LOG_EVERY_S = 5.0
-
-AHEAD = 2
-"""Shards in flight over Ray for each CPU: what is done waits in Ray's memory until it is put away."""
 
 Progress = Callable[[int, int, float], None]
 """Called with the samples done, their number in all, and the seconds so far."""
@@ -120,7 +111,7 @@ def generate(
         TypeError: `storage` with a score that is no torch Module, which cannot be told from another.
     """
     device = "cuda" if use_gpu else "cpu"
-    work = _Work(network, sampler, shape, shard_size, precision, compile, seed, device, law)
+    work = Work(network, sampler, shape, shard_size, precision, compile, seed, device, law)
     folder = storage / f"samples-{work.fingerprint()}" if storage else None
     store: Store = Disk(folder) if folder else Memory()
     shards = range(-(-num_samples // shard_size))
@@ -165,50 +156,8 @@ def place(*, workers: int, cpus_per_worker: int, use_gpu: UseGpu) -> Iterator[di
         yield {"remote": True, "use_gpu": gpus > 0}
 
 
-@dataclass(frozen=True)
-class _Work:
-    """All shards' common part."""
-
-    network: Score
-    sampler: Sampler
-    shape: Shape
-    shard_size: int
-    precision: str
-    compile: bool
-    seed: int
-    device: str
-    law: Law | None
-
-    def shard(self, number: int) -> Drawn:
-        single_threaded()
-        first = number * self.shard_size
-        return draw(
-            evaluated(self.network, precision=self.precision, compile=self.compile),
-            self.sampler,
-            seed=self.seed,
-            indices=range(first, first + self.shard_size),
-            shape=self.shape,
-            device=self.device,
-            watched=0 if number else WATCHED,
-            law=self.law,
-        )
-
-    def fingerprint(self) -> str:
-        """Of all that the bits of a shard depend on."""
-        if not isinstance(self.network, torch.nn.Module):
-            raise TypeError("storage needs a network whose weights tell it from another one")
-        rest = {key: value for key, value in vars(self).items() if key not in ("network", "sampler", "law")}
-        start = {"law": self.law.digest()} if self.law and self.sampler.start else {}
-        return fingerprint(self.network, {**rest, "sampler": asdict(self.sampler), **start})
-
-    def placed(self) -> "_Work":
-        if isinstance(self.network, torch.nn.Module):
-            self.network.to(self.device)
-        return self
-
-
 def _make(
-    work: _Work,
+    work: Work,
     shards: range,
     store: Store,
     num_samples: int,
@@ -223,50 +172,6 @@ def _make(
     if found:
         logger.info("%d of %d samples were done before", done, num_samples)
     before, tell = store.seconds, progress or LogProgress(done)
-    making = _over_ray(work, missing, store) if remote else _in_threads(work, missing, store, workers)
+    making = over_ray(work, missing, store) if remote else in_threads(work, missing, store, workers)
     for count, _ in enumerate(making, len(found) + 1):
         tell(min(count * work.shard_size, num_samples), num_samples, store.seconds - before)
-
-
-def _in_threads(work: _Work, shards: Sequence[int], store: Store, workers: int) -> Iterator[int]:
-    """Shards side by side in threads, which start at once; torch computes without Python's lock."""
-    work, threads = work.placed(), torch.get_num_threads()
-
-    def make(shard: int) -> int:
-        store.put(shard, work.shard(shard))
-        return shard
-
-    with ThreadPoolExecutor(1 if work.device == "cuda" else workers) as pool:
-        try:
-            for future in as_completed([pool.submit(make, shard) for shard in shards]):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(threads)
-
-
-def _over_ray(work: _Work, shards: Sequence[int], store: Store) -> Iterator[int]:
-    """One task for each shard, a few in flight; what they share travels once to each node.
-
-    After a failure those in flight end unheard: `ray.cancel`, at the moment one ends, ends this process.
-    """
-    task = ray.remote(_task).options(num_cpus=1, num_gpus=1 if work.device == "cuda" else 0)
-    shared, left = ray.put(work), iter(shards)
-    pending: dict[ray.ObjectRef[Drawn], int] = {}
-    at_once = AHEAD * int(ray.cluster_resources()["CPU"])  # type: ignore[no-untyped-call]
-    try:
-        while True:
-            for shard in islice(left, at_once - len(pending)):
-                pending[task.remote(shared, shard)] = shard
-            if not pending:
-                return
-            (ready,), _ = ray.wait(list(pending), num_returns=1)
-            shard = pending.pop(ready)
-            store.put(shard, ray.get(ready))
-            yield shard
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from error
-
-
-def _task(work: _Work, shard: int) -> Drawn:
-    return work.placed().shard(shard)

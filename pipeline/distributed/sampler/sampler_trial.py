@@ -1,0 +1,106 @@
+"""A trial of the sampler search: samples of a trained network, judged at each rung."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from pipeline.data.dataset import open_dataset
+from pipeline.distributed.sampler.proposals import Proposals
+from pipeline.distributed.search import Budget
+from pipeline.distributed.search.picture import picture
+from pipeline.distributed.search.trials import Settings
+from pipeline.distributed.shards.drawn import Shape, draw, single_threaded
+from pipeline.metrics.space.features import FeatureSpace
+from pipeline.metrics.space.features import load as load_features
+from pipeline.metrics.space.fid import Moments, distance, moments
+from pipeline.metrics.space.statistics import search_moments
+from pipeline.ncsn.networks import NCSN
+from pipeline.ncsn.score import Score
+from pipeline.samplers.settings import Ladder, Sampler
+from pipeline.samplers.start import Law
+from pipeline.training.state import load_network
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all trials have in common."""
+
+    network: Score
+    trained: Ladder
+    """The ladder that the network was trained on."""
+    shape: Shape
+    classifier: FeatureSpace
+    reference: Moments
+    """Of `search_moments`, see docs/tuning_sampler.md."""
+    law: Law
+    """Of the training images, where a sampler starts at the data's moments."""
+    budget: Budget
+    """Its rungs are numbers of samples; its seed is that of the samples too."""
+    max_nfe: int
+    """Network evaluations for each sample, the last denoising included."""
+    kinds: Sequence[str]
+    device: str = "cpu"
+
+    @classmethod
+    def read(cls, artifacts: Path, variant: str, trained: Ladder, **rest: Any) -> Self:
+        """From the files of the stages; `rest` are the fields that no file holds."""
+        data, classifier = open_dataset(artifacts / "data"), load_features(artifacts / "reference")
+        train, held_out = data.split("train"), data.split("held_out")
+        return cls(
+            network=load_network(artifacts / "models" / variant),
+            trained=trained,
+            shape=train.shape[1:],
+            classifier=classifier,
+            reference=search_moments(held_out, classifier),
+            law=Law.of(train),
+            **rest,
+        )
+
+    def proposals(self) -> Proposals:
+        """What may be tried within the budget."""
+        return Proposals(self.trained, self.max_nfe, self.kinds, isinstance(self.network, NCSN))
+
+
+def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, Any]]:
+    """Draw samples and, at each rung, measure the FID of all drawn so far, denoised.
+
+    Yields:
+        fid, samples, nfe (counted), the sampler as it was used and a picture of the first samples, once for
+        each rung.
+    """
+    sampler = setup.proposals().sampler(settings)
+    return measured(sampler, setup, setup.network, setup.budget.seed)
+
+
+def measured(sampler: Sampler, setup: Setup, network: Score, seed: int) -> Iterator[dict[str, Any]]:
+    """The same of any sampler, on any network and seed."""
+    single_threaded()
+    if isinstance(network, torch.nn.Module):
+        network.to(setup.device)
+    seen: list[np.ndarray] = []
+    first_samples: dict[str, str] = {}
+    for first, last in zip((0, *setup.budget.rungs), setup.budget.rungs, strict=False):
+        indices = range(first, last)
+        drawn = draw(
+            network,
+            sampler,
+            seed=seed,
+            indices=indices,
+            shape=setup.shape,
+            device=setup.device,
+            law=setup.law,
+        )
+        first_samples = first_samples or picture(drawn.denoised)
+        seen.append(setup.classifier.features(drawn.denoised))
+        fid = distance(moments(np.concatenate(seen)), setup.reference)
+        found = {"fid": fid, "samples": last, "nfe": drawn.nfe["denoised"]}
+        yield {**found, **_numbers(sampler), **first_samples}
+
+
+def _numbers(sampler: Sampler) -> dict[str, float]:
+    plain = {**sampler.ladder.plain(), **sampler.options}
+    return {name: value for name, value in plain.items() if not isinstance(value, str)}
