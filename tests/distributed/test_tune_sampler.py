@@ -12,7 +12,7 @@ import torch
 from optuna import create_study
 from optuna.samplers import RandomSampler
 
-from pipeline.distributed.sampler import sampler_trial
+from pipeline.distributed.sampler import sampler_trial, tune_sampler
 from pipeline.distributed.sampler.choice import Candidate, Published, choose
 from pipeline.distributed.sampler.found import write
 from pipeline.distributed.sampler.sampler_trial import Setup, measured, trial
