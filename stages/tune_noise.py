@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import door, tracking
-from pipeline.data.dataset import Dataset, open_dataset
+from pipeline.data.dataset import open_dataset
 from pipeline.distributed.compute import cluster
 from pipeline.distributed.noise_range import noise_trial, tune_noise
 from pipeline.distributed.search import Budget, Kept, resources
@@ -21,7 +21,7 @@ DATA, REFERENCE, OUT = Path("artifacts/data"), Path("artifacts/reference"), Path
 def main(params: Params) -> None:
     """artifacts/{data,reference} -> artifacts/noise/{<variant>,analytic,best}.yaml, {trials,rungs}.csv."""
     rules = {variant: rule.kwargs() for variant, rule in params.noise.items()}
-    images = (data := open_dataset(DATA)).split("train")
+    images = open_dataset(DATA).split("train")
     start = tune_noise.analytic(images, **params.tune_noise.analytic.kwargs())
     ladders = tune_noise.settled(rules, images)
     kept = Kept(Path(params.compute.storage), "tune_noise")
@@ -29,7 +29,7 @@ def main(params: Params) -> None:
         with whole_folder(OUT) as folder:
             if ladders.keys() != rules.keys():
                 points = {v: ladder for v, ladder in ladders.items() if rules[v]["rule"] != "continuous"}
-                found = _search(params, data, start, points, on_trial=tell(run), kept=kept)
+                found = _search(params, images, start, points, on_trial=tell(run), kept=kept)
                 run.log_metrics(found.compared.lines)
                 found.write(folder)
                 trials = lines.read_trials(folder / "trials.csv", lines.NOISE_RANGE)
@@ -44,18 +44,17 @@ def main(params: Params) -> None:
 
 
 def _search(
-    params: Params, data: Dataset, start: Ladder, others: dict[str, Ladder], **options: Any
+    params: Params, images: tune_noise.Images, start: Ladder, others: dict[str, Ladder], **options: Any
 ) -> tune_noise.Found:
     tune, compute, recipe = params.tune_noise, params.compute, params.recipes[params.tune_noise.variant]
-    classifier = features.load(REFERENCE)
     sizes = {key: getattr(compute, key) for key in ("cpus_per_worker", "use_gpu")}
     with cluster.connect(workers=max(compute.workers, compute.workers_per_trial), **sizes) as gpus:
         setup = noise_trial.Setup(
             recipe=recipe.kwargs(),
             full_steps=recipe.steps or params.train.steps,
-            images=data.split("train"),
-            classifier=classifier,
-            reference=statistics.search_moments(data.split("held_out"), classifier),
+            images=images,
+            classifier=features.load(REFERENCE),
+            reference=statistics.load_moments(REFERENCE, "search"),
             device="cuda" if gpus else "cpu",
             budget=Budget.read(tune.kwargs()),
             **{key: getattr(tune, key) for key in ("batch_size", "microshards", "num_samples", "max_nfe")},

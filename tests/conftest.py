@@ -15,7 +15,7 @@ hypothesis.settings.load_profile("untimed")
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """A test that asks for a real Ray is marked so."""
+    """A test that asks for one of the real Rays is marked `ray`."""
     for item in items:
         if {"local_ray", "four_cpus", "head"} & set(item.fixturenames):
             item.add_marker("ray")

@@ -68,7 +68,6 @@ def flip(stored: Path, original: Path) -> Path:
     return path
 
 
-@pytest.mark.slow
 def test_a_flipped_bit_in_the_cache_is_caught_and_mended(repository: Path) -> None:
     """The whole way: DVC checks it out, a stage refuses it with the mend, and the mend is right."""
     data = repository / "data"
@@ -85,7 +84,6 @@ def test_a_flipped_bit_in_the_cache_is_caught_and_mended(repository: Path) -> No
     assert len(open_dataset(data).images) == 9
 
 
-@pytest.mark.slow
 def test_a_damaged_remote_is_not_pulled_from(repository: Path) -> None:
     """The shipped configuration verifies; the remote is mended by taking the file out and pushing again."""
     storage, data = repository.parent / "ncsn-storage", repository / "data"
@@ -116,7 +114,6 @@ def bucket() -> Iterator[Any]:
     server.stop()
 
 
-@pytest.mark.slow
 def test_an_s3_remote_as_documented(repository: Path, bucket: Any) -> None:
     """Pushed and pulled again bit for bit; not pulled from once a bit is flipped there."""
     address, client = bucket

@@ -17,7 +17,7 @@ from ray.train.torch import get_device
 
 from pipeline.distributed.compute.cluster import connect, worker_environment
 from pipeline.distributed.compute.device import UseGpu
-from pipeline.distributed.compute.elastic import LeanTrainer, at_once, divisor, scaled
+from pipeline.distributed.elastic import LeanTrainer, at_once, divisor, scaled
 from pipeline.distributed.stopping import EXIT_CODE, asked, stoppable
 from pipeline.errors import UserError
 from pipeline.files import write_text

@@ -33,7 +33,7 @@ class Training(TypedDict):
 
 
 def build(folder: Path, train: Split, held_out: Split, *, kind: str, **settings: Any) -> dict[str, Any]:
-    """Make the feature space and write it, with the moments of both splits' features, to `folder`.
+    """Make the feature space and write it, with the moments of features (`statistics`), to `folder`.
 
     The evaluator is asked first what is known (`pipeline.metrics.selftest`); the answers go to selftest.json.
 
@@ -56,6 +56,7 @@ def build(folder: Path, train: Split, held_out: Split, *, kind: str, **settings:
     found = {"train": space.features(train[0]), "held_out": space.features(held_out[0])}
     checks = selftest(**found)
     statistics = {split: moments(x) for split, x in found.items()}
+    statistics["search"] = moments(found["held_out"][::2])
     with whole_folder(folder) as part:
         save_moments(part, statistics)
         write_json(part / SELFTEST, checks)

@@ -38,18 +38,19 @@ def evaluate_variant(
         train, held_out: uint8 (n, C, H, W).
 
     Returns:
-        raw, denoised, floor: the dicts of `evaluate` and the `evaluator`, the first two of the first set and
-        with memorisation_pixels and memorisation_features (`distance_ratio`); nfe {raw, denoised},
-        num_samples; further_sets {raw, denoised}: lists of the dicts of the other sets, each scored alone;
-        neighbours {pixels, features}: for each of the first 8 denoised samples the indices of the 5 nearest
-        training images, the nearest first.
+        raw, denoised, floor: the dicts of `evaluate` and the `evaluator`, the floor's of the first N held-out
+        images (of all, where they are fewer), the others of the first set and with memorisation_pixels and
+        memorisation_features (`distance_ratio`); nfe {raw, denoised}, num_samples; further_sets {raw,
+        denoised}: lists of the dicts of the other sets, each scored alone; neighbours {pixels, features}: for
+        each of the first 8 denoised samples the indices of the 5 nearest training images, the nearest first.
 
     Raises:
         UserError: a missing or damaged file, or what `evaluate` raises.
     """
     manifest = read_json(folder / "manifest.json")
     sets = {kind: _sets(read_samples(folder, kind, manifest), manifest) for kind in ("raw", "denoised")}
-    firsts = {kind: first for kind, (first, *_) in sets.items()} | {"floor": held_out}
+    firsts = {kind: first for kind, (first, *_) in sets.items()}
+    firsts["floor"] = held_out[: manifest["num_samples"]]
     rows = {name: Described.by(classifier, images) for name, images in firsts.items()}
     reference = Described.by(classifier, train)
     name = {"evaluator": evaluator(classifier)}

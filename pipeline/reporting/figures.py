@@ -160,7 +160,8 @@ def _noise_range(folder: Path, artifacts: Path) -> Shown:
     caption = (
         "FID of every trial of `tune_noise`, a short training each, against the ends and the length of its "
         "ladder. Trials stopped after fewer steps (hollow) are not compared with the others. The analytic "
-        "choice is techniques 1 and 2 of NCSNv2 on this data set."
+        "choice is techniques 1 and 2 of NCSNv2 on this data set. FIDs are of other samples than the table's "
+        "and against other images."
         f"{noise_search.side_by_side(artifacts / 'noise/best.yaml')}"
     )
     made = _search(folder, artifacts / "noise/trials.csv", lines.NOISE_RANGE, "noise_range")

@@ -18,10 +18,12 @@ from pipeline.commit import Commit
 from pipeline.files import read_yaml, sha256
 
 REPORT = "report"
+SPACES = ("classifier", "inception")
+"""What `reference.kind` may be: the evaluator's file is named by it."""
 SHARED = {
     "noise levels": "noise/{variant}.yaml",
     "sampler": "sampler/{variant}.yaml",
-    "evaluator": "reference/classifier.safetensors",
+    "evaluator": "reference/{space}.safetensors",
 }
 OWN = {
     "choice": "selection/{network}.json",
@@ -114,7 +116,8 @@ def files(artifacts: Path, variant: str, kind: str | None, networks: Sequence[st
     shared, own = (SHARED, OWN) if kind else (_only(SHARED, "evaluator"), _only(OWN, "evaluation"))
     folders = {network: network_folder(artifacts, network) for network in networks or (variant,)}
     models = {network: folder.relative_to(artifacts) for network, folder in folders.items()}
-    named = [(what, text.format(variant=variant)) for what, text in shared.items()]
+    given = [{"variant": variant, "space": space} for space in SPACES]
+    named = list(dict.fromkeys((w, text.format(**one)) for w, text in shared.items() for one in given))
     named += [
         (what, text.format(network=network, kind=kind, model=model))
         for network, model in models.items()

@@ -30,8 +30,10 @@ def _range(line: Mapping[str, Any]) -> str:
 def _verdict(verdict: Mapping[str, Any]) -> str:
     if "noise_of" not in verdict:
         return ""
+    spread = ", ".join(f"{std:.2g} after {n}" for n, std in verdict.get("std_of_log_fid", {}).items())
+    shown = f" Log FID's standard deviation over seeds, by steps: {spread}." if spread else ""
     return (
-        f" The found range has {verdict['fid_ratio']:.3g} times the analytic choice's FID; up to "
+        f"{shown} The found range has {verdict['fid_ratio']:.3g} times the analytic choice's FID; up to "
         f"{verdict['equal_up_to']:.3g} times either way is noise of the {verdict['noise_of']}: "
         f"**{verdict['tuned_against_analytic']}**."
     )

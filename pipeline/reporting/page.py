@@ -50,6 +50,7 @@ def sections(
     samplers: Mapping[str, Mapping[str, Any]],
     reference: Mapping[str, Any],
     toy: Mapping[str, Any],
+    checks: Sequence[Mapping[str, Any]] = (),
 ) -> list[Section]:
     """The page's parts in their order, the same in Markdown and in HTML.
 
@@ -57,6 +58,7 @@ def sections(
         samplers: variant -> settings of the sampler that made its samples.
         reference: metrics of the reference classifier.
         toy: metrics of the two-mode mixture.
+        checks: the evaluator's self-test.
     """
     origin = [tables.provenance(table), _reference_line(reference), _stages()]
     return [
@@ -64,6 +66,7 @@ def sections(
         *(Section(figure.title, figure=figure) for figure in shown),
         *_toy_sections(toy),
         Section("How the samples were made", _settings(samplers)),
+        *_selftest(checks),
         Section("Where it comes from", "\n\n".join(origin)),
     ]
 
@@ -119,6 +122,17 @@ def _toy_sections(toy: Mapping[str, Any]) -> Iterator[Section]:
     head = ["| Samples of the mixture | In the heavier mode | Std within a mode |", "| :-- | --: | --: |"]
     lines = [f"| {name} | {p['fraction']:.3f} | {p['spread']:.3f} |" for name, p in toy["panels"].items()]
     yield Section("Toy: in numbers", "\n".join([*head, "| the mixture itself | 0.8 | 1 |", *lines]))
+
+
+def _selftest(checks: Sequence[Mapping[str, Any]]) -> Iterator[Section]:
+    """What the evaluator answered where the answer is known; nothing where it was not asked."""
+    if not checks:
+        return
+    head = ["| Asked before anything is scored | Known | Found | Tolerance |", "| :-- | --: | --: | --: |"]
+    lines = [
+        f"| {c['name']} | {c['expected']:.6g} | {c['found']:.6g} | {c['tolerance']:.1e} |" for c in checks
+    ]
+    yield Section("The evaluator's self-test", "\n".join([*head, *lines]))
 
 
 def _settings(samplers: Mapping[str, Mapping[str, Any]]) -> str:

@@ -45,9 +45,10 @@ def write(
     table = rows.build(artifacts, variants, manifest, commit(), runs, more_seeds=more_seeds, margin=margin)
     samplers = _samplers(artifacts, variants)
     reference, toy = (_numbers(artifacts / name) for name in ("metrics/reference.json", "toy/numbers.json"))
+    checks = read_json(path) if (path := artifacts / rows.SELFTEST).exists() else ()
     with whole_folder(out) as folder:
         shown = figures.draw(folder / page.FIGURES, artifacts, table, real, grid)
-        parts = page.sections(table, shown, samplers, reference, toy)
+        parts = page.sections(table, shown, samplers, reference, toy, checks)
         write_text(folder / "README.md", page.readme(table, parts))
         write_text(folder / "index.html", html.page(page.title(table), parts, folder / page.FIGURES))
         write_text(folder / "model_card.md", model_card.card(table, manifest, samplers))

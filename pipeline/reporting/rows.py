@@ -14,6 +14,7 @@ from pipeline.reporting.papers import Published, counterpart, published
 from pipeline.reporting.repeats import get, measured
 
 FLOOR = "held-out data (the floor)"
+SELFTEST = "reference/selftest.json"
 
 
 @dataclass(frozen=True)
@@ -271,12 +272,12 @@ def _floor_row(artifacts: Path, variant: str, data: str) -> Row | None:
 
 
 def _selftest(artifacts: Path) -> str | None:
-    path = artifacts / "reference/selftest.json"
+    path = artifacts / SELFTEST
     if not path.exists():
         return None
     checks = read_json(path)
     passed = sum(get(check, "passed", path) for check in checks)
-    return f"{passed} of {len(checks)} known answers within tolerance (artifacts/reference/selftest.json)"
+    return f"{passed} of {len(checks)} known answers within tolerance (artifacts/{SELFTEST})"
 
 
 def _reference(fields: Mapping[str, Any], data: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipeline.reporting import columns, equivalence, verdict
@@ -38,9 +38,22 @@ def _further(table: Table) -> Iterator[str]:
     measured = [row for row in table.rows if row.measured]
     if any(columns.has_further(row) for row in measured):
         yield columns.render(columns.further_columns(measured), measured)
+        if notes := list(_further_notes(measured)):
+            yield "\n".join(notes)
     repeated = [row for row in measured if row.intervals]
     if repeated:
         yield columns.render(columns.repeat_columns(repeated), repeated)
+
+
+def _further_notes(measured: Sequence[Row]) -> Iterator[str]:
+    """Why a cell of that table is empty, and which of several networks and sets it is about."""
+    missing: dict[str, dict[str, None]] = {}
+    for row in measured:
+        if row.bits_per_dim is None and row.bits_per_dim_note:
+            missing.setdefault(row.bits_per_dim_note, {})[f"`{row.system}`"] = None
+    yield from (f"- Bits / dim of {', '.join(names)}: none, {why}." for why, names in missing.items())
+    if any(row.intervals for row in measured):
+        yield "- These numbers are of the first training seed and the first set of samples."
 
 
 def verdict_lines(table: Table) -> str:

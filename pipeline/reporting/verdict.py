@@ -7,7 +7,7 @@ from pipeline.reporting.rows import Row, Table, with_variant
 
 MARGIN = 2.0
 """A variant is close to the data when its FID is at most this many times the floor's."""
-CHALLENGER, BASELINE = "tuned", "ncsnv2"
+CHALLENGERS, BASELINE = ("tuned", "tuned_fewest"), "ncsnv2"
 RELEASED, PAPER = "ncsn", "ncsn_paper"
 """One network, its step size in the two conventions of `pipeline.samplers.langevin.Convention`."""
 
@@ -63,8 +63,8 @@ def against_floor(table: Table) -> tuple[AgainstFloor, ...]:
 
 
 def against_baseline(table: Table) -> tuple[AgainstBaseline, ...]:
-    """`tuned` against `ncsnv2`, without and with denoising, where the table has both."""
-    pairs = ((table.row(CHALLENGER, d), table.row(BASELINE, d)) for d in (False, True))
+    """The tuned variants against `ncsnv2`, without and with denoising, where the table has both."""
+    pairs = ((table.row(name, d), table.row(BASELINE, d)) for name in CHALLENGERS for d in (False, True))
     return tuple(AgainstBaseline(row, base) for row, base in pairs if row and base)
 
 
@@ -113,7 +113,7 @@ def _floor_sentence(table: Table, within: bool) -> str:
 
 def _baseline_sentence(pair: AgainstBaseline) -> str:
     how = "with" if pair.row.denoised else "without"
-    head = f"`{CHALLENGER}` at least as good as `{BASELINE}` for no more work, {how} denoising:"
+    head = f"`{pair.row.system}` at least as good as `{BASELINE}` for no more work, {how} denoising:"
     if not pair.comparable:
         return f"{head} unknown, for want of two evaluations on the same terms."
     quality = _compare(pair.row.fid, pair.baseline.fid, "lower", "equal", "higher")

@@ -89,7 +89,7 @@ def test_a_gpu_of_this_process_is_used_as_told_and_missed_by_name(monkeypatch: p
         has_gpu(True)
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_a_local_ray_is_quiet_leaves_nothing_and_serves_nested_connections(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -127,7 +127,6 @@ def test_members_train_on_where_their_parents_stopped(run: Run, setup: Setup, tm
     assert found.compared.lines["tuned"]["generation"] == 3
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_ray_tune_decides_nothing(setup: Setup, request: pytest.FixtureRequest) -> None:
     short = replace(setup, budget=replace(setup.budget, rungs=(2, 4)))

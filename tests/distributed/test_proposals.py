@@ -84,9 +84,23 @@ def test_the_first_point_is_technique_4_on_the_trained_ladder() -> None:
     assert [proposals.sampler(point) for point in others] == [
         Sampler("dpm_solver", Ladder(1.5, 0.02, 35, 7.0), {}, start="data")
     ]
+    assert others == [point for point in Proposals(TRAINED, 106, tuple(KINDS)).points() if point in others]
     space = proposals.space({**BOUNDS, "spent": [0.5, 0.6], "rho": [1.0, 2.0]})
     for point in proposals.points():
         assert all(space[n].distribution()._contains(v) for n, v in point.items() if n != "kind")
+
+
+@pytest.mark.parametrize("max_nfe", [5, 41, 106])
+def test_every_kind_that_is_searched_is_begun_with(max_nfe: int) -> None:
+    proposals = Proposals(TRAINED, max_nfe, tuple(KINDS))
+    points = proposals.points()
+    assert sorted(point["kind"] for point in points) == sorted({"langevin", *KINDS})
+    assert all(cost(proposals.sampler(point)) <= max_nfe for point in points[1:])
+    (corrected,) = (p for p in points if p["kind"] == "predictor_corrector")
+    if max_nfe > 5:
+        assert proposals.sampler(corrected).options == {
+            **{"predictor": "ancestral", "corrector": "annealed", "corrector_steps": 1, "snr": 0.16}
+        }
 
 
 def test_a_conditional_network_keeps_its_ladder_at_any_step() -> None:

@@ -32,7 +32,6 @@ def without_time(records: list[Record]) -> list[Record]:
     return [replace(record, seconds=0.0) for record in records]
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_a_search_with_two_workers_a_trial_has_the_records_of_one(setup: Setup, tmp_path: Path) -> None:
     """Two CPUs hold the workers of one trial: the other one waits, whatever `max_concurrent` says."""

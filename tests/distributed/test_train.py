@@ -15,11 +15,8 @@ from pipeline.training.run import run
 from pipeline.training.task import Task
 from tests.training.tiny import digest, make_images, make_task
 
-pytestmark = [
-    pytest.mark.slow,
-    # Ray Train makes Ray Data's context, which warns of its own defaults.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
-]
+# Ray Train makes Ray Data's context, which warns of its own defaults.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
 
 
 def workers_of_this_process() -> list[int]:

@@ -12,7 +12,7 @@ import torch
 from optuna import create_study
 from optuna.samplers import RandomSampler
 
-from pipeline.distributed.sampler import sampler_trial, tune_sampler
+from pipeline.distributed.sampler import tune_sampler
 from pipeline.distributed.sampler.choice import Candidate, Published, choose
 from pipeline.distributed.sampler.found import write
 from pipeline.distributed.sampler.sampler_trial import Setup, measured, trial
@@ -22,11 +22,10 @@ from pipeline.distributed.search.trials import FINISHED, STOPPED, Record
 from pipeline.errors import UserError
 from pipeline.files import read_yaml
 from pipeline.ncsn.networks import make_network
-from pipeline.params import load
 from pipeline.reporting.lines import read_rows
 from pipeline.reporting.sampler_search import front, parallel, read
 from pipeline.samplers.settings import Ladder, Sampler
-from tests.distributed.searched import BOUNDS, KINDS, Mixture, Pixels, made
+from tests.distributed.searched import BOUNDS, Mixture, made
 
 
 @pytest.fixture
@@ -193,32 +192,6 @@ def test_a_winner_by_luck_does_not_reach_the_target() -> None:
 
     chosen = choose([lucky, honest, analytic], analytic, Published("p", Mixture(), lucky.sampler), measure, 2)
     assert chosen.by_rule["fewest"] is honest
-
-
-def test_no_seed_of_the_search_is_one_of_the_reports_and_no_image_is_in_its_reference(tmp_path: Path) -> None:
-    shipped = load(Path(__file__).parents[2] / "params.yaml")
-    tune_, report = shipped.tune_sampler, shipped.generate
-    drawn = {tune_.seed + n for n in range(tune_.repeats + 1)}
-    assert not drawn & {report.seed + offset for _, _, offset in shipped.networks().values()}
-    images = np.random.default_rng(0).integers(0, 256, (30, 1, 2, 2), dtype=np.uint8)
-    seen: list[np.ndarray] = []
-
-    class Data:
-        def split(self, name: str) -> np.ndarray:
-            return images[:20] if name == "train" else images[20:]
-
-    class Looking(Pixels):
-        def features(self, images: np.ndarray) -> np.ndarray:
-            seen.append(images)
-            return super().features(images)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sampler_trial, "open_dataset", lambda _: Data())
-        patch.setattr(sampler_trial, "load_features", lambda _: Looking())
-        patch.setattr(sampler_trial, "load_network", lambda _: Mixture())
-        rest = {"budget": None, "max_nfe": 5, "kinds": KINDS}
-        Setup.read(tmp_path, "v", Ladder(1.5, 0.02, 10), **rest)
-    assert len(seen) == 1 and np.array_equal(seen[0], images[20::2]), "half of the held-out images, no others"
 
 
 def test_a_conditional_network_has_a_budget_for_all_its_levels(setup: Setup) -> None:

@@ -7,7 +7,7 @@ import pytest
 from ray.cluster_utils import Cluster
 from ruamel.yaml import YAML
 
-from pipeline.distributed.compute.elastic import divisor
+from pipeline.distributed.elastic import divisor
 from pipeline.distributed.stopping import EXIT_CODE
 from pipeline.params.stages import Compute
 from pipeline.training.loop import train
@@ -26,7 +26,7 @@ SOON = {
 DRIVER = f"""
 import logging, sys
 from pathlib import Path
-from pipeline.distributed.compute import elastic
+from pipeline.distributed import elastic
 from pipeline.distributed.train import fit
 from tests.training.tiny import make_images, make_task
 

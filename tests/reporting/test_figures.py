@@ -18,7 +18,16 @@ from pipeline import toy
 from pipeline.distributed.shards.drawn import evenly
 from pipeline.errors import UserError
 from pipeline.ncsn.noise import geometric_sigmas
-from pipeline.reporting import animation, contours, frontier, lines, pictures, selection, style
+from pipeline.reporting import (
+    animation,
+    contours,
+    frontier,
+    lines,
+    pictures,
+    sampler_search,
+    selection,
+    style,
+)
 from pipeline.reporting import toy as toy_figures
 from pipeline.reporting.lines import NOISE_RANGE, STEP_SIZE, Trial
 from pipeline.reporting.rows import FLOOR, Row
@@ -190,6 +199,19 @@ def every_figure() -> Iterator[tuple[str, Figure]]:
         drawn = contours.contours(tried(), pairs)
         assert drawn is not None
         yield f"contours of {search}", drawn
+    judged = [sampler_search.Judged(kind, 10.0 * n, 9.0 / n, n < 4, ()) for n, kind in enumerate(kinds, 1)]
+    chosen = ("analytic", "fewest", "knee", "tuned")
+    judged += [
+        sampler_search.Judged("langevin", 90.0 + n, 3.0, False, (name,)) for n, name in enumerate(chosen)
+    ]
+    best = {"published": {"variant": "ncsnv2", "nfe": 106, "fid_again": 12.5}}
+    yield "front of samplers", sampler_search.front(judged, best)
+    settings = dict.fromkeys(sampler_search.AXES, 0.0123) | {"fid": 9.87}
+    tries = [
+        {name: str(value * place) for name, value in settings.items()} | {"kind": kind, "status": "finished"}
+        for place, kind in enumerate(kinds, 1)
+    ]
+    yield "parallel coordinates", sampler_search.parallel(tries)
     setting = {"width": 32, "batch_size": 128, "steps": 49_999, "lr": 0.00123}
     yield "toy, figure 1", toy_figures.loss_curves(loss_curves(), "fashion_mnist", setting)
     yield "toy, figure 2", toy_figures.score_fields(score_fields())

@@ -74,3 +74,12 @@ def test_stages_that_ran_elsewhere_are_told_apart() -> None:
     told = lineage.agreed((made("train", "a GPU"), made("evaluate")), "hardware")
     assert told == "train: a GPU; evaluate: a CPU"
     assert lineage.agreed((), "hardware") is None
+
+
+@pytest.mark.parametrize("space", ["classifier", "inception"])
+def test_the_evaluator_is_among_a_row_s_files_whichever_it_is(space: str, tmp_path: Path) -> None:
+    path = tmp_path / f"artifacts/reference/{space}.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"weights")
+    for kind in ("raw", None):
+        assert [file.what for file in lineage.files(tmp_path / "artifacts", "tuned", kind)] == ["evaluator"]

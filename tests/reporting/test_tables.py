@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pipeline.commit import Commit
 from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.reporting import rows, tables
-from pipeline.reporting.rows import Table
+from pipeline.reporting.rows import Row, Table
 
 COLUMNS = {
     "KID": ("kid", "kid_std"),
@@ -195,8 +196,20 @@ def test_without_git_the_table_says_so(artifacts: Path, about: Callable[..., dic
 
 def test_the_evaluators_selftest_stands_in_the_report(artifacts: Path, build: Build) -> None:
     assert "self-test" not in tables.provenance(build())
-    checks = [{"name": "KID", "passed": True}, {"name": "FID", "passed": False}]
+    numbers = {"expected": 1.0, "found": 1.5, "tolerance": 0.25}
+    checks = [{"name": "KID", "passed": True} | numbers, {"name": "FID", "passed": False} | numbers]
     write_json(artifacts / "reference/selftest.json", checks)
     table = build()
     assert "- The evaluator's self-test: 1 of 2 known answers" in tables.provenance(table)
     assert Table.from_json(in_json(table)) == table
+
+
+def test_an_empty_cell_of_bits_per_dim_has_its_reason_below_the_table(
+    make_row: Callable[..., Row], make_table: Callable[..., Table]
+) -> None:
+    reason = "this network is conditional on its levels"
+    one = replace(make_row("ncsn", True, 2.0), bits_per_dim_note=reason, fid_infinity=1.0)
+    other = replace(make_row("edm", True, 2.0), bits_per_dim=1.5, bits_per_dim_note="by the ODE")
+    told = tables.results(make_table(one, replace(one, denoised=False), other))
+    assert told.count(f"- Bits / dim of `ncsn`: none, {reason}.") == 1 and "by the ODE" not in told
+    assert "first training seed" not in told

@@ -16,8 +16,6 @@ from stages import evaluate, frontier, generate, prepare, reference, train, tune
 from .conftest import Place
 from .test_no_result import SMALL, V, fit_here, small
 
-pytestmark = pytest.mark.slow
-
 CHOSEN = Path(f"artifacts/models/{V}/snapshots/step_00000002")
 LAST = Path(f"artifacts/models/{V}")
 

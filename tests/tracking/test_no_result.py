@@ -25,8 +25,6 @@ from stages import (
 
 from .conftest import Place
 
-pytestmark = pytest.mark.slow
-
 V = "tuned"
 RULED = (V, "tuned_fewest", "ncsn")
 SMALL: dict[str, dict[str, Any]] = {

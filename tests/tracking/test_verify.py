@@ -20,8 +20,6 @@ from stages import report, train
 
 from .test_no_result import V, evaluated, fit_here, small
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("pipeline", "stages", "params.yaml", "dvc.yaml", ".dvcignore", ".gitignore")
 GIT = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")

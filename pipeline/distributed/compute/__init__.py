@@ -1,1 +1,1 @@
-"""Where the work runs: the Ray that is connected, the device of a process, the number of workers."""
+"""Where the work runs: the Ray that is connected, the device of a process."""

@@ -17,7 +17,7 @@ import ray.train
 import torch.distributed as dist
 
 from pipeline.distributed.compute.cluster import connect, worker_environment
-from pipeline.distributed.compute.elastic import LeanTrainer
+from pipeline.distributed.elastic import LeanTrainer
 from pipeline.distributed.noise_range.noise_trial import Setup
 from pipeline.distributed.noise_range.segments import Segment, trained
 from pipeline.distributed.shards.drawn import single_threaded

@@ -75,7 +75,8 @@ class Proposals:
 
     def points(self) -> list[dict[str, Any]]:
         """What theory and papers choose: technique 4 of NCSNv2 on the trained ladder with as many steps as
-        the budget allows; then the ODE's solvers among the kinds searched, with EDM's rho and cost."""
+        the budget allows; then each further kind that is searched, solvers with EDM's rho and cost (and
+        churn), the predictor with one corrector at its paper's snr (arXiv 2011.13456)."""
         steps = max(1, (self.max_nfe - 1) // self.trained.num_levels)
         used = min(steps * self.trained.num_levels + 1, self.max_nfe)
         first = {
@@ -83,9 +84,14 @@ class Proposals:
             **{"sigma_max": self.trained.sigma_max, "sigma_min": self.trained.sigma_min},
             **{"spent": used / self.max_nfe, "snr": 0.16, "churn": 30.0, "rho": EDM_RHO},
         }
-        solvers = [kind for kind in ("dpm_solver", "heun") if kind in self.kinds and not self.conditional]
-        share = min(1.0, EDM_NFE / self.max_nfe)
-        return [first, *({**first, "kind": kind, "spent": share} for kind in solvers)]
+        solver = {"spent": min(1.0, EDM_NFE / self.max_nfe)}
+        others: dict[str, dict[str, Any]] = {
+            **dict.fromkeys(("dpm_solver", "heun", "stochastic_heun", "euler"), solver),
+            "predictor_corrector": {"spent": 1.0, "steps_per_level": min(2, (self.max_nfe - 1) // 2)},
+            "consistent": {"spent": 1.0},
+        }
+        kinds = [] if self.conditional else [kind for kind in others if kind in self.kinds]
+        return [first, *({**first, "kind": kind, **others[kind]} for kind in kinds)]
 
     def space(self, bounds: Bounds) -> dict[str, Range | Choice]:
         """The search space, widened to hold `points`.

@@ -17,7 +17,7 @@ from pipeline.distributed.shards.drawn import Shape, draw, single_threaded
 from pipeline.metrics.space.features import FeatureSpace
 from pipeline.metrics.space.features import load as load_features
 from pipeline.metrics.space.fid import Moments, distance, moments
-from pipeline.metrics.space.statistics import search_moments
+from pipeline.metrics.space.statistics import load_moments
 from pipeline.ncsn.networks import NCSN
 from pipeline.ncsn.score import Score
 from pipeline.samplers.settings import Ladder, Sampler
@@ -35,7 +35,7 @@ class Setup:
     shape: Shape
     classifier: FeatureSpace
     reference: Moments
-    """Of `search_moments`, see docs/tuning_sampler.md."""
+    """Of the images that searches judge by, see docs/tuning_sampler.md."""
     law: Law
     """Of the training images, where a sampler starts at the data's moments."""
     budget: Budget
@@ -49,13 +49,13 @@ class Setup:
     def read(cls, artifacts: Path, variant: str, trained: Ladder, **rest: Any) -> Self:
         """From the files of the stages; `rest` are the fields that no file holds."""
         data, classifier = open_dataset(artifacts / "data"), load_features(artifacts / "reference")
-        train, held_out = data.split("train"), data.split("held_out")
+        train = data.split("train")
         return cls(
             network=load_network(artifacts / "models" / variant),
             trained=trained,
             shape=train.shape[1:],
             classifier=classifier,
-            reference=search_moments(held_out, classifier),
+            reference=load_moments(artifacts / "reference", "search"),
             law=Law.of(train),
             **rest,
         )

@@ -76,7 +76,7 @@ def tune(
             trial,
             one.proposals().space(bounds),
             metric="fid",
-            budget=one.budget,
+            budget=replace(one.budget, seed=one.budget.seed + offset),  # else the same draws for each
             points=one.proposals().points()[: one.budget.num_trials],
             shared={"setup": one},
             resources=resources,

@@ -25,7 +25,7 @@ CODE = (
     "distributed/noise_range",
     "distributed/sampler",
 )
-"""Where the bits of a trial come from, besides its settings."""
+"""Where the bits of a trial come from, besides its settings, and what lies beside that."""
 
 
 class Kept:

@@ -59,9 +59,9 @@ class Inception:
                 f"images of {images.dtype} {images.shape} are not for Inception-v3, which takes uint8 "
                 "(N, 3, H, W): set reference.kind to classifier."
             )
-        self._network.features_list = layers  # type: ignore[assignment]
         starts = range(0, len(images), _CHUNK)
         with exact(0), torch.inference_mode():
+            self._network.features_list = layers  # type: ignore[assignment]
             parts = [self._network(torch.from_numpy(np.array(images[k : k + _CHUNK]))) for k in starts]
             return [torch.cat(part) for part in zip(*parts, strict=True)]
 
