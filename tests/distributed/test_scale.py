@@ -19,7 +19,7 @@ from pipeline.distributed.compute import cluster
 from pipeline.distributed.compute.cluster import connect
 from pipeline.distributed.samples import spread
 from pipeline.distributed.samples.sample import Samples, generate
-from pipeline.distributed.samples.score import Scorer
+from pipeline.distributed.samples.score import Scorer, scorer
 from pipeline.distributed.shards import drawn as shards
 from pipeline.distributed.shards.kept import Disk, fingerprint
 from pipeline.errors import UserError
@@ -206,7 +206,37 @@ def test_by_shards_in_this_process_it_is_what_the_evaluator_says_of_all(
     for found, whole in zip(scorer.both(IMAGES), EVALUATOR.both(IMAGES), strict=True):
         assert np.array_equal(found, whole)
     assert seen == [*3 * [SHARD, SHARD, 700], 1], "never more than a shard at once"
+    scorer.discard()
     assert not list(tmp_path.iterdir()), "its files go with the arrays"
+
+
+def test_a_killed_scoring_goes_on_with_the_shards_that_are_done_and_verify(
+    scored: Scored, tmp_path: Path, warnings: Callable[[], list[str]]
+) -> None:
+    seen: list[int] = []
+
+    class Dying(Classifier):
+        def features(self, images: np.ndarray) -> np.ndarray:
+            seen.append(len(images))
+            if len(seen) == 3:
+                raise KeyboardInterrupt
+            return super().features(images)
+
+    evaluator = Dying(EVALUATOR.network, EVALUATOR.shape)
+    with pytest.raises(KeyboardInterrupt), scorer(evaluator, tmp_path, workers=1, cpus_per_worker=1) as first:
+        first.features(IMAGES)
+    (done,) = tmp_path.iterdir()
+    assert sorted(path.name for path in done.iterdir()) == ["shard_00000000", f"shard_{SHARD:08d}"]
+    damaged = done / f"shard_{SHARD:08d}/part.npy"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    with scorer(evaluator, tmp_path, workers=1, cpus_per_worker=1) as second:
+        assert np.array_equal(second.features(IMAGES), scored[0])
+        assert seen == [SHARD, SHARD, 700, SHARD, 700] and "damaged" in " ".join(warnings())
+        assert np.array_equal(second.features(IMAGES[:SHARD]), scored[0][:SHARD])
+        other = IMAGES.copy()
+        other[0] += 1
+        assert not np.array_equal(second.features(other), scored[0]), "other images have shards of their own"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture(scope="module")

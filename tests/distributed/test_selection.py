@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.distributed.samples import sample, selection
+from pipeline.distributed.samples import sample, selection, spread
 from pipeline.distributed.samples.selection import Choice, best, choose
 from pipeline.errors import UserError
 from pipeline.metrics.space import features, statistics
@@ -143,7 +143,7 @@ class Killed(BaseException):
 def test_a_killed_choice_goes_on_where_it_was(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = place.plant(0.3, 0.4, TRUE, 0.6)
     expected, shards = place.choose(folders, storage=place.root / "other"), 3 * len(folders)
-    drawn, real = [0], sample.draw
+    drawn, real = [0], spread.draw
 
     def draw(*arguments: Any, **named: Any) -> Any:
         drawn[0] += 1
@@ -151,7 +151,7 @@ def test_a_killed_choice_goes_on_where_it_was(place: Place, monkeypatch: pytest.
             raise Killed
         return real(*arguments, **named)
 
-    monkeypatch.setattr(sample, "draw", draw)
+    monkeypatch.setattr(spread, "draw", draw)
     for cuts in ({2}, {4}, {8, 12}, set(range(2, 100, 2))):
         drawn[0] = 0
         for _ in range(20):

@@ -1,16 +1,19 @@
 """Images scored at scale: features by fixed shards, over the Ray that is connected, with the same bits.
 
 A shard's numbers follow from its images alone, and shards are put together in their order: so they are the
-same on one worker and on many, and those of one call on all images.
+same on one worker and on many, and those of one call on all images. Of more than a shard, each is put on disk
+as it is done, where a run that was killed finds it again.
 """
 
 import contextlib
+import hashlib
 import os
+import shutil
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,14 +21,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.distributed.shards.kept import code_version, intact
 from pipeline.mapped import release, stacked
 from pipeline.metrics.space.features import FeatureSpace, Images
 from pipeline.metrics.space.fid import SHARD, Moments, merged, part
+from pipeline.training import verified
 
 Work = Callable[[FeatureSpace, Images], Any]
 
 AHEAD = 2
 """Shards in flight over Ray for each CPU."""
+CODE, PART = ("metrics/space",), "part.npy"
 
 
 @dataclass(frozen=True)
@@ -33,12 +39,13 @@ class Scorer:
     """A feature space that works shard by shard, on the CPUs of a connected Ray, or in this process.
 
     It holds a few shards in memory, however many the images are; what it returns is mapped from a file
-    without a name, which goes with the array.
+    that goes with the array, at the latest when `discard` was called.
     """
 
     evaluator: FeatureSpace
     storage: Path
-    """A folder for those files."""
+    """A folder for those files, and for the shards that are done."""
+    _places: list[Path] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -60,16 +67,35 @@ class Scorer:
         Raises:
             UserError: fewer than two images.
         """
-        return merged(self._shards(images, _moments))
+        return merged(self._shards(images, _starts(images), _moments))
+
+    def discard(self) -> None:
+        """Delete the shards on disk, once the numbers that were wanted of them are in place."""
+        for place in self._places:
+            shutil.rmtree(place, ignore_errors=True)
+        self._places.clear()
 
     def _stacked(self, images: Images, work: Work) -> NDArray[np.float32]:
         self.storage.mkdir(parents=True, exist_ok=True)
+        if len(starts := _starts(images)) > 1:
+            return self._resumed(images, starts, work)
         with tempfile.TemporaryDirectory(dir=self.storage) as folder:
-            return stacked(Path(folder) / "whole.npy", len(images), self._shards(images, work))
+            return stacked(Path(folder) / "whole.npy", len(images), self._shards(images, starts, work))
 
-    def _shards(self, images: Images, work: Work) -> Iterator[Any]:
+    def _resumed(self, images: Images, starts: Sequence[int], work: Work) -> NDArray[np.float32]:
+        """Make the shards that are not on disk, then read all of them in their order."""
+        place = self.storage / f"scores-{_fingerprint(images, self.name, work)}"
+        self._places.append(place)
+        shards = {start: place / f"shard_{start:08d}" for start in starts}
+        missing = [start for start in starts if not intact(shards[start])]
+        for start, result in zip(missing, self._shards(images, missing, work), strict=True):
+            with verified.writing(shards[start]) as folder:
+                np.save(folder / PART, result)
+        parts = (np.load(shard / PART, allow_pickle=False) for shard in shards.values())
+        return stacked(place / "whole.npy", len(images), parts)
+
+    def _shards(self, images: Images, starts: Sequence[int], work: Work) -> Iterator[Any]:
         """The work's result for each shard, in order."""
-        starts = range(0, max(len(images), 1), SHARD)  # of no images too: the evaluator refuses them
         shards = (images[start : start + SHARD] for start in starts)
         connected = "ray" in sys.modules and sys.modules["ray"].is_initialized()
         for result in (
@@ -94,7 +120,23 @@ def scorer(evaluator: FeatureSpace, storage: Path, *, workers: int, cpus_per_wor
                 stack.enter_context(
                     cluster.connect(workers=workers, cpus_per_worker=cpus_per_worker, use_gpu=False)
                 )
-        yield Scorer(evaluator, storage)
+        made = Scorer(evaluator, storage)
+        yield made
+        made.discard()
+
+
+def _starts(images: Images) -> range:
+    return range(0, max(len(images), 1), SHARD)  # of no images too: the evaluator refuses them
+
+
+def _fingerprint(images: Images, evaluator: str, work: Work) -> str:
+    """Of all that the numbers follow from, 64 hexadecimal digits."""
+    digest = hashlib.sha256(f"{evaluator} {work.__name__} {images.dtype} {images.shape[1:]}".encode())
+    digest.update(code_version(CODE).encode())
+    for start in _starts(images):
+        digest.update(np.ascontiguousarray(images[start : start + SHARD]).data)
+        release(images)
+    return digest.hexdigest()
 
 
 def _features(evaluator: FeatureSpace, images: Images) -> NDArray[np.float32]:

@@ -92,7 +92,7 @@ class Disk:
 
     def found(self, shards: Iterable[int]) -> set[int]:
         """The shards that verify; of one that does not, its being made anew is told."""
-        whole = {shard for shard in shards if self._place(shard).exists() and self._verifies(shard)}
+        whole = {shard for shard in shards if intact(self._place(shard))}
         costs = (read_json(self._place(shard) / "cost.json") for shard in whole)
         self._begin -= max((cost["seconds"] for cost in costs), default=0.0)
         return whole
@@ -121,14 +121,17 @@ class Disk:
     def _place(self, shard: int) -> Path:
         return self.folder / f"shard_{shard:08d}"
 
-    def _verifies(self, shard: int) -> bool:
-        try:
-            verified.verify(self._place(shard))
-        except UserError:
-            logger.warning("%s is damaged: it is made anew", self._place(shard))
-            shutil.rmtree(self._place(shard))
-            return False
-        return True
+
+def intact(place: Path) -> bool:
+    """Whether a shard's folder is there and every byte is as written; a damaged one is told and deleted."""
+    try:
+        verified.verify(place)
+    except UserError:
+        if place.exists():
+            logger.warning("%s is damaged: it is made anew", place)
+            shutil.rmtree(place)
+        return False
+    return True
 
 
 @cache
