@@ -92,7 +92,9 @@ class Scorer:
             with verified.writing(shards[start]) as folder:
                 np.save(folder / PART, result)
         parts = (np.load(shard / PART, allow_pickle=False) for shard in shards.values())
-        return stacked(place / "whole.npy", len(images), parts)
+        whole = place / "whole.npy"
+        whole.unlink(missing_ok=True)  # an earlier call's array may be mapped from it
+        return stacked(whole, len(images), parts)
 
     def _shards(self, images: Images, starts: Sequence[int], work: Work) -> Iterator[Any]:
         """The work's result for each shard, in order."""
