@@ -15,7 +15,16 @@ from pipeline.preset import compose, known, lay, main
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
-NAMES = ["celeba", "cifar10", "digits", "digits_long", "digits_reduced", "fashion_mnist", "mnist"]
+NAMES = [
+    "celeba",
+    "cifar10",
+    "digits",
+    "digits_long",
+    "digits_reduced",
+    "digits_same_network",
+    "fashion_mnist",
+    "mnist",
+]
 PAPERS = ["mnist", "cifar10", "celeba"]
 
 
