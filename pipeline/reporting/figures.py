@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.files import read_yaml
 from pipeline.reporting import (
     animation,
     contours,
@@ -152,7 +153,9 @@ def _step_size(folder: Path, artifacts: Path) -> Shown:
         "the table never uses; FIDs on fewer samples (hollow) are higher by construction and are not "
         "compared with full ones."
     )
-    made = _search(folder, artifacts / "sampler/trials.csv", lines.STEP_SIZE, "step_size")
+    best = artifacts / "sampler/best.yaml"  # of several budgets, the one whose analytic choice is compared
+    analytic = read_yaml(best)["analytic"]["trial"] if best.exists() else 1
+    made = _search(folder, artifacts / "sampler/trials.csv", lines.STEP_SIZE, "step_size", analytic)
     return Shown("FID against step size", caption, "dvc repro tune_sampler", (made,))
 
 
@@ -168,9 +171,9 @@ def _noise_range(folder: Path, artifacts: Path) -> Shown:
     return Shown("FID against the noise range", caption, "dvc repro tune_noise", (made,))
 
 
-def _search(folder: Path, path: Path, search: lines.Search, name: str) -> Picture:
+def _search(folder: Path, path: Path, search: lines.Search, name: str, analytic: int = 1) -> Picture:
     found = lines.read_trials(path, search) if path.exists() else []
-    return keep(lines.trials(found, search), folder, name) if found else Picture()
+    return keep(lines.trials(found, search, analytic), folder, name) if found else Picture()
 
 
 def _toy(folder: Path, artifacts: Path) -> Iterator[Shown]:

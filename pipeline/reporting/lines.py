@@ -144,14 +144,15 @@ def smoothed(values: Floats, share: float = 0.06) -> Floats:
 
 
 @style.house
-def trials(found: Sequence[Trial], search: Search) -> Figure:
+def trials(found: Sequence[Trial], search: Search, analytic: int = 1) -> Figure:
     """FID of every trial against each setting, on shared axes; the best and the analytic choice marked.
 
     FIDs at different budgets are not compared: trials stopped before the largest one are hollow, a marker
-    for each budget, and cannot be the best. The first trial is the analytic choice, as the searches start.
+    for each budget, and cannot be the best.
 
     Args:
         found: at least one trial.
+        analytic: number of the analytic choice; the first trial, as the searches start.
     """
     figure = style.figure(3.0)
     panels = np.atleast_1d(figure.subplots(1, len(search.axes), sharey=True))
@@ -163,8 +164,8 @@ def trials(found: Sequence[Trial], search: Search) -> Figure:
         if axis.analytic:
             panel.axvline(axis.analytic, color=style.GREY, linewidth=0.9, linestyle=":", zorder=1)
         _ring(panel, axis, best(found), style.VERMILION, 130, "best")
-        if found[0].number == 1:
-            _ring(panel, axis, found[0], style.INK, 60, "analytic choice")
+        for trial in (trial for trial in found if trial.number == analytic):
+            _ring(panel, axis, trial, style.INK, 60, "analytic choice")
         log(panel, "y")
         if axis.whole:
             panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))

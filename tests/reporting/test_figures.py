@@ -290,6 +290,15 @@ def test_best_trial_is_judged_on_the_largest_budget() -> None:
     assert lines.best(found).number == 3
 
 
+@pytest.mark.parametrize("number", [1, 7, 99])
+def test_the_analytic_choice_is_ringed_where_it_is_and_nowhere_where_it_is_not(number: int) -> None:
+    found = some_trials(STEP_SIZE, 1e-6, 1e-5)
+    for axis, panel in zip(STEP_SIZE.axes, lines.trials(found, STEP_SIZE, number).axes, strict=True):
+        rings = [ring for ring in panel.collections if ring.get_label() == "analytic choice"]
+        places = [tuple(place) for ring in rings for place in np.asarray(ring.get_offsets())]
+        assert places == [(t.settings[axis.column], t.fid) for t in found if t.number == number]
+
+
 def test_smoothing_keeps_a_line_and_lowers_noise() -> None:
     ramp = np.linspace(3.0, 7.0, 101)
     assert np.allclose(lines.smoothed(ramp)[5:-5], ramp[5:-5])
