@@ -105,7 +105,8 @@ def _verdict(best: dict[str, Any]) -> str:
         f"Log FID's standard deviation over seeds, by the number of samples: {spread}. On {seeds} further "
         f"seeds the lowest has {verdict['fid_ratio']:.3g} times the analytic choice's FID;"
         f" up to {verdict['equal_up_to']:.3g} times either way is noise: "
-        f"**{verdict['tuned_against_analytic']}**."
+        f"**{verdict['tuned_against_analytic']}**. With the last denoising its FID is "
+        f"{verdict['denoising_fid_ratio']:.3g} times that without: **{verdict['denoising_against_none']}**."
     )
 
 

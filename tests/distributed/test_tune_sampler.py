@@ -19,8 +19,10 @@ from pipeline.distributed.sampler.sampler_trial import Setup, measured, trial
 from pipeline.distributed.sampler.tune_sampler import _feasible, settled, tune
 from pipeline.distributed.search import Budget
 from pipeline.distributed.search.trials import FINISHED, STOPPED, Record
+from pipeline.distributed.shards.drawn import draw
 from pipeline.errors import UserError
 from pipeline.files import read_yaml
+from pipeline.metrics.space.fid import distance, moments
 from pipeline.ncsn.networks import make_network
 from pipeline.reporting.lines import read_rows
 from pipeline.reporting.sampler_search import front, parallel, read
@@ -62,6 +64,19 @@ def test_a_promoted_trial_adds_samples_to_those_it_has(setup: Setup) -> None:
     assert [result["samples"] for result in grown] == [60, 120]
     at_once = list(trial(start(setup), replace(setup, budget=replace(setup.budget, rungs=(120,)))))
     assert grown[-1]["fid"] == pytest.approx(at_once[0]["fid"], rel=1e-3), "and judges all of them"
+
+
+def test_a_trial_is_judged_without_the_last_denoising_too(setup: Setup) -> None:
+    """What the last rung says is the FID of all raw samples; of few levels, noise sigma_L is still seen."""
+    coarse = Sampler.analytic(Ladder(1.5, 0.3, 4), 2)
+    *_, last = measured(coarse, setup, setup.network, 9)
+    drawn = draw(setup.network, coarse, seed=9, indices=range(120), shape=setup.shape)
+    raw, fid = (
+        distance(moments(setup.classifier.features(images)), setup.reference)
+        for images in (drawn.raw, drawn.denoised)
+    )
+    assert last["fid_raw"] == pytest.approx(raw, rel=1e-3) and last["fid"] == pytest.approx(fid, rel=1e-3)
+    assert raw > 1.5 * fid and last["nfe"] == drawn.nfe["raw"] + 1
 
 
 def test_the_objective_is_a_function_of_its_seed(setup: Setup) -> None:
@@ -160,18 +175,15 @@ def test_the_winner_that_is_the_analytic_choice_is_a_tie_and_nothing_reaches_a_p
 
     def measure(jobs: Any) -> Any:
         for network, sampler, seed in jobs:
-            yield [
-                {
-                    "fid": fid[99 if network else sampler.ladder.num_levels] * (1 + seed / 100),
-                    "samples": 60,
-                    "nfe": 1,
-                }
-            ]
+            one = fid[99 if network else sampler.ladder.num_levels] * (1 + seed / 100)
+            yield [{"fid": one, "fid_raw": 2 * one, "samples": 60, "nfe": 1}]
 
     perfect = Published("paper", Mixture(), analytic.sampler)
     chosen = choose([analytic, cheap], analytic, perfect, measure, 3)
     assert chosen.by_rule["tuned"] is analytic and chosen.verdict["tuned_against_analytic"] == "tie"
     assert chosen.by_rule["fewest"] is analytic and not chosen.lines["fewest"]["reaches_published"]
+    assert chosen.verdict["denoising_against_none"] == "better"
+    assert chosen.verdict["denoising_fid_ratio"] == pytest.approx(0.5)
     own = choose([analytic, cheap], analytic, None, measure, 3)
     assert own.by_rule["fewest"] is analytic and own.lines["fewest"]["reaches_published"]
     assert "published" not in own.lines
@@ -188,10 +200,12 @@ def test_a_winner_by_luck_does_not_reach_the_target() -> None:
     fid = {3: 9.0, 4: 4.2, 2: 3.6, 99: 5.0}
 
     def measure(jobs: Any) -> Any:
-        return [[{"fid": fid[99 if n else s.ladder.num_levels], "samples": 60, "nfe": 1}] for n, s, _ in jobs]
+        found = [fid[99 if network else sampler.ladder.num_levels] for network, sampler, _ in jobs]
+        return [[{"fid": one, "fid_raw": one, "samples": 60, "nfe": 1}] for one in found]
 
     chosen = choose([lucky, honest, analytic], analytic, Published("p", Mixture(), lucky.sampler), measure, 2)
     assert chosen.by_rule["fewest"] is honest
+    assert chosen.verdict["denoising_against_none"] == "tie", "both are the same"
 
 
 def test_a_conditional_network_has_a_budget_for_all_its_levels(setup: Setup) -> None:

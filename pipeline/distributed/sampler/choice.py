@@ -82,9 +82,9 @@ class _Again:
         for place, (name, _, _) in enumerate(new):
             self.found[name] = results[place * self._repeats : (place + 1) * self._repeats]
 
-    def fids(self, name: str) -> list[float]:
+    def fids(self, name: str, metric: str = "fid") -> list[float]:
         """At the last rung, by seed."""
-        return [rungs[-1]["fid"] for rungs in self.found[name]]
+        return [rungs[-1][metric] for rungs in self.found[name]]
 
     def spreads(self) -> dict[int, Spread]:
         rungs = zip(*(seed for seeds in self.found.values() for seed in seeds), strict=True)
@@ -122,6 +122,7 @@ def choose(
     by_rule = {"tuned": tuned, "fewest": fewest, "knee": knee}
     spreads = again.spreads()
     verdict = _verdict(again.fids(tuned.point.name), again.fids(start), spreads)
+    verdict |= _denoising(again, tuned.point.name, spreads)
     lines = {"analytic": _line(analytic, again)}
     if published:
         lines["published"] = _published_line(published, again)
@@ -150,13 +151,24 @@ def _verdict(tuned: list[float], analytic: list[float], spreads: dict[int, Sprea
     }
 
 
+def _denoising(again: _Again, name: str, spreads: dict[int, Spread]) -> dict[str, Any]:
+    """Whether the last denoising is worth its evaluation, on the further seeds of one trial."""
+    fids, raw = again.fids(name), again.fids(name, "fid_raw")
+    said = pareto.verdict(fids, raw, spreads[max(spreads)])
+    return {"denoising_against_none": said, "denoising_fid_ratio": pareto.mean(fids) / pareto.mean(raw)}
+
+
 def _line(candidate: Candidate, again: _Again) -> dict[str, Any]:
-    fids = again.fids(candidate.point.name)
-    return {**candidate.record.line(), "fid_again": pareto.mean(fids), "seeds": len(fids)}
+    return {**candidate.record.line(), **_means(candidate.point.name, again)}
+
+
+def _means(name: str, again: _Again) -> dict[str, Any]:
+    fids, raw = again.fids(name), again.fids(name, "fid_raw")
+    return {"fid_again": pareto.mean(fids), "fid_raw_again": pareto.mean(raw), "seeds": len(fids)}
 
 
 def _published_line(published: Published, again: _Again) -> dict[str, Any]:
-    fids, last = again.fids(published.name), again.found[published.name][0][-1]
+    last = again.found[published.name][0][-1]
     cost = {"nfe": last["nfe"], "samples": last["samples"]}
     plain = {"variant": published.name, **published.sampler.plain(), **cost}
-    return {**plain, "fid_again": pareto.mean(fids), "seeds": len(fids)}
+    return {**plain, **_means(published.name, again)}

@@ -52,7 +52,7 @@ def _repeats(chosen: Chosen) -> Iterator[dict[str, Any]]:
     for name, seeds in chosen.again.items():
         for seed, rungs in enumerate(seeds, 1):
             for rung in rungs:
-                numbers = {key: rung[key] for key in ("samples", "nfe", "fid")}
+                numbers = {key: rung[key] for key in ("samples", "nfe", "fid", "fid_raw")}
                 yield {"trial": name, "seed": seed, **numbers}
 
 

@@ -66,11 +66,11 @@ class Setup:
 
 
 def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, Any]]:
-    """Draw samples and, at each rung, measure the FID of all drawn so far, denoised.
+    """Draw samples and, at each rung, measure the FID of all drawn so far.
 
     Yields:
-        fid, samples, nfe (counted), the sampler as it was used and a picture of the first samples, once for
-        each rung.
+        fid (denoised), fid_raw (without the last denoising, an evaluation less), samples, nfe (counted, of
+        those denoised), the sampler as it was used and a picture of the first samples, once for each rung.
     """
     sampler = setup.proposals().sampler(settings)
     return measured(sampler, setup, setup.network, setup.budget.seed)
@@ -81,24 +81,33 @@ def measured(sampler: Sampler, setup: Setup, network: Score, seed: int) -> Itera
     single_threaded()
     if isinstance(network, torch.nn.Module):
         network.to(setup.device)
-    seen: list[np.ndarray] = []
+    seen: dict[str, list[np.ndarray]] = {"denoised": [], "raw": []}
     first_samples: dict[str, str] = {}
     for first, last in zip((0, *setup.budget.rungs), setup.budget.rungs, strict=False):
-        indices = range(first, last)
         drawn = draw(
             network,
             sampler,
             seed=seed,
-            indices=indices,
+            indices=range(first, last),
             shape=setup.shape,
             device=setup.device,
             law=setup.law,
         )
         first_samples = first_samples or picture(drawn.denoised)
-        seen.append(setup.classifier.features(drawn.denoised))
-        fid = distance(moments(np.concatenate(seen)), setup.reference)
-        found = {"fid": fid, "samples": last, "nfe": drawn.nfe["denoised"]}
+        fids = {kind: _fid(some, getattr(drawn, kind), setup) for kind, some in seen.items()}
+        found = {
+            "fid": fids["denoised"],
+            "fid_raw": fids["raw"],
+            "samples": last,
+            "nfe": drawn.nfe["denoised"],
+        }
         yield {**found, **_numbers(sampler), **first_samples}
+
+
+def _fid(seen: list[np.ndarray], images: np.ndarray, setup: Setup) -> float:
+    """Of these images and those whose features were seen before, which these join."""
+    seen.append(setup.classifier.features(images))
+    return distance(moments(np.concatenate(seen)), setup.reference)
 
 
 def _numbers(sampler: Sampler) -> dict[str, float]:
