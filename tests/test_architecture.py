@@ -4,7 +4,7 @@ import ast
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +65,21 @@ def sources(root: Path) -> list[Path]:
     return [*sorted((root / "pipeline").rglob("*.py")), *sorted((root / "stages").glob("*.py"))]
 
 
-def imports(path: Path) -> Iterator[str]:
+def imports(path: Path) -> tuple[str, ...]:
     """Every module a file imports, lazily or not, with the names of `from` imports spelled out."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    return imports_of(path.read_text())
+
+
+@cache
+def imports_of(text: str) -> tuple[str, ...]:
+    found: list[str] = []
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            assert node.level == 0, f"relative import: {ast.unparse(node)}"
+            found += (f"{node.module}.{alias.name}" for alias in node.names)
+    return tuple(found)
 
 
 def part(module: str) -> str:
