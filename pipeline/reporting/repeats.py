@@ -12,7 +12,7 @@ from pipeline.reporting.intervals import nested
 
 AVERAGED = ("fid", "kid", "inception_score", "precision", "recall", "density", "coverage")
 SPREADS = ("kid_std", "inception_score_std")
-TERMS = ("n", "n_reference", "evaluator")
+TERMS = ("n", "n_reference", "evaluator", "reference")
 MEASURES = (*AVERAGED, *SPREADS, *TERMS)
 """What every block of an evaluation holds."""
 
@@ -59,7 +59,7 @@ def read(artifacts: Path, variant: str, more_seeds: Sequence[int]) -> Repeats | 
     """The evaluations of a variant: None without that of train.seed.
 
     One of a further seed that is not there, or that was made on other terms than the first (number of sets,
-    samples or reference images, evaluator), counts as not run: DVC has not come to it yet.
+    samples or reference images, evaluator, reference), counts as not run: DVC has not come to it yet.
 
     Raises:
         UserError: a file that lacks a key.

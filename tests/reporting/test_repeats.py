@@ -91,7 +91,9 @@ def test_a_seed_that_was_not_run_is_named_with_its_command(
     assert "over at most 2 training seeds" in tables.results(made)
 
 
-@pytest.mark.parametrize("stale", [{"n": 1000}, {"evaluator": "another"}, {"n_reference": 5}, {}])
+@pytest.mark.parametrize(
+    "stale", [{"n": 1000}, {"evaluator": "another"}, {"n_reference": 5}, {"reference": "held_out"}, {}]
+)
 def test_a_seed_on_other_terms_is_not_averaged(
     repeat: Callable[..., None], table: Callable[..., Table], stale: dict[str, Any]
 ) -> None:
