@@ -27,6 +27,7 @@ def main(params: Params, network: str) -> None:
         Path(compute.storage),
         workers=compute.workers,
         cpus_per_worker=compute.cpus_per_worker,
+        use_gpu=compute.use_gpu,
     )
     with spread as space, tracking.stage("evaluate", network, params) as run:
         run.log_dataset(data.manifest)
