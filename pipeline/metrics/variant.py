@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.files import read_json, sha256
@@ -50,9 +51,9 @@ def evaluate_variant(
         raw, denoised, floor: the dicts of `evaluate`, `evaluator` and `reference` (`Against.name`), the
         floor's of the first N images of the other split (of all, where they are fewer), the others of the
         first set and with memorisation_pixels and memorisation_features (`distance_ratio`, of training
-        images whatever the reference); nfe {raw, denoised}, num_samples; further_sets {raw,
-        denoised}: lists of the dicts of the other sets, each scored alone; neighbours {pixels, features}: for
-        each of the first 8 denoised samples the indices of the 5 nearest training images, the nearest first.
+        images whatever the reference); nfe {raw, denoised}, num_samples; further_sets {raw, denoised}: lists
+        of such dicts of the other sets, each scored alone; neighbours {pixels, features}: for each of the
+        first 8 denoised samples the indices of the 5 nearest training images, the nearest first.
 
     Raises:
         UserError: a missing or damaged file, or what `evaluate` raises.
@@ -68,12 +69,20 @@ def evaluate_variant(
     def scored(row: Described) -> dict[str, Any]:
         return evaluate(row, real.reference, **settings) | names
 
-    near = _memory(rows, fresh, trained, settings["seed"])
+    usual = _distances(fresh, trained)
+
+    def drawn(row: Described) -> dict[str, Any]:
+        ratios = {
+            f"memorisation_{space}": distance_ratio(near, usual[space], seed=settings["seed"])
+            for space, near in _distances(row, trained).items()
+        }
+        return scored(row) | ratios
+
     return {
-        **{key: scored(row) | near[key] for key, row in rows.items()},
+        **{key: drawn(row) for key, row in rows.items()},
         "floor": scored(real.floor),
         "further_sets": {
-            kind: [scored(Described.by(classifier, images)) for images in others]
+            kind: [drawn(Described.by(classifier, images)) for images in others]
             for kind, (_, *others) in sets.items()
         },
         **{key: manifest[key] for key in ("nfe", "num_samples")},
@@ -90,16 +99,10 @@ def _spaces(row: Described) -> dict[str, Points]:
     return {"pixels": row.images, "features": row.features}
 
 
-def _memory(
-    rows: dict[str, Described], fresh: Described, trained: Described, seed: int
-) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {kind: {} for kind in rows}
-    for space, train in _spaces(trained).items():
-        usual = nearest(_spaces(fresh)[space], train, k=1)[0][:, 0]
-        for kind, row in rows.items():
-            near = nearest(_spaces(row)[space], train, k=1)[0][:, 0]
-            found[kind][f"memorisation_{space}"] = distance_ratio(near, usual, seed=seed)
-    return found
+def _distances(row: Described, trained: Described) -> dict[str, NDArray[np.float64]]:
+    """(n,) from each image to the nearest training image, in pixels and in features."""
+    pairs = zip(_spaces(row).items(), _spaces(trained).values(), strict=True)
+    return {space: nearest(x, train, k=1)[0][:, 0] for (space, x), train in pairs}
 
 
 def _neighbours(samples: Described, trained: Described) -> dict[str, list[list[int]]]:

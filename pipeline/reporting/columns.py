@@ -72,12 +72,12 @@ def further_columns(rows: Sequence[Row]) -> list[Column]:
     """FID at infinite N, the memorisation ratios with their intervals, and bits per dimension."""
     return [
         _text("Row", _name),
-        _pair("FID, N → ∞", rows, "fid_infinity", "fid_infinity_stderr"),
+        _estimate("FID, N → ∞", rows, "fid_infinity"),
         *(
             Column(f"Nearest neighbour / held-out's, {space}", partial(_memorised, space))
             for space in ("pixels", "features")
         ),
-        _pair("Bits / dim", rows, "bits_per_dim", "bits_per_dim_stderr"),
+        _estimate("Bits / dim", rows, "bits_per_dim"),
     ]
 
 
@@ -172,6 +172,21 @@ def _with_ends(title: str, rows: Sequence[Row], name: str) -> Column:
     def text(row: Row) -> str | None:
         mean = _number(getattr(row, name), places)
         return mean and f"{mean}{_ends(row.interval(name), places)}"
+
+    return _text(title, text)
+
+
+def _estimate(title: str, rows: Sequence[Row], name: str) -> Column:
+    """A mean with its interval or, of what was measured once, ± its own standard error."""
+    once = [getattr(row, f"{name}_stderr") for row in rows if row.interval(name) is None]
+    spreads = [*once, *(found.stderr for row in rows if (found := row.interval(name)))]
+    places = _places(spreads, digits=2)
+
+    def text(row: Row) -> str | None:
+        mean, error = (_number(getattr(row, key), places) for key in (name, f"{name}_stderr"))
+        if ends := _ends(row.interval(name), places):
+            return f"{mean}{ends}"
+        return f"{mean} ± {error}" if mean and error else mean
 
     return _text(title, text)
 

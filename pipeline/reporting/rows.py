@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.commit import Commit
 from pipeline.files import read_json
-from pipeline.reporting import checkpoints, lineage, reference_set, repeats
+from pipeline.reporting import checkpoints, further, lineage, reference_set, repeats
 from pipeline.reporting.intervals import Interval
 from pipeline.reporting.papers import Published, counterpart, published
 from pipeline.reporting.repeats import get, measured
@@ -59,9 +59,11 @@ class Row:
     fid_infinity: float | None = None
     """FID extrapolated to infinitely many samples."""
     fid_infinity_stderr: float | None = None
+    """Of one set, the mean over all; so is that of bits/dim, of one network."""
     memorisation_pixels: float | None = None
     """Distance to the nearest training image, samples' over held-out images': well below 1 is copying."""
     memorisation_pixels_low: float | None = None
+    """Ends of the interval over seeds and sets, where there are several; else over resamplings of the one."""
     memorisation_pixels_high: float | None = None
     memorisation_features: float | None = None
     memorisation_features_low: float | None = None
@@ -261,7 +263,7 @@ def _floor_row(artifacts: Path, variant: str, manifest: Mapping[str, Any]) -> Ro
     if not path.exists():
         return None
     block = get(read_json(path), "floor", path)
-    fields = measured(block, path) | repeats.further(block, {})
+    fields = measured(block, path) | further.fields([[block]], [{}])[0]
     name = reference_set.floor(fields["reference"])
     return Row(name, None, "dvc repro evaluate", **_named(fields, manifest))
 

@@ -49,7 +49,8 @@ def test_each_set_is_scored_alone(folder, digits, classifier):
     assert halves[0].items() <= found["denoised"].items()
     assert halves[1].items() <= found["further_sets"]["denoised"][0].items()
     assert halves[0]["fid"] != halves[1]["fid"] and halves[0]["n"] == 360
-    assert len(found["further_sets"]["raw"]) == 1
+    (other,) = found["further_sets"]["raw"]
+    assert other["memorisation_pixels"]["ratio"] != found["raw"]["memorisation_pixels"]["ratio"]
 
 
 def test_held_out_images_as_samples_are_as_near_as_held_out_images(folder, digits, classifier):
