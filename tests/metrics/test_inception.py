@@ -1,13 +1,16 @@
 """Inception-v3 with random, fixed weights: the library's own FID; weights are believed by their hash."""
 
 import importlib.util
+import os
 import pickle
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ruamel.yaml import YAML
 
 from pipeline.errors import UserError
 from pipeline.files import sha256
@@ -16,6 +19,9 @@ from pipeline.metrics.reference import build
 from pipeline.metrics.space import features, inception
 from pipeline.metrics.space.fid import frechet_distance
 from pipeline.metrics.space.inception import Inception, make_network, read
+
+REAL = "NCSN_INCEPTION_WEIGHTS"
+"""A variable of the environment that names the file of the real weights, 95 MB."""
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("torch_fidelity") is None,
@@ -102,6 +108,30 @@ def test_our_fid_is_the_librarys_own(torch_fidelity, weights_file, network, monk
     monkeypatch.setattr(shallow._network, "INPUT_IMAGE_SIZE", 99)
     ours = frechet_distance(*(shallow.features(images) for images in sets))
     assert ours == pytest.approx(theirs, rel=1e-6) and ours > 1e-3
+
+
+@pytest.mark.skipif(
+    REAL not in os.environ, reason=f"{REAL} names no weights-inception-2015-12-05-6726825d.pth"
+)
+@pytest.mark.timeout(7200)
+def test_our_fid_of_the_papers_weights_and_layer_is_the_librarys_own(torch_fidelity):
+    """On more images than the layer has features, where the library's form of FID has covariances of full
+    rank; an hour on a CPU. The weights' SHA-256 is that of the papers' presets."""
+    sets = [photographs(seed, 2200) for seed in (0, 1)]
+    theirs = torch_fidelity.calculate_metrics(
+        input1=Stored(sets[0]),
+        input2=Stored(sets[1]),
+        fid=True,
+        cuda=False,
+        verbose=False,
+        cache=False,
+        batch_size=50,
+        feature_extractor_weights_path=os.environ[REAL],
+    )["frechet_inception_distance"]
+    preset = YAML(typ="safe").load(Path(__file__).parents[2] / "conf/celeba.yaml")
+    network = read(os.environ[REAL], preset["reference"]["sha256"])
+    ours = frechet_distance(*(network.features(images) for images in sets))
+    assert ours == pytest.approx(theirs, rel=1e-4)
 
 
 def test_our_features_are_the_librarys_own_bit_for_bit(torch_fidelity, weights_file, network):
