@@ -40,11 +40,15 @@ class Gaussian(torch.nn.Module):
 class Projection:
     """An evaluator whose features are a random projection of the pixels: cheap, and wide as Inception's."""
 
-    name = "random projection"
+    name, device = "random projection", "cpu"
 
     def __init__(self, dim: int) -> None:
         rng = np.random.default_rng(0)
         self.matrix = rng.standard_normal((int(np.prod(SHAPE)), dim), dtype=np.float32) / 50
+
+    def on(self, device: str) -> "Projection":
+        """Itself: it is for CPUs."""
+        return self
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Images uint8 (N, C, H, W) -> (N, D), 500 at a time."""

@@ -8,15 +8,17 @@ from pipeline.data.dataset import open_dataset
 from pipeline.distributed.compute.device import device
 from pipeline.distributed.samples import score
 from pipeline.files import sha256, write_json
+from pipeline.metrics.against import UNSEEN
 from pipeline.metrics.likelihood import likelihood
 from pipeline.metrics.space import features
 from pipeline.metrics.variant import evaluate_variant, headline
-from pipeline.params import Params
+from pipeline.params import Params, searched
 from pipeline.training.state import load_network
 
 
 def main(params: Params, network: str) -> None:
     """artifacts/{data,reference,{models,samples,selection}/N} -> artifacts/{evaluation/N,metrics/N}."""
+    variant = params.networks()[network].variant
     data, compute = open_dataset(Path("artifacts/data")), params.compute
     settings = params.evaluate.kwargs()
     held_out, bits = data.split("held_out"), settings.pop("likelihood")
@@ -25,6 +27,7 @@ def main(params: Params, network: str) -> None:
         Path(compute.storage),
         workers=compute.workers,
         cpus_per_worker=compute.cpus_per_worker,
+        use_gpu=compute.use_gpu,
     )
     with spread as space, tracking.stage("evaluate", network, params) as run:
         run.log_dataset(data.manifest)
@@ -33,11 +36,12 @@ def main(params: Params, network: str) -> None:
             data.split("train"),
             held_out,
             space,
+            searched=searched(params.noise[variant], params.sampler[variant]),
             **settings,
         )
         metrics["bits_per_dim"] = likelihood(
             load_network(network_folder(Path("artifacts"), network)),
-            held_out[1::2],  # those by which no search judged
+            held_out[UNSEEN],
             seed=settings["seed"],
             device=device(compute.use_gpu),
             **bits,

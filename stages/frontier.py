@@ -39,7 +39,7 @@ def _setup(params: Params) -> Setup:
         network=load_network(model, device),
         trained=Ladder.read(read_yaml(ARTIFACTS / f"noise/{chosen.variant}.yaml")),
         shape=(trained["channels"], trained["image_size"], trained["image_size"]),
-        features=features.load(ARTIFACTS / "reference").features,
+        features=features.load(ARTIFACTS / "reference").on(device).features,
         reference=statistics.load_moments(ARTIFACTS / "reference", "train"),
         options={kind: getattr(chosen, kind).kwargs() for kind in OPTIONS},
         workers=1 if gpu else compute.workers * compute.cpus_per_worker,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pipeline import door, tracking
 from pipeline.data.dataset import open_dataset
+from pipeline.distributed.compute.device import device
 from pipeline.files import write_json
 from pipeline.metrics.reference import build
 from pipeline.params import Params
@@ -15,7 +16,8 @@ def main(params: Params) -> None:
     train = (data.split("train"), data.split_labels("train"))
     held_out = (data.split("held_out"), data.split_labels("held_out"))
     with tracking.stage("reference", None, params) as run:
-        metrics = build(Path("artifacts/reference"), train, held_out, **params.reference.kwargs())
+        settings = params.reference.kwargs() | {"device": device(params.compute.use_gpu)}
+        metrics = build(Path("artifacts/reference"), train, held_out, **settings)
         shown = ("held_out_accuracy", "floor_fid")
         write_json(
             Path("artifacts/metrics/reference.json"), {key: metrics[key] for key in shown if key in metrics}

@@ -49,13 +49,14 @@ def _search(
     tune, compute, recipe = params.tune_noise, params.compute, params.recipes[params.tune_noise.variant]
     sizes = {key: getattr(compute, key) for key in ("cpus_per_worker", "use_gpu")}
     with cluster.connect(workers=max(compute.workers, compute.workers_per_trial), **sizes) as gpus:
+        device = "cuda" if gpus else "cpu"
         setup = noise_trial.Setup(
             recipe=recipe.kwargs(),
             full_steps=recipe.steps or params.train.steps,
             images=images,
-            classifier=features.load(REFERENCE),
+            classifier=features.load(REFERENCE).on(device),
             reference=statistics.load_moments(REFERENCE, "search"),
-            device="cuda" if gpus else "cpu",
+            device=device,
             budget=Budget.read(tune.kwargs()),
             **{key: getattr(tune, key) for key in ("batch_size", "microshards", "num_samples", "max_nfe")},
         )

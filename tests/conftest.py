@@ -17,5 +17,5 @@ hypothesis.settings.load_profile("untimed")
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """A test that asks for one of the real Rays is marked `ray`."""
     for item in items:
-        if {"local_ray", "four_cpus", "head"} & set(item.fixturenames):
+        if {"local_ray", "four_cpus", "two_gpus", "head"} & set(item.fixturenames):
             item.add_marker("ray")

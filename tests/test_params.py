@@ -272,6 +272,14 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         put("data.held_out", 179),
         r"evaluate.kid_subset_size \(180\) needs 180 images, but data.held_out is 179",
     ),
+    "reference unknown": (
+        put("evaluate.reference", "test"),
+        "evaluate.reference: .*'train' or 'held_out', found 'test'",
+    ),
+    "KID of more than the held-out images that no search saw": (
+        both(put("evaluate.reference", "held_out"), put("data.held_out", 359)),
+        r"kid_subset_size \(180\) needs 180 images, but half of data.held_out, .* is 179: lower",
+    ),
     "as many neighbours as samples": (
         put("evaluate.nearest_k", 360),
         r"evaluate.nearest_k \(360\) needs 361 images, but generate.num_samples is 360: lower it or raise",
@@ -349,6 +357,8 @@ def search_nothing(raw: dict[str, Any]) -> None:
         put("evaluate.kid_subset_size", 360),
         put("data.held_out", 180),
         put("data.held_out", None),
+        put("evaluate.reference", "held_out"),
+        both(put("evaluate.reference", "held_out"), put("data.held_out", None)),
         put("tune_noise.num_trials", 2),
         search_nothing,
         put("sampler.edm.rho", 1.0),

@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.errors import UserError
-from pipeline.params import Params, parse
+from pipeline.params import Params, parse, searched
 from pipeline.preset import compose, known, lay, main
 
 ROOT = Path(__file__).parents[1]
@@ -97,6 +97,17 @@ def test_ncsn_is_the_2019_papers(name: str) -> None:
         "dequantise": True,
         "flip": name != "mnist",
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"), [("mnist", "train"), ("cifar10", "train"), ("celeba", "held_out")]
+)
+def test_fid_is_against_the_papers_split(name: str, reference: str) -> None:
+    """2006.09011: CelebA's test set, all of it for what no search chose; `train` elsewhere."""
+    p = params(name)
+    assert (p.evaluate.reference, p.data.held_out) == (reference, None)
+    chosen = {v: searched(p.noise[v], p.sampler[v]) for v in p.variants}
+    assert chosen == {"ncsn": False, "ncsnv2": False, "tuned": True, "tuned_fewest": True, "edm": False}
 
 
 @pytest.mark.parametrize("name", PAPERS)

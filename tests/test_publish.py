@@ -45,7 +45,12 @@ def root(tmp_path: Path) -> Path:
     made.record(1.0)
     artifacts = tmp_path / "artifacts"
     state.save(artifacts / "models/tuned", made)
-    measured = dict.fromkeys(repeats.MEASURES, 0.5) | {"n": 50, "n_reference": 60, "evaluator": "CNN; ours"}
+    measured = dict.fromkeys(repeats.MEASURES, 0.5) | {
+        "n": 50,
+        "n_reference": 60,
+        "evaluator": "CNN; ours",
+        "reference": "train",
+    }
     write_json(artifacts / "evaluation/tuned.json", dict.fromkeys(("raw", "denoised", "floor"), measured))
     sampler = Sampler.langevin(Ladder(1.0, 0.01, 3), step_lr=1e-5, steps_per_level=2).plain()
     samples = {"nfe": {"raw": 6, "denoised": 7}, "num_samples": 50, "sampler": sampler}

@@ -60,8 +60,8 @@ def evaluate(
 
     Keys: fid, fid_stderr (`space.fid.standard_error`), fid_infinity, fid_infinity_stderr, kid,
     kid_std, inception_score, inception_score_std, precision, recall, density, coverage, n, n_reference.
-    The floor is this call on held-out images against train: what a perfect model would score with as many
-    samples.
+    The floor is this call on other real images than the reference's (`pipeline.metrics.against`): what a
+    perfect model would score with as many samples.
 
     Args:
         nearest_k: neighbours in precision, recall, density and coverage.

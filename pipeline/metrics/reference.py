@@ -32,13 +32,16 @@ class Training(TypedDict):
     seed: int
 
 
-def build(folder: Path, train: Split, held_out: Split, *, kind: str, **settings: Any) -> dict[str, Any]:
+def build(
+    folder: Path, train: Split, held_out: Split, *, kind: str, device: str = "cpu", **settings: Any
+) -> dict[str, Any]:
     """Make the feature space and write it, with the moments of features (`statistics`), to `folder`.
 
     The evaluator is asked first what is known (`pipeline.metrics.selftest`); the answers go to selftest.json.
 
     Args:
         kind: "classifier", trained here, or "inception", the papers'.
+        device: where the features are computed, "cpu" or "cuda"; a classifier is trained on the CPU.
         settings: of the former min_accuracy and those of `train_classifier`, of the latter those of
             `inception.read`.
 
@@ -53,6 +56,7 @@ def build(folder: Path, train: Split, held_out: Split, *, kind: str, **settings:
     space, accuracies = (
         _inception(**settings) if kind == "inception" else _trained(train, held_out, **settings)
     )
+    space = space.on(device)
     found = {"train": space.features(train[0]), "held_out": space.features(held_out[0])}
     checks = selftest(**found)
     statistics = {split: moments(x) for split, x in found.items()}

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.files import read_json, sha256
+from pipeline.metrics.against import Split, against
 from pipeline.metrics.evaluate import Described, evaluate, evaluator
 from pipeline.metrics.memorisation import Points, distance_ratio, nearest
 from pipeline.metrics.space.features import FeatureSpace, Images
@@ -28,45 +30,63 @@ class Settings(TypedDict):
 
 
 def evaluate_variant(
-    folder: Path, train: Images, held_out: Images, classifier: FeatureSpace, **settings: Unpack[Settings]
+    folder: Path,
+    train: Images,
+    held_out: Images,
+    classifier: FeatureSpace,
+    *,
+    reference: Split,
+    searched: bool,
+    **settings: Unpack[Settings],
 ) -> dict[str, Any]:
-    """Evaluate samples/<variant>/{raw,denoised}.npy against `train`, and `held_out` as the floor.
+    """Evaluate samples/<variant>/{raw,denoised}.npy against one split, with images of the other as the floor.
 
     Args:
         folder: what `generate` wrote: raw.npy, denoised.npy (uint8 (K N, C, H, W)) and manifest.json with
             num_samples N, sets K, nfe and the sha256 of each file. Set k is images k N ... (k + 1) N - 1.
         train, held_out: uint8 (n, C, H, W).
+        reference, searched: see `against`.
 
     Returns:
-        raw, denoised, floor: the dicts of `evaluate` and the `evaluator`, the floor's of the first N held-out
-        images (of all, where they are fewer), the others of the first set and with memorisation_pixels and
-        memorisation_features (`distance_ratio`); nfe {raw, denoised}, num_samples; further_sets {raw,
-        denoised}: lists of the dicts of the other sets, each scored alone; neighbours {pixels, features}: for
-        each of the first 8 denoised samples the indices of the 5 nearest training images, the nearest first.
+        raw, denoised, floor: the dicts of `evaluate`, `evaluator` and `reference` (`Against.name`), the
+        floor's of the first N images of the other split (of all, where they are fewer), the others of the
+        first set and with memorisation_pixels and memorisation_features (`distance_ratio`, of training
+        images whatever the reference); nfe {raw, denoised}, num_samples; further_sets {raw, denoised}: lists
+        of such dicts of the other sets, each scored alone; neighbours {pixels, features}: for each of the
+        first 8 denoised samples the indices of the 5 nearest training images, the nearest first.
 
     Raises:
         UserError: a missing or damaged file, or what `evaluate` raises.
     """
     manifest = read_json(folder / "manifest.json")
     sets = {kind: _sets(read_samples(folder, kind, manifest), manifest) for kind in ("raw", "denoised")}
-    firsts = {kind: first for kind, (first, *_) in sets.items()}
-    firsts["floor"] = held_out[: manifest["num_samples"]]
-    rows = {name: Described.by(classifier, images) for name, images in firsts.items()}
-    reference = Described.by(classifier, train)
-    name = {"evaluator": evaluator(classifier)}
+    rows = {kind: Described.by(classifier, first) for kind, (first, *_) in sets.items()}
+    fresh = Described.by(classifier, held_out[: manifest["num_samples"]])
+    trained = Described.by(classifier, train)
+    real = against(trained, held_out, fresh, classifier, reference, searched=searched)
+    names = {"evaluator": evaluator(classifier), "reference": real.name}
 
     def scored(row: Described) -> dict[str, Any]:
-        return evaluate(row, reference, **settings) | name
+        return evaluate(row, real.reference, **settings) | names
 
-    near = _memory(rows, reference, settings["seed"])
+    usual = _distances(fresh, trained)
+
+    def drawn(row: Described) -> dict[str, Any]:
+        ratios = {
+            f"memorisation_{space}": distance_ratio(near, usual[space], seed=settings["seed"])
+            for space, near in _distances(row, trained).items()
+        }
+        return scored(row) | ratios
+
     return {
-        **{key: scored(row) | near.get(key, {}) for key, row in rows.items()},
+        **{key: drawn(row) for key, row in rows.items()},
+        "floor": scored(real.floor),
         "further_sets": {
-            kind: [scored(Described.by(classifier, images)) for images in others]
+            kind: [drawn(Described.by(classifier, images)) for images in others]
             for kind, (_, *others) in sets.items()
         },
         **{key: manifest[key] for key in ("nfe", "num_samples")},
-        "neighbours": _neighbours(rows["denoised"], reference),
+        "neighbours": _neighbours(rows["denoised"], trained),
     }
 
 
@@ -79,18 +99,15 @@ def _spaces(row: Described) -> dict[str, Points]:
     return {"pixels": row.images, "features": row.features}
 
 
-def _memory(rows: dict[str, Described], reference: Described, seed: int) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {"raw": {}, "denoised": {}}
-    for space, train in _spaces(reference).items():
-        near = {key: nearest(_spaces(row)[space], train, k=1)[0][:, 0] for key, row in rows.items()}
-        for kind, block in found.items():
-            block[f"memorisation_{space}"] = distance_ratio(near[kind], near["floor"], seed=seed)
-    return found
+def _distances(row: Described, trained: Described) -> dict[str, NDArray[np.float64]]:
+    """(n,) from each image to the nearest training image, in pixels and in features."""
+    pairs = zip(_spaces(row).items(), _spaces(trained).values(), strict=True)
+    return {space: nearest(x, train, k=1)[0][:, 0] for (space, x), train in pairs}
 
 
-def _neighbours(samples: Described, reference: Described) -> dict[str, list[list[int]]]:
-    k = min(NEIGHBOURS, len(reference.images))
-    pairs = zip(_spaces(samples).items(), _spaces(reference).values(), strict=True)
+def _neighbours(samples: Described, trained: Described) -> dict[str, list[list[int]]]:
+    k = min(NEIGHBOURS, len(trained.images))
+    pairs = zip(_spaces(samples).items(), _spaces(trained).values(), strict=True)
     return {space: nearest(x[:SHOWN], train, k=k)[1].tolist() for (space, x), train in pairs}
 
 

@@ -10,9 +10,9 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import UserError
 from pipeline.params.section import Section
-from pipeline.params.whole import Params
+from pipeline.params.whole import Params, searched
 
-__all__ = ["Params", "load", "parse"]
+__all__ = ["Params", "load", "parse", "searched"]
 
 
 def parse(raw: Any, where: str) -> Params:

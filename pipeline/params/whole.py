@@ -23,6 +23,11 @@ SEARCHED = ("tuned", "fewest", "knee")
 """The rules that take what a search finds."""
 
 
+def searched(noise: Noise, sampler: Sampler) -> bool:
+    """Whether a search, which judges by half of the held-out images, had a part in a variant."""
+    return noise.rule in SEARCHED or sampler.rule in SEARCHED
+
+
 class Network(NamedTuple):
     """What a network of the table is: a recipe trained from a seed."""
 
@@ -158,6 +163,10 @@ def _frontier(params: Params) -> Iterator[str]:
 def _sizes(params: Params) -> Iterator[str]:
     """The evaluation has enough images, as far as the parameters tell how many there are."""
     counts = {"generate.num_samples": params.generate.num_samples, "data.held_out": params.data.held_out}
+    whole = {*params.variants} & params.noise.keys() & params.sampler.keys()
+    halved = any(searched(params.noise[v], params.sampler[v]) for v in whole)
+    if halved and params.data.held_out and params.evaluate.reference == "held_out":
+        counts["half of data.held_out, for a searched variant,"] = params.data.held_out // 2
     needs = {
         "evaluate.kid_subset_size": params.evaluate.kid_subset_size,
         "evaluate.nearest_k": params.evaluate.nearest_k + 1,

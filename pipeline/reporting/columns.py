@@ -47,7 +47,7 @@ def result_columns(table: Table) -> list[Column]:
     columns.append(Column("Paper's FID", lambda e: _quoted(table, e, "fid")))
     if table.published:
         columns.append(Column("Paper's IS", lambda e: _quoted(table, e, "inception_score")))
-    columns += [_fid_column(rows, n) for n in sample_counts(table)] or [Column("FID", _first_cell)]
+    columns += _fid_columns(rows) or [Column("FID", _first_cell)]
     judged = {(v.row, v.measure): v.outcome for v in equivalence.against_papers(table)}
     if judged:
         columns.append(Column("FID against the paper's", lambda e: judged.get((e, "fid"), DASH)))  # type: ignore[arg-type]
@@ -72,12 +72,12 @@ def further_columns(rows: Sequence[Row]) -> list[Column]:
     """FID at infinite N, the memorisation ratios with their intervals, and bits per dimension."""
     return [
         _text("Row", _name),
-        _pair("FID, N → ∞", rows, "fid_infinity", "fid_infinity_stderr"),
+        _estimate("FID, N → ∞", rows, "fid_infinity"),
         *(
             Column(f"Nearest neighbour / held-out's, {space}", partial(_memorised, space))
             for space in ("pixels", "features")
         ),
-        _pair("Bits / dim", rows, "bits_per_dim", "bits_per_dim_stderr"),
+        _estimate("Bits / dim", rows, "bits_per_dim"),
     ]
 
 
@@ -137,21 +137,29 @@ def _text(title: str, text: Callable[[Row], str | None]) -> Column:
     return Column(title, lambda entry: _ours(entry, text), numeric=False)
 
 
-def _fid_column(rows: Sequence[Row], n: int) -> Column:
-    own = [row for row in rows if row.n == n]
+def _fid_columns(rows: Sequence[Row]) -> list[Column]:
+    """One for each number of samples and, since the reference's size moves FID too, each reference set."""
+    terms = dict.fromkeys((row.n, row.reference_set) for row in rows if row.n is not None)
+    several = len({reference for _, reference in terms}) > 1
+    ordered = sorted(terms, key=lambda term: term[0])
+    return [_fid_column(rows, n, reference, several) for n, reference in ordered]
+
+
+def _fid_column(rows: Sequence[Row], n: int, reference: str | None, several: bool) -> Column:
+    own = [row for row in rows if (row.n, row.reference_set) == (n, reference)]
     places = max(2, _places([row.fid for row in own]))
     lowest = min((row.fid for row in own if not row.is_floor and row.fid is not None), default=None)
 
     def cell(entry: Entry) -> str:
         if not isinstance(entry, Row) or not entry.measured:
             return _first_cell(entry)
-        if entry.n != n or entry.fid is None:
+        if entry not in own or entry.fid is None:
             return DASH
         text = f"{entry.fid:,.{places}f}"
         text = f"**{text}**" if entry.fid == lowest and not entry.is_floor else text
         return f"{text}{_ends(entry.interval('fid'), places)}"
 
-    return Column(f"FID (N={n:,})", cell)
+    return Column(f"FID (N={n:,}; {reference})" if several else f"FID (N={n:,})", cell)
 
 
 def _ends(interval: Interval | None, places: int) -> str:
@@ -164,6 +172,21 @@ def _with_ends(title: str, rows: Sequence[Row], name: str) -> Column:
     def text(row: Row) -> str | None:
         mean = _number(getattr(row, name), places)
         return mean and f"{mean}{_ends(row.interval(name), places)}"
+
+    return _text(title, text)
+
+
+def _estimate(title: str, rows: Sequence[Row], name: str) -> Column:
+    """A mean with its interval or, of what was measured once, ± its own standard error."""
+    once = [getattr(row, f"{name}_stderr") for row in rows if row.interval(name) is None]
+    spreads = [*once, *(found.stderr for row in rows if (found := row.interval(name)))]
+    places = _places(spreads, digits=2)
+
+    def text(row: Row) -> str | None:
+        mean, error = (_number(getattr(row, key), places) for key in (name, f"{name}_stderr"))
+        if ends := _ends(row.interval(name), places):
+            return f"{mean}{ends}"
+        return f"{mean} ± {error}" if mean and error else mean
 
     return _text(title, text)
 

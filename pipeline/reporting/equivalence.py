@@ -14,6 +14,7 @@ from typing import Literal
 
 from pipeline.reporting.intervals import Interval
 from pipeline.reporting.papers import Published, counterpart
+from pipeline.reporting.reference_set import is_whole
 from pipeline.reporting.rows import Row, Table
 
 Outcome = Literal["within", "better", "worse", "inconclusive"]
@@ -97,7 +98,7 @@ def _other_terms(row: Row, paper: Published) -> str | None:
     needed = paper.n or ASSUMED_N
     if row.n != needed:
         return f"N={row.n:,} against {needed:,}{'' if paper.n else ' (assumed)'}"
-    if f"{paper.reference} split" not in (row.reference_set or "train split"):
+    if not is_whole(row.reference_set, paper.reference):
         return f"FID against {row.reference_set}, the paper's against the {paper.reference} split"
     return None
 

@@ -11,6 +11,7 @@ from pipeline.errors import UserError
 from pipeline.files import read_json
 from pipeline.reporting import lines, style
 from pipeline.reporting.lines import Floats
+from pipeline.reporting.reference_set import is_whole
 from pipeline.reporting.rows import Row, Table
 from pipeline.reporting.shown import Shown, keep
 
@@ -37,14 +38,16 @@ def shown(folder: Path, artifacts: Path, table: Table) -> Iterator[Shown]:
     if not path.exists():
         return
     found = read(path)
-    marks = [row for row in table.rows if row.n == found.num_samples and row.measured]
+    same = (row for row in table.rows if row.n == found.num_samples and is_whole(row.reference_set, "train"))
+    marks = [row for row in same if row.measured]
     about = path.with_name("manifest.json")
     variant = read_json(about).get("variant") if about.exists() else None
     network = f"the network of `{variant}`" if variant else "one network"
     beside = "the table's own points (hollow) and the floor" if marks else "no row of the table"
     caption = (
         f"FID on {found.num_samples:,} samples of {network} against the network evaluations per sample, for "
-        f"every sampler. Beside them stands what was measured on as many samples: {beside}."
+        "every sampler, against the training images. Beside them stands what was measured on as many "
+        f"samples, against the same: {beside}."
     )
     made = keep(draw(found, marks), folder, "frontier")
     yield Shown("FID against network evaluations", caption, COMMAND, (made,))

@@ -8,11 +8,12 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.files import read_json
+from pipeline.reporting import further
 from pipeline.reporting.intervals import nested
 
 AVERAGED = ("fid", "kid", "inception_score", "precision", "recall", "density", "coverage")
 SPREADS = ("kid_std", "inception_score_std")
-TERMS = ("n", "n_reference", "evaluator")
+TERMS = ("n", "n_reference", "evaluator", "reference")
 MEASURES = (*AVERAGED, *SPREADS, *TERMS)
 """What every block of an evaluation holds."""
 
@@ -33,20 +34,22 @@ class Repeats:
 
     def fields(self, key: str) -> dict[str, Any]:
         """The fields of the row `raw` or `denoised`: means, intervals, how many values are behind them."""
-        grid = [[measured(block, path) for block in sets] for sets, path in self._grid(key)]
+        blocks = list(self._grid(key))
+        grid = [[measured(block, path) for block in sets] for sets, path in blocks]
         flat, first = [block for sets in grid for block in sets], grid[0]
         found = {name: fmean(block[name] for block in flat) for name in (*AVERAGED, *SPREADS)}
         intervals = (nested(name, [[block[name] for block in sets] for sets in grid]) for name in AVERAGED)
+        beside, more = further.fields([sets for sets, _ in blocks], self.evaluations)
         least = min(block["fid"] for block in first[:MINIMUM_OF]) if len(first) >= MINIMUM_OF else None
         return {
             **{name: first[0][name] for name in TERMS},
             **found,
-            **further(get(self.evaluations[0], key, self.paths[0]), self.evaluations[0]),
+            **beside,
             "networks": tuple(path.stem for path in self.paths),
             "training_seeds": len(grid),
             "sampling_sets": len(first),
             "fid_minimum_of_three": least,
-            "intervals": tuple(filter(None, intervals)),
+            "intervals": (*filter(None, intervals), *more),
             "not_run": self.not_run,
         }
 
@@ -59,7 +62,7 @@ def read(artifacts: Path, variant: str, more_seeds: Sequence[int]) -> Repeats | 
     """The evaluations of a variant: None without that of train.seed.
 
     One of a further seed that is not there, or that was made on other terms than the first (number of sets,
-    samples or reference images, evaluator), counts as not run: DVC has not come to it yet.
+    samples or reference images, evaluator, reference), counts as not run: DVC has not come to it yet.
 
     Raises:
         UserError: a file that lacks a key.
@@ -84,22 +87,6 @@ def _terms(evaluation: Block, path: Path) -> tuple[Any, ...]:
 def measured(block: Block, path: Path) -> dict[str, Any]:
     """What every block holds; raises UserError where it does not."""
     return {name: get(block, name, path) for name in MEASURES}
-
-
-def further(block: Block, evaluation: Block) -> dict[str, Any]:
-    """What some evaluations hold beside, of the first set of the first network; None where it is absent."""
-    bits = evaluation.get("bits_per_dim") or {}
-    found = {name: block.get(name) for name in ("fid_infinity", "fid_infinity_stderr")}
-    for space in ("memorisation_pixels", "memorisation_features"):
-        ratio = block.get(space) or {}
-        ends = {"": "ratio", "_low": "low", "_high": "high"}
-        found |= {f"{space}{end}": ratio.get(name) for end, name in ends.items()}
-    note = bits.get("not_measured") or bits.get("how")
-    return found | {
-        "bits_per_dim": bits.get("mean"),
-        "bits_per_dim_stderr": bits.get("stderr"),
-        "bits_per_dim_note": note,
-    }
 
 
 def get(value: Block, key: str, path: Path) -> Any:

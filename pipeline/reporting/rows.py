@@ -8,12 +8,11 @@ from typing import Any
 
 from pipeline.commit import Commit
 from pipeline.files import read_json
-from pipeline.reporting import checkpoints, lineage, repeats
+from pipeline.reporting import checkpoints, further, lineage, reference_set, repeats
 from pipeline.reporting.intervals import Interval
 from pipeline.reporting.papers import Published, counterpart, published
 from pipeline.reporting.repeats import get, measured
 
-FLOOR = "held-out data (the floor)"
 SELFTEST = "reference/selftest.json"
 
 
@@ -52,7 +51,7 @@ class Row:
     not_run: tuple[str, ...] = ()
     """The commands of the training seeds that were asked for and are not in the row."""
     n_reference: int | None = None
-    """Training images they are compared with."""
+    """Real images they are compared with: those of `reference_set`."""
     nfe: int | None = None
     """Network evaluations per sample, counted by wrapping the network."""
     seconds_per_1000: float | None = None
@@ -60,9 +59,11 @@ class Row:
     fid_infinity: float | None = None
     """FID extrapolated to infinitely many samples."""
     fid_infinity_stderr: float | None = None
+    """Of one set, the mean over all; so is that of bits/dim, of one network."""
     memorisation_pixels: float | None = None
     """Distance to the nearest training image, samples' over held-out images': well below 1 is copying."""
     memorisation_pixels_low: float | None = None
+    """Ends of the interval over seeds and sets, where there are several; else over resamplings of the one."""
     memorisation_pixels_high: float | None = None
     memorisation_features: float | None = None
     memorisation_features_low: float | None = None
@@ -152,7 +153,7 @@ class Table:
         return next((row for row in self.rows if (row.system, row.denoised) == (system, denoised)), None)
 
     def floors(self) -> tuple[Row, ...]:
-        """The floor rows: one for each number of held-out images that an evaluation used."""
+        """The floor rows: one for each number of real images, and each reference set, of an evaluation."""
         return tuple(row for row in self.rows if row.is_floor)
 
     def headline(self) -> dict[str, float]:
@@ -215,9 +216,9 @@ def build(
     rows: list[Row] = []
     floors: dict[Row, str] = {}
     for variant in variants:
-        own = _variant_rows(artifacts, variant, name, more_seeds)
+        own = _variant_rows(artifacts, variant, manifest, more_seeds)
         rows += [_join(row, papers, origin.of(variant, row.kind, row.networks)) for row in own]
-        if floor := _floor_row(artifacts, variant, name):
+        if floor := _floor_row(artifacts, variant, manifest):
             floors.setdefault(floor, variant)
     rows += [_join(row, papers, origin.of(row.system, row.kind)) for row in _absent_rows(papers, variants)]
     rows += [_join(row, (), origin.of(variant, row.kind)) for row, variant in floors.items()]
@@ -232,7 +233,9 @@ def _join(row: Row, papers: tuple[Published, ...], extra: Mapping[str, Any]) -> 
     return dataclasses.replace(row, **quoted, **extra)
 
 
-def _variant_rows(artifacts: Path, variant: str, data: str, more_seeds: Sequence[int]) -> Iterator[Row]:
+def _variant_rows(
+    artifacts: Path, variant: str, manifest: Mapping[str, Any], more_seeds: Sequence[int]
+) -> Iterator[Row]:
     command = f"dvc repro evaluate@{variant}"
     found = repeats.read(artifacts, variant, more_seeds)
     for denoised, key in ((False, "raw"), (True, "denoised")):
@@ -241,7 +244,7 @@ def _variant_rows(artifacts: Path, variant: str, data: str, more_seeds: Sequence
             continue
         fields, cost = found.fields(key), _cost(artifacts, variant, key)
         cost |= {"checkpoint_rule": checkpoints.rule(artifacts, fields["networks"])}
-        yield Row(variant, denoised, command, **fields, **cost, **_reference(fields, data))
+        yield Row(variant, denoised, command, **_named(fields, manifest), **cost)
 
 
 def _absent_rows(papers: Sequence[Published], variants: Sequence[str]) -> Iterator[Row]:
@@ -255,20 +258,14 @@ def with_variant(variants: Sequence[str], added: str) -> str:
     return f"dvc exp run -S 'variants=[{','.join(dict.fromkeys([*variants, added]))}]'"
 
 
-def _floor_row(artifacts: Path, variant: str, data: str) -> Row | None:
+def _floor_row(artifacts: Path, variant: str, manifest: Mapping[str, Any]) -> Row | None:
     path = artifacts / f"evaluation/{variant}.json"
     if not path.exists():
         return None
     block = get(read_json(path), "floor", path)
-    fields = measured(block, path)
-    return Row(
-        FLOOR,
-        None,
-        "dvc repro evaluate",
-        **fields,
-        **repeats.further(block, {}),
-        **_reference(fields, data),
-    )
+    fields = measured(block, path) | further.fields([[block]], [{}])[0]
+    name = reference_set.floor(fields["reference"])
+    return Row(name, None, "dvc repro evaluate", **_named(fields, manifest))
 
 
 def _selftest(artifacts: Path) -> str | None:
@@ -280,8 +277,10 @@ def _selftest(artifacts: Path) -> str | None:
     return f"{passed} of {len(checks)} known answers within tolerance (artifacts/{SELFTEST})"
 
 
-def _reference(fields: Mapping[str, Any], data: str) -> dict[str, Any]:
-    return {"reference_set": f"{data}, train split ({fields['n_reference']:,} images)"}
+def _named(fields: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields with `reference` in the words of `reference_set`."""
+    rest = {key: value for key, value in fields.items() if key != "reference"}
+    return rest | {"reference_set": reference_set.described(fields, manifest)}
 
 
 def _cost(artifacts: Path, variant: str, key: str) -> dict[str, Any]:

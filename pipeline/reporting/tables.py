@@ -46,14 +46,17 @@ def _further(table: Table) -> Iterator[str]:
 
 
 def _further_notes(measured: Sequence[Row]) -> Iterator[str]:
-    """Why a cell of that table is empty, and which of several networks and sets it is about."""
+    """Why a cell of that table is empty, and what its intervals are over."""
     missing: dict[str, dict[str, None]] = {}
     for row in measured:
         if row.bits_per_dim is None and row.bits_per_dim_note:
             missing.setdefault(row.bits_per_dim_note, {})[f"`{row.system}`"] = None
     yield from (f"- Bits / dim of {', '.join(names)}: none, {why}." for why, names in missing.items())
     if any(row.intervals for row in measured):
-        yield "- These numbers are of the first training seed and the first set of samples."
+        yield (
+            f"- Of a repeated row, brackets are {LEVEL:.0%} intervals over training seeds and sampling sets, "
+            "as above; those of bits / dim, of the same held-out images each time, over training seeds alone."
+        )
 
 
 def verdict_lines(table: Table) -> str:
@@ -85,7 +88,7 @@ def to_csv(table: Table) -> str:
     counts = columns.sample_counts(table)
     fields = [name for name in Row.__dataclass_fields__ if name not in ("fid", "intervals", "not_run")]
     fids = [f"fid_n{n}" for n in counts]
-    ends = dict.fromkeys(name for row in table.rows for name in _ends(row))
+    ends = [n for n in dict.fromkeys(n for row in table.rows for n in _ends(row)) if n not in fields]
     out = io.StringIO()
     writer = csv.DictWriter(out, ["kind", "source", *fields, *fids, *ends], restval="", lineterminator="\n")
     writer.writeheader()

@@ -14,11 +14,11 @@ RELEASED, PAPER = "ncsn", "ncsn_paper"
 
 @dataclass(frozen=True)
 class AgainstFloor:
-    """A row's FID as a multiple of the floor's, the FID of held-out images at the same N."""
+    """A row's FID as a multiple of the floor's, the FID of real images at the same N."""
 
     row: Row
     floor: Row | None
-    """The floor measured with as many images and the same evaluator; None where there is none."""
+    """The floor measured with as many images, one evaluator and reference; None where there is none."""
 
     @property
     def ratio(self) -> float | None:
@@ -42,7 +42,7 @@ class AgainstBaseline:
 
     @property
     def comparable(self) -> bool:
-        """Both measured, at one N, by one evaluator, with their evaluations counted."""
+        """Both measured, at one N, by one evaluator, against one set, with their evaluations counted."""
         ours, other = self.row, self.baseline
         counted = ours.nfe is not None and other.nfe is not None
         return ours.measured and other.measured and counted and _same_yardstick(ours, other)
@@ -94,7 +94,8 @@ def sentences(table: Table) -> list[str]:
 
 
 def _same_yardstick(one: Row, other: Row) -> bool:
-    return (one.n, one.n_reference, one.evaluator) == (other.n, other.n_reference, other.evaluator)
+    keys = ("n", "n_reference", "evaluator", "reference_set")
+    return all(getattr(one, key) == getattr(other, key) for key in keys)
 
 
 def _floor(table: Table, row: Row) -> Row | None:

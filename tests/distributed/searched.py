@@ -31,6 +31,9 @@ KINDS = ("langevin", "predictor_corrector", "dpm_solver")
 class Pixels:
     """Pixels as features, in the place of a classifier."""
 
+    def on(self, device: str) -> "Pixels":
+        return self
+
     def features(self, images: np.ndarray) -> np.ndarray:
         return images.reshape(len(images), -1).astype(np.float32) / 255
 

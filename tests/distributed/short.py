@@ -29,6 +29,9 @@ START = Ladder(2.0, 0.05, 6)
 class Pixels:
     """Pixels as features, in the place of a classifier."""
 
+    def on(self, device: str) -> "Pixels":
+        return self
+
     def features(self, images: np.ndarray) -> np.ndarray:
         return images.reshape(len(images), -1).astype(np.float32)[:, :8] / 255
 

@@ -223,13 +223,16 @@ def test_a_killed_scoring_goes_on_with_the_shards_that_are_done_and_verify(
             return super().features(images)
 
     evaluator = Dying(EVALUATOR.network, EVALUATOR.shape)
-    with pytest.raises(KeyboardInterrupt), scorer(evaluator, tmp_path, workers=1, cpus_per_worker=1) as first:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        scorer(evaluator, tmp_path, workers=1, cpus_per_worker=1, use_gpu=False) as first,
+    ):
         first.features(IMAGES)
     (done,) = tmp_path.iterdir()
     assert sorted(path.name for path in done.iterdir()) == ["shard_00000000", f"shard_{SHARD:08d}"]
     damaged = done / f"shard_{SHARD:08d}/part.npy"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
-    with scorer(evaluator, tmp_path, workers=1, cpus_per_worker=1) as second:
+    with scorer(evaluator, tmp_path, workers=1, cpus_per_worker=1, use_gpu=False) as second:
         assert np.array_equal(second.features(IMAGES), scored[0])
         assert seen == [SHARD, SHARD, 700, SHARD, 700] and "damaged" in " ".join(warnings())
         assert np.array_equal(second.features(IMAGES[:SHARD]), scored[0][:SHARD])

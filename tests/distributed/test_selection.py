@@ -52,6 +52,10 @@ class Pixels:
     """A feature space that needs no training."""
 
     name: str = "pixels"
+    device: str = "cpu"
+
+    def on(self, device: str) -> "Pixels":
+        return self
 
     def features(self, images: np.ndarray) -> np.ndarray:
         return (images.reshape(len(images), -1) / 255).astype(np.float32)

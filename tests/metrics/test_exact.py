@@ -1,11 +1,12 @@
 """What torch holds for the whole process comes back, whichever threads asked for exact blocks."""
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from pipeline.metrics.space.exact import exact
+from pipeline.metrics.space.exact import exact, exact_on
 
 
 def test_blocks_of_several_threads_draw_alone_and_leave_torch_as_it_was():
@@ -30,3 +31,16 @@ def test_a_block_within_a_block():
             assert torch.get_deterministic_debug_mode() == 2
         assert torch.get_deterministic_debug_mode() == 2
     assert torch.get_deterministic_debug_mode() == 0
+
+
+def test_on_cuda_the_block_is_whole_float32_by_deterministic_kernels(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+    with exact_on("cuda"):
+        assert (cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark) == (False, True, False)
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        assert not torch.backends.cuda.matmul.allow_tf32 and torch.get_deterministic_debug_mode() == 2
+    with exact_on("cpu"):
+        assert (cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark) == before

@@ -1,5 +1,6 @@
 """The classifier: good, the same bits each time, and never believed when damaged."""
 
+import copy
 import dataclasses
 import json
 import re
@@ -87,9 +88,19 @@ def test_saved_and_loaded_are_one(saved, classifier, digits):
     assert np.array_equal(loaded.features(digits.held_out), classifier.features(digits.held_out))
     assert loaded.name == dataclasses.replace(classifier, held_out_accuracy=0.5).name
     assert "width 16" in loaded.name and "0.5000" in loaded.name
-    assert loaded.name.endswith(
-        json.loads((saved / "config.json").read_text())["sha256"][features.WEIGHTS][:8]
-    )
+    digest = json.loads((saved / "config.json").read_text())["sha256"][features.WEIGHTS]
+    assert loaded.name.endswith(f"sha256 {digest[:8]}, on cpu")
+    assert loaded.on("cuda").name == loaded.name.replace("on cpu", "on cuda")
+
+
+def test_network_and_images_go_to_the_device(classifier, digits):
+    """On "meta", torch's device without numbers, all is computed but for the way back."""
+    assert classifier.on("cpu") is classifier
+    placed = dataclasses.replace(classifier, network=copy.deepcopy(classifier.network)).on("meta")
+    with pytest.raises(NotImplementedError, match="meta"):
+        placed.features(digits.held_out)
+    assert {tensor.device.type for tensor in placed.network.state_dict().values()} == {"meta"}
+    assert {tensor.device.type for tensor in classifier.network.state_dict().values()} == {"cpu"}
 
 
 @pytest.mark.parametrize("name", [features.WEIGHTS, features.CONFIG])

@@ -1,13 +1,16 @@
 """Inception-v3 with random, fixed weights: the library's own FID; weights are believed by their hash."""
 
 import importlib.util
+import os
 import pickle
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ruamel.yaml import YAML
 
 from pipeline.errors import UserError
 from pipeline.files import sha256
@@ -16,6 +19,9 @@ from pipeline.metrics.reference import build
 from pipeline.metrics.space import features, inception
 from pipeline.metrics.space.fid import frechet_distance
 from pipeline.metrics.space.inception import Inception, make_network, read
+
+REAL = "NCSN_INCEPTION_WEIGHTS"
+"""A variable of the environment that names the file of the real weights, 95 MB."""
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("torch_fidelity") is None,
@@ -104,6 +110,30 @@ def test_our_fid_is_the_librarys_own(torch_fidelity, weights_file, network, monk
     assert ours == pytest.approx(theirs, rel=1e-6) and ours > 1e-3
 
 
+@pytest.mark.skipif(
+    REAL not in os.environ, reason=f"{REAL} names no weights-inception-2015-12-05-6726825d.pth"
+)
+@pytest.mark.timeout(7200)
+def test_our_fid_of_the_papers_weights_and_layer_is_the_librarys_own(torch_fidelity):
+    """On more images than the layer has features, where the library's form of FID has covariances of full
+    rank; an hour on a CPU. The weights' SHA-256 is that of the papers' presets."""
+    sets = [photographs(seed, 2200) for seed in (0, 1)]
+    theirs = torch_fidelity.calculate_metrics(
+        input1=Stored(sets[0]),
+        input2=Stored(sets[1]),
+        fid=True,
+        cuda=False,
+        verbose=False,
+        cache=False,
+        batch_size=50,
+        feature_extractor_weights_path=os.environ[REAL],
+    )["frechet_inception_distance"]
+    preset = YAML(typ="safe").load(Path(__file__).parents[2] / "conf/celeba.yaml")
+    network = read(os.environ[REAL], preset["reference"]["sha256"])
+    ours = frechet_distance(*(network.features(images) for images in sets))
+    assert ours == pytest.approx(theirs, rel=1e-4)
+
+
 def test_our_features_are_the_librarys_own_bit_for_bit(torch_fidelity, weights_file, network):
     images = photographs(0, 2)
     layers = ["2048", "logits_unbiased"]
@@ -119,7 +149,16 @@ def test_features_and_probabilities_of_one_pass_and_of_two(network):
     assert found.shape == (3, 2048) and p.shape == (3, 1008)
     assert p.sum(axis=1) == pytest.approx(1, abs=1e-5)
     np.testing.assert_array_equal(network.features(images), found)
-    assert network.name.endswith(f"layer 2048, weights sha256 {network.sha256[:8]}")
+    assert network.name.endswith(f"layer 2048, weights sha256 {network.sha256[:8]}, on cpu")
+
+
+def test_network_and_images_go_to_the_device(network):
+    placed = network.on("meta")
+    with pytest.raises(NotImplementedError, match="meta"):
+        placed.features(photographs(0, 2))
+    assert {tensor.device.type for tensor in placed._network.state_dict().values()} == {"meta"}
+    assert {tensor.device.type for tensor in network._network.state_dict().values()} == {"cpu"}
+    assert placed.name.endswith("on meta") and pickle.loads(pickle.dumps(placed)).device == "meta"
 
 
 def test_a_worker_gets_the_same_network(network):

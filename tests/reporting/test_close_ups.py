@@ -13,7 +13,8 @@ from pipeline.errors import UserError
 from pipeline.files import read_json, write_json
 from pipeline.reporting import animation, frontier, inpainting, neighbours, pictures
 from pipeline.reporting.pictures import CELL, EDGE, GUTTER, Images
-from pipeline.reporting.rows import FLOOR, Row, Table
+from pipeline.reporting.reference_set import FLOOR
+from pipeline.reporting.rows import Row, Table
 from pipeline.reporting.shown import Shown
 
 TRAIN = np.random.default_rng(1).integers(0, 256, (60, 1, 8, 8), dtype=np.uint8)

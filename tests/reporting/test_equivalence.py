@@ -60,6 +60,14 @@ def test_an_fid_against_another_split_is_not_judged() -> None:
     ours = row(n=10_000, reference_set="celeba, train split (162,770 images)")
     (found,) = equivalence.against_papers(Table("celeba64", "", published("celeba", 64), (ours,), 0.1))
     assert found.outcome == "inconclusive" and "against the test split" in str(found.reason)
+    half = "celeba, the half of the test split that no search judged by (9,981 images)"
+    (found,) = equivalence.against_papers(
+        Table("celeba64", "", published("celeba", 64), (row(n=10_000, reference_set=half),), 0.1)
+    )
+    assert found.outcome == "inconclusive" and "against celeba, the half of" in str(found.reason)
+    ours = row((10.1, 10.2, 10.3), n=10_000, reference_set="celeba, test split (19,962 images)")
+    (found,) = equivalence.against_papers(Table("celeba64", "", published("celeba", 64), (ours,), 0.1))
+    assert (found.outcome, found.published) == ("within", "10.23")
     (found,) = (
         f for f in judged(row(reference_set="cifar10, train split (50,000 images)")).values() if f.interval
     )

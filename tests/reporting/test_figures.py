@@ -30,7 +30,8 @@ from pipeline.reporting import (
 )
 from pipeline.reporting import toy as toy_figures
 from pipeline.reporting.lines import NOISE_RANGE, STEP_SIZE, Trial
-from pipeline.reporting.rows import FLOOR, Row
+from pipeline.reporting.reference_set import FLOOR
+from pipeline.reporting.rows import Row
 
 SLACK = 0.5  # pixels by which boxes may touch
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.reporting import columns, latex
-from pipeline.reporting.rows import FLOOR, Row, Table
+from pipeline.reporting.reference_set import FLOOR
+from pipeline.reporting.rows import Row, Table
 
 
 def cells(text: str) -> list[list[str]]:

@@ -91,7 +91,9 @@ def test_a_seed_that_was_not_run_is_named_with_its_command(
     assert "over at most 2 training seeds" in tables.results(made)
 
 
-@pytest.mark.parametrize("stale", [{"n": 1000}, {"evaluator": "another"}, {"n_reference": 5}, {}])
+@pytest.mark.parametrize(
+    "stale", [{"n": 1000}, {"evaluator": "another"}, {"n_reference": 5}, {"reference": "held_out"}, {}]
+)
 def test_a_seed_on_other_terms_is_not_averaged(
     repeat: Callable[..., None], table: Callable[..., Table], stale: dict[str, Any]
 ) -> None:
@@ -161,6 +163,73 @@ def test_further_measures_have_a_table_of_their_own(artifacts: Path, table: Call
     (line,) = [line for line in tables.results(made).splitlines() if "2.512" in line]
     assert "2.512 ± 0.034" in line and "0.988 [0.970, 1.010]" in line and "3.456 ± 0.012" in line
     assert "not measured" in line, "in features"
+    assert "intervals over" not in tables.results(made), "measured once"
     del known["bits_per_dim"]
     write_json(path, known | {"bits_per_dim": {"not_measured": "no ODE"}})
     assert row(table()).bits_per_dim is None and row(table()).bits_per_dim_note == "no ODE"
+
+
+MEMORISED = "memorisation_pixels"
+
+
+@pytest.fixture
+def beside(artifacts: Path, repeat: Callable[..., None]) -> Callable[..., None]:
+    """Write a network's evaluation with a FID at infinity for each set, ratios of a tenth of it, and bits."""
+
+    def write(network: str, values: list[float | None], bits: float | None = None) -> None:
+        repeat(network, [2.0] * len(values))
+        path = artifacts / f"evaluation/{network}.json"
+        known = json.loads(path.read_text())
+        for block, value in zip([known["denoised"], *known["further_sets"]["denoised"]], values, strict=True):
+            ratio = {"ratio": value and value / 10, "low": value and value / 11, "high": value and value / 9}
+            block |= {"fid_infinity": value, "fid_infinity_stderr": value and 0.034, MEMORISED: ratio}
+        write_json(path, known | ({"bits_per_dim": {"mean": bits, "stderr": 0.012}} if bits else {}))
+
+    return write
+
+
+def test_further_measures_have_the_intervals_of_the_others(
+    beside: Callable[..., None], table: Callable[..., Table]
+) -> None:
+    for network, values, bits in (("tuned", [1.0, 3.0], 3.0), ("tuned-4", [5.0, 7.0], 4.0)):
+        beside(network, values, bits)
+    made = row(table(4))
+    assert (made.fid_infinity, made.memorisation_pixels, made.bits_per_dim) == (4, pytest.approx(0.4), 3.5)
+    for name, scale, mean, stderr in (
+        ("fid_infinity", 1, 4, 2),
+        (MEMORISED, 10, 4, 2),
+        ("bits_per_dim", 1, 3.5, 0.5),
+    ):
+        interval = made.interval(name)
+        assert interval is not None and interval.dof == 1
+        ends = stats.t.interval(0.95, 1, mean, stderr)
+        assert (scale * interval.low, scale * interval.high) == pytest.approx(ends)
+    interval = made.interval(MEMORISED)
+    assert interval and (made.memorisation_pixels_low, made.memorisation_pixels_high) == (
+        interval.low,
+        interval.high,
+    )
+    text = tables.results(table(4))
+    assert "4.0 [-21.4, 29.4]" in text and "3.50 [-2.85, 9.85]" in text
+    assert "0.400 [-2.141, 2.941]" in text and "over training seeds alone." in text
+    assert "first training seed" not in text
+    assert Table.from_json(json.loads(json.dumps(tables.to_json(table(4))))) == table(4)
+    head = tables.to_csv(table(4)).splitlines()[0].split(",")
+    assert len(head) == len(set(head)) and {"fid_infinity_low", f"{MEMORISED}_low"} <= set(head)
+
+
+def test_bits_per_dim_of_one_network_have_their_own_error(
+    beside: Callable[..., None], table: Callable[..., Table]
+) -> None:
+    beside("tuned", [1.0, 3.0], 3.0)
+    made = row(table())
+    assert made.interval("bits_per_dim") is None and made.interval("fid_infinity") is not None
+    assert "3.000 ± 0.012" in tables.results(table())
+
+
+def test_what_one_set_lacks_has_no_mean(beside: Callable[..., None], table: Callable[..., Table]) -> None:
+    beside("tuned-4", [5.0, 7.0])  # first: what is in the other's file would be in this one's too
+    beside("tuned", [1.0, None], 3.0)
+    made = row(table(4))
+    assert (made.fid_infinity, made.memorisation_pixels, made.memorisation_pixels_low) == (None, None, None)
+    assert made.bits_per_dim is None and made.interval("fid_infinity") is None

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.reporting import verdict
-from pipeline.reporting.rows import FLOOR, Row, Table
+from pipeline.reporting.reference_set import FLOOR
+from pipeline.reporting.rows import Row, Table
 
 MakeRow = Callable[..., Row]
 MakeTable = Callable[..., Table]
@@ -31,7 +32,9 @@ def test_within_twice_the_floor(
     assert [v.within for v in verdict.against_floor(table)] == [within]
 
 
-@pytest.mark.parametrize("change", [{"n": 1000}, {"evaluator": "F"}, {"n_reference": 5}])
+@pytest.mark.parametrize(
+    "change", [{"n": 1000}, {"evaluator": "F"}, {"n_reference": 5}, {"reference_set": "S"}]
+)
 def test_a_floor_on_other_terms_is_no_floor(
     make_row: MakeRow, make_table: MakeTable, change: dict[str, int]
 ) -> None:

@@ -46,7 +46,9 @@ class Setup:
     device: str = "cpu"
 
     @classmethod
-    def read(cls, artifacts: Path, variant: str, trained: Ladder, **rest: Any) -> Self:
+    def read(
+        cls, artifacts: Path, variant: str, trained: Ladder, *, device: str = "cpu", **rest: Any
+    ) -> Self:
         """From the files of the stages; `rest` are the fields that no file holds."""
         data, classifier = open_dataset(artifacts / "data"), load_features(artifacts / "reference")
         train = data.split("train")
@@ -54,9 +56,10 @@ class Setup:
             network=load_network(artifacts / "models" / variant),
             trained=trained,
             shape=train.shape[1:],
-            classifier=classifier,
+            classifier=classifier.on(device),
             reference=load_moments(artifacts / "reference", "search"),
             law=Law.of(train),
+            device=device,
             **rest,
         )
 

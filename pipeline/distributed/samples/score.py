@@ -1,8 +1,8 @@
 """Images scored at scale: features by fixed shards, over the Ray that is connected, with the same bits.
 
-A shard's numbers follow from its images alone, and shards are put together in their order: so they are the
-same on one worker and on many, and those of one call on all images. Of more than a shard, each is put on disk
-as it is done, where a run that was killed finds it again.
+A shard's numbers follow from its images and the kind of device alone, and shards are put together in their
+order: so they are the same on one worker and on many, and those of one call on all images. Of more than a
+shard, each is put on disk as it is done, where a run that was killed finds it again.
 """
 
 import contextlib
@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from pipeline.distributed.compute.device import UseGpu, has_gpu
 from pipeline.distributed.shards.kept import code_version, intact
 from pipeline.mapped import release, stacked
 from pipeline.metrics.space.features import FeatureSpace, Images
@@ -30,13 +32,13 @@ from pipeline.training import verified
 Work = Callable[[FeatureSpace, Images], Any]
 
 AHEAD = 2
-"""Shards in flight over Ray for each CPU."""
+"""Shards in flight over Ray for each CPU, or each GPU where those compute."""
 CODE, PART = ("metrics/space",), "part.npy"
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """A feature space that works shard by shard, on the CPUs of a connected Ray, or in this process.
+    """A feature space that works shard by shard on its device, over a connected Ray or in this process.
 
     It holds a few shards in memory, however many the images are; what it returns is mapped from a file
     that goes with the array, at the latest when `discard` was called.
@@ -58,7 +60,8 @@ class Scorer:
 
     def both(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The features (N, D) and the class probabilities (N, K), in one pass."""
-        whole, dim = self._stacked(images, _both), self.evaluator.features(images[:1]).shape[1]
+        whole, here = self._stacked(images, _both), self.evaluator.on("cpu")  # the GPUs may be elsewhere
+        dim = here.features(images[:1]).shape[1]
         return whole[:, :dim], whole[:, dim:]
 
     def moments(self, images: Images) -> Moments:
@@ -108,21 +111,27 @@ class Scorer:
 
 
 @contextlib.contextmanager
-def scorer(evaluator: FeatureSpace, storage: Path, *, workers: int, cpus_per_worker: int) -> Iterator[Any]:
-    """A `Scorer`, in place of the evaluator, on the cluster of RAY_ADDRESS or, without one, in this process.
+def scorer(
+    evaluator: FeatureSpace, storage: Path, *, workers: int, cpus_per_worker: int, use_gpu: UseGpu
+) -> Iterator[Any]:
+    """A `Scorer`, in place of the evaluator, where `sample.place` draws: on the cluster of RAY_ADDRESS, on
+    several GPUs of this machine, or else in this process, on its GPU if it has one.
+
+    Args:
+        workers, cpus_per_worker, use_gpu: see `cluster.connect`.
 
     Raises:
-        UserError: the cluster does not answer, or has too few CPUs.
+        UserError: the cluster does not answer, has too few CPUs, or there are not the GPUs asked for.
     """
     with contextlib.ExitStack() as stack:
-        if os.environ.get("RAY_ADDRESS"):
-            from pipeline.distributed.compute import cluster
+        if os.environ.get("RAY_ADDRESS", "") not in ("", "local") or torch.cuda.device_count() > 1:
+            from pipeline.distributed.compute import cluster  # a second, which one process needs not
 
-            if cluster.is_remote():
-                stack.enter_context(
-                    cluster.connect(workers=workers, cpus_per_worker=cpus_per_worker, use_gpu=False)
-                )
-        made = Scorer(evaluator, storage)
+            sizes = {"workers": workers, "cpus_per_worker": cpus_per_worker}
+            gpu = stack.enter_context(cluster.connect(**sizes, use_gpu=use_gpu)) > 0
+        else:
+            gpu = has_gpu(use_gpu)
+        made = Scorer(evaluator.on("cuda" if gpu else "cpu"), storage)
         yield made
         made.discard()
 
@@ -161,8 +170,10 @@ def _over_ray(evaluator: FeatureSpace, shards: Iterator[Images], work: Work) -> 
     # After a failure those in flight end unheard: `ray.cancel`, at the moment one ends, ends this process.
     import ray
 
-    at_once = AHEAD * int(ray.cluster_resources()["CPU"])  # type: ignore[no-untyped-call]
-    task, shared, pending = ray.remote(work), ray.put(evaluator), deque[Any]()
+    gpu, have = evaluator.device == "cuda", ray.cluster_resources()  # type: ignore[no-untyped-call]
+    at_once = AHEAD * int(have["GPU" if gpu else "CPU"])
+    task = ray.remote(work).options(num_cpus=1, num_gpus=1 if gpu else 0)
+    shared, pending = ray.put(evaluator), deque[Any]()
     try:
         while True:
             pending.extend(task.remote(shared, np.array(s)) for s in islice(shards, at_once - len(pending)))

@@ -96,12 +96,12 @@ def choose(
     from pipeline.metrics.space.fid import distance
 
     space, target = features.load(reference), statistics.load_moments(reference, "train")
-    scorer = Scorer(space, storage)
-
-    def measure(samples: Samples) -> dict[str, float]:
-        return {kind: distance(scorer.moments(getattr(samples, kind)), target) for kind in KINDS}
-
     with sample.place(workers=workers, cpus_per_worker=cpus_per_worker, use_gpu=use_gpu) as where:
+        scorer = Scorer(space.on("cuda" if where["use_gpu"] else "cpu"), storage)
+
+        def measure(samples: Samples) -> dict[str, float]:
+            return {kind: distance(scorer.moments(getattr(samples, kind)), target) for kind in KINDS}
+
         drawn = {"num_samples": num_samples, "seed": seed, **settings}
         rest = {"sampler": sampler.plain(), "law": law.digest() if law else None, "gpu": where["use_gpu"]}
         kept = storage / f"selection-{_fingerprint(folders, reference / features.CONFIG, drawn | rest)}"
@@ -110,7 +110,7 @@ def choose(
     step, kind = best(found)
     about = {
         "sha256": sha256(folders[step] / "ema.safetensors"),
-        **{"step": step, "kind": kind, "num_samples": num_samples, "seed": seed, "evaluator": space.name},
+        **{"step": step, "kind": kind, "num_samples": num_samples, "seed": seed, "evaluator": scorer.name},
         "points": [{"step": step, **(fids or dict.fromkeys(KINDS))} for step, fids in found.items()],
     }
     return Choice(folders[step], about, kept)

@@ -1,6 +1,7 @@
 """The same bits each time, whatever the caller did to torch before."""
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 
@@ -28,3 +29,22 @@ def exact(seed: int) -> Iterator[None]:
         finally:
             torch.set_deterministic_debug_mode(flag)
             torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def exact_on(device: str) -> Iterator[None]:
+    """`exact`, seed 0, for a network on a device: on "cuda" in whole float32, by deterministic kernels.
+
+    cuDNN would otherwise round to TensorFloat-32, of 10 bits, and pick kernels by their speed of the day. The
+    bits are those of one kind of GPU and differ from the CPU's, by about float32's rounding.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(exact(0))
+        if device == "cuda":
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else torch refuses cuBLAS
+            stack.enter_context(
+                torch.backends.cudnn.flags(
+                    enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+                )
+            )
+        yield

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import safetensors.torch
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.errors import UserError
 from pipeline.files import read_json, sha256, write_json
 from pipeline.metrics.space import inception
-from pipeline.metrics.space.exact import exact
+from pipeline.metrics.space.exact import exact_on
 from pipeline.metrics.space.inception import Inception
 from pipeline.metrics.space.network import NUM_FEATURES, FeatureNetwork
 
@@ -27,7 +27,14 @@ class FeatureSpace(Protocol):
 
     @property
     def name(self) -> str:
-        """What a table prints as the evaluator."""
+        """What a table prints as the evaluator, the device's kind with it, since bits differ."""
+
+    @property
+    def device(self) -> str:
+        """ "cpu" or "cuda": where it computes; its weights go there when it does."""
+
+    def on(self, device: str) -> Self:
+        """The same on a device."""
 
     def features(self, images: Images) -> NDArray[np.float32]:
         """Images uint8 (N, C, H, W) -> (N, D); raises UserError where they do not fit."""
@@ -44,6 +51,11 @@ class Classifier:
     shape: dict[str, int]
     """The keyword arguments of FeatureNetwork."""
     held_out_accuracy: float | None = None
+    device: str = "cpu"
+
+    def on(self, device: str) -> Self:
+        """The same network, which is moved to the device when it is asked."""
+        return self if device == self.device else dataclasses.replace(self, device=device)
 
     def features(self, images: Images) -> NDArray[np.float32]:
         """Images uint8 (N, C, H, W) -> (N, 64); raises UserError where they do not fit the network."""
@@ -64,11 +76,12 @@ class Classifier:
 
     @property
     def name(self) -> str:
-        """What a table prints as the evaluator: kind, layer, accuracy and hash."""
+        """What a table prints as the evaluator: kind, layer, accuracy, hash and device."""
         accuracy = "unmeasured" if self.held_out_accuracy is None else f"{self.held_out_accuracy:.4f}"
         digest = hashlib.sha256(self.weights()).hexdigest()[:8]
         layer = f"penultimate layer ({NUM_FEATURES})"
-        return f"CNN width {self.shape['width']}, {layer}, held-out accuracy {accuracy}, sha256 {digest}"
+        width = self.shape["width"]
+        return f"CNN width {width}, {layer}, held-out accuracy {accuracy}, sha256 {digest}, on {self.device}"
 
     def weights(self) -> bytes:
         """The network as the bytes of a safetensors file: equal networks, equal bytes."""
@@ -82,11 +95,11 @@ class Classifier:
                 f"uint8 (N, {', '.join(map(str, expected))}), N at least 1: "
                 "repeat the `reference` stage on this data set."
             )
-        call = getattr(self.network, method)
         starts = range(0, len(images), _CHUNK)
-        with exact(0), torch.inference_mode():
-            parts = [call(torch.from_numpy(np.array(images[k : k + _CHUNK]))) for k in starts]
-            return torch.cat(parts).numpy()
+        with exact_on(self.device), torch.inference_mode():
+            call = getattr(self.network.to(self.device), method)
+            chunks = (torch.from_numpy(np.array(images[k : k + _CHUNK])) for k in starts)
+            return torch.cat([call(chunk.to(self.device)).cpu() for chunk in chunks]).numpy()
 
 
 def save(space: Classifier | Inception, folder: Path) -> None:

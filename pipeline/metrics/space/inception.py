@@ -6,7 +6,7 @@ import io
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.error import URLError
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.metrics.space.exact import exact
+from pipeline.metrics.space.exact import exact_on
 from pipeline.metrics.space.fidelity import without_torchvision
 
 WEIGHTS = "inception.safetensors"
@@ -33,6 +33,11 @@ class Inception:
     """Of the file that they came from."""
     layer: str = "2048"
     """64, 192, 768 or 2048: how many features, from how deep."""
+    device: str = "cpu"
+
+    def on(self, device: str) -> Self:
+        """The same weights, whose network is made on the device when it is asked."""
+        return self if device == self.device else dataclasses.replace(self, device=device)
 
     def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Images uint8 (N, 3, H, W) -> (N, 2048); raises UserError where they are no such images."""
@@ -49,9 +54,9 @@ class Inception:
 
     @property
     def name(self) -> str:
-        """What a table prints as the evaluator: network, layer, library and weights."""
-        library = f"torch-fidelity {version('torch-fidelity')}"
-        return f"Inception-v3 (FID port of {library}), layer {self.layer}, weights sha256 {self.sha256[:8]}"
+        """What a table prints as the evaluator: network, layer, library, weights and device."""
+        network = f"Inception-v3 (FID port of torch-fidelity {version('torch-fidelity')})"
+        return f"{network}, layer {self.layer}, weights sha256 {self.sha256[:8]}, on {self.device}"
 
     def _outputs(self, images: NDArray[np.uint8], layers: list[str]) -> list[Tensor]:
         if images.dtype != np.uint8 or images.shape[1:2] != (3,) or not len(images):
@@ -60,17 +65,18 @@ class Inception:
                 "(N, 3, H, W): set reference.kind to classifier."
             )
         starts = range(0, len(images), _CHUNK)
-        with exact(0), torch.inference_mode():
+        with exact_on(self.device), torch.inference_mode():
             self._network.features_list = layers  # type: ignore[assignment]
-            parts = [self._network(torch.from_numpy(np.array(images[k : k + _CHUNK]))) for k in starts]
-            return [torch.cat(part) for part in zip(*parts, strict=True)]
+            chunks = (torch.from_numpy(np.array(images[k : k + _CHUNK])) for k in starts)
+            parts = [self._network(chunk.to(self.device)) for chunk in chunks]
+            return [torch.cat(part).cpu() for part in zip(*parts, strict=True)]
 
     @cached_property
     def _network(self) -> nn.Module:
-        return make_network(self.weights, self.layer)
+        return make_network(self.weights, self.layer).to(self.device)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"weights": self.weights, "sha256": self.sha256, "layer": self.layer}
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
 def make_network(weights: dict[str, Tensor], layer: str = "2048") -> nn.Module:
