@@ -54,13 +54,13 @@ def _values(row: dict[str, str], names: Mapping[str, str]) -> dict[str, float]:
 def _uprights(axes: Axes, kinds: Sequence[str], ends: Mapping[str, Ends]) -> None:
     style.bare(axes)
     labels = ["sampler", *ends] if kinds else list(ends)
-    for x in range(len(labels)):
-        axes.axvline(x, color=style.GREY, linewidth=0.7, zorder=1)
+    axes.vlines(range(len(labels)), 0, 1, color=style.GREY, linewidth=0.7, zorder=1)
     for kind in kinds:
         axes.text(-0.08, _place(kinds, kind), kind, ha="right", va="center", fontsize=7)
     for x, pair in enumerate(ends.values(), bool(kinds)):
         for y, value in zip((-0.04, 1.04), pair, strict=True):
-            axes.text(x, y, f"{value:.3g}", ha="center", va="top" if y < 0 else "bottom", fontsize=7)
+            text = f"{value:.3g}".replace("-", "−")
+            axes.text(x, y, text, ha="center", va="top" if y < 0 else "bottom", fontsize=7)
     axes.set(xlim=(-0.1 if kinds else -0.3, len(labels) - 0.7), ylim=(-0.12, 1.12))
     axes.set_xticks(range(len(labels)), labels)
     axes.tick_params(length=0)
