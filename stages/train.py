@@ -46,11 +46,12 @@ def main(params: Params, network: str) -> None:
 
 def _task(params: Params, network: str, images: np.ndarray) -> Task:
     variant, seed, _ = params.networks()[network]
-    ladder = read_yaml(OUT / "noise" / f"{variant}.yaml")
+    noise, recipe = read_yaml(OUT / "noise" / f"{variant}.yaml"), params.recipes[variant].kwargs()
+    tuned = {key: noise[key] for key in ("p_mean", "p_std") if key in noise}
     return Task.build(
-        params.recipes[variant].kwargs(),
+        recipe | {"loss": recipe["loss"] | tuned},
         params.train.kwargs() | {"seed": seed},
-        sigmas=geometric_sigmas(ladder["sigma_max"], ladder["sigma_min"], ladder["num_levels"]),
+        sigmas=geometric_sigmas(noise["sigma_max"], noise["sigma_min"], noise["num_levels"]),
         image_shape=images.shape[1:],
         data_sha256=data_digest(images),
     )

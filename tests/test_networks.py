@@ -45,6 +45,20 @@ def test_the_papers_step_needs_no_training_of_its_own(params: Params, ladders: N
         assert task(params, f"ncsn{seed}").fingerprint() == task(params, f"ncsn_paper{seed}").fingerprint()
 
 
+def test_what_tune_noise_found_takes_the_place_of_the_recipes_law(params: Params, ladders: None) -> None:
+    raw = params.kwargs() | {"variants": ["edm", "tuned"]}
+    found = parse(raw, "params.yaml")
+    write_yaml(Path("artifacts/noise/edm.yaml"), SHIPPED["noise"]["edm"])
+    recipes = task(found, "edm")
+    assert recipes.loss == SHIPPED["recipes"]["edm"]["loss"]
+    tuned = {**SHIPPED["noise"]["edm"], "p_mean": -1.25, "p_std": 0.75, "rule": "tuned_continuous"}
+    write_yaml(Path("artifacts/noise/edm.yaml"), tuned)
+    other = task(found, "edm")
+    assert other.loss == {"kind": "edm", "p_mean": -1.25, "p_std": 0.75}
+    assert other.plain() | {"loss": None} == recipes.plain() | {"loss": None}
+    assert other.fingerprint() != recipes.fingerprint()
+
+
 def test_sets_are_consecutive_samples_and_networks_share_no_noise(params: Params) -> None:
     one = params.model_copy(update={"generate": params.generate.model_copy(update={"sets": 1})})
     few, many = generate._settings(one, 0), generate._settings(params, 0)

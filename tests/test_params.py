@@ -73,6 +73,16 @@ def both(*changes: Change) -> Change:
     return change
 
 
+EDM = {"kind": "edm", "p_mean": -1.9, "p_std": 1.2}
+CONTINUOUS = {"rule": "tuned_continuous", "sigma_max": 40.0, "sigma_min": 0.001, "num_levels": 18}
+
+
+def search_a_law(raw: dict[str, Any]) -> None:
+    """As in the preset digits_continuous."""
+    raw["noise"]["tuned"] = raw["noise"]["tuned_fewest"] = raw["noise"]["ncsnv2"]
+    raw["noise"]["edm"], raw["tune_noise"]["variant"] = CONTINUOUS, "edm"
+
+
 MISTAKES: dict[str, tuple[Change, str]] = {
     "unknown section": (put("extra", 1), "extra: unknown key"),
     "unknown key": (put("train.zzz", 1), "train.zzz: unknown key"),
@@ -210,6 +220,39 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         put("sampler.ncsn", {"rule": "tuned"}),
         "sampler.ncsn.rule is tuned, but tune_sampler.variant is 'tuned': make them agree",
     ),
+    "ladder searched for a loss without one": (
+        both(put("recipes.tuned.loss", EDM), put("recipes.tuned_fewest.loss", EDM)),
+        "noise.tuned.rule is tuned, but recipes.tuned.loss.kind is edm, which has no ladder: use tuned_",
+    ),
+    "law searched for a loss of levels": (
+        both(put("noise.tuned", CONTINUOUS), put("noise.tuned_fewest", CONTINUOUS)),
+        "noise.tuned.rule is tuned_continuous, but recipes.tuned.loss.kind is levels, .*: use the loss edm",
+    ),
+    "law that nobody searches": (
+        put("noise.edm", CONTINUOUS),
+        "noise.edm.rule is tuned_continuous, but tune_noise.variant is 'tuned': make them agree",
+    ),
+    "ladder nobody searches where a law is searched": (
+        both(put("noise.edm", CONTINUOUS), put("tune_noise.variant", "edm")),
+        "noise.tuned.rule is tuned, but tune_noise.variant is 'edm': make them agree",
+    ),
+    "law without a range to sample on": (
+        put("noise.edm", {"rule": "tuned_continuous", "sigma_max": 40.0}),
+        "noise.edm.sigma_min: .*missing",
+    ),
+    "fewer trials than laws to start from": (
+        both(search_a_law, put("tune_noise.num_trials", 1)),
+        r"tune_noise.num_trials \(1\) must be at least 2: .* analytic p_mean and p_std",
+    ),
+    "no evaluations for a law's samples": (
+        both(search_a_law, put("tune_noise.max_nfe", 2)),
+        r"tune_noise.max_nfe \(2\) must be at least 3: Heun",
+    ),
+    "bounds of p_mean upside down": (
+        put("tune_noise.p_mean", [1.0, -1.0]),
+        r"tune_noise: p_mean \(\[1.0, -1.0\]\) must be \[lower, upper\]",
+    ),
+    "p_std of no size": (put("tune_noise.p_std", [0.0, 1.0]), "tune_noise.p_std.0: .* greater than 0"),
     "seed twice": (put("more_seeds", [1, 1]), r"more_seeds \(\[1, 1\]\) repeats a seed"),
     "first seed again": (
         both(put("train.seed", 3), put("more_seeds", [1, 3])),
@@ -361,6 +404,8 @@ def search_nothing(raw: dict[str, Any]) -> None:
         both(put("evaluate.reference", "held_out"), put("data.held_out", None)),
         put("tune_noise.num_trials", 2),
         search_nothing,
+        search_a_law,
+        both(search_a_law, put("tune_noise.algorithm", "pbt"), put("tune_noise.max_nfe", 3)),
         put("sampler.edm.rho", 1.0),
         put("sampler.edm", PC),
         put("sampler.edm", PC | {"corrector_steps": 0, "snr": 0.0}),

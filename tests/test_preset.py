@@ -19,6 +19,7 @@ NAMES = [
     "celeba",
     "cifar10",
     "digits",
+    "digits_continuous",
     "digits_long",
     "digits_reduced",
     "digits_same_network",

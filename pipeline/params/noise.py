@@ -37,9 +37,18 @@ class AnalyticNoise(Section):
 
 
 class TunedNoise(Section):
-    """The winner of `tune_noise`."""
+    """The winner of `tune_noise`, a ladder."""
 
     rule: Literal["tuned"]
 
 
-Noise = Annotated[FixedNoise | ContinuousNoise | AnalyticNoise | TunedNoise, Field(discriminator="rule")]
+class TunedContinuousNoise(FixedNoise):
+    """The winner of `tune_noise`, p_mean and p_std of the EDM loss; the range is given, to sample on."""
+
+    rule: Literal["tuned_continuous"]  # type: ignore[assignment]
+
+
+Noise = Annotated[
+    FixedNoise | ContinuousNoise | AnalyticNoise | TunedNoise | TunedContinuousNoise,
+    Field(discriminator="rule"),
+]

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from pipeline.params.section import Count, Positive, Section, Seed
 
 Bounds = Annotated[list[Positive], Field(min_length=2, max_length=2)]
+Differences = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=2, max_length=2)]
 Rungs = Annotated[list[Count], Field(min_length=1)]
 
 
@@ -45,6 +46,8 @@ class TuneNoise(Search):
     sigma_max: Bounds
     sigma_min: Bounds
     num_levels: Bounds
+    p_mean: Differences
+    p_std: Bounds
     microshards: Count = 1
     repeats: Annotated[int, Field(ge=0)] = 0
     algorithm: Literal["tpe", "random", "pbt"]  # type: ignore[assignment]

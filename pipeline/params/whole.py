@@ -19,7 +19,7 @@ TAKEN_PREFIXES = ("train_", "generate_")
 """What stages call other files beside `<variant>.yaml` and `<variant>.json`."""
 
 
-SEARCHED = ("tuned", "fewest", "knee")
+SEARCHED = ("tuned", "tuned_continuous", "fewest", "knee")
 """The rules that take what a search finds."""
 
 
@@ -143,6 +143,29 @@ def _searches(params: Params) -> Iterator[str]:
         )
 
 
+def _laws(params: Params) -> Iterator[str]:
+    """A ladder is searched for a loss that has one, p_mean and p_std for the loss that has these."""
+    for variant, rule in params.noise.items():
+        loss = params.recipes[variant].loss.kind if variant in params.recipes else None
+        if rule.rule == "tuned" and loss == "edm":
+            yield (
+                f"noise.{variant}.rule is tuned, but recipes.{variant}.loss.kind is edm, which has no "
+                "ladder: use tuned_continuous with the sigma_max, sigma_min and num_levels to sample on"
+            )
+        if rule.rule == "tuned_continuous" and loss not in ("edm", None):
+            yield (
+                f"noise.{variant}.rule is tuned_continuous, but recipes.{variant}.loss.kind is {loss}, which "
+                "has no p_mean and p_std: use the loss edm, or the rule tuned"
+            )
+    if any(rule.rule == "tuned_continuous" for rule in params.noise.values()):
+        for key, fewest, what in (
+            ("num_trials", 2, "the search starts from the analytic p_mean and p_std and from the recipe's"),
+            ("max_nfe", 3, "Heun's method takes as many on two levels"),
+        ):
+            if (value := getattr(params.tune_noise, key)) < fewest:
+                yield f"tune_noise.{key} ({value}) must be at least {fewest}: {what}"
+
+
 def _twins(params: Params, variant: str, other: str) -> bool:
     """Whether two variants have one network: the same recipe on the same noise."""
     return all(
@@ -238,5 +261,8 @@ def _workers(params: Params) -> Iterator[str]:
         )
 
 
-RULES = (_entries, _conditional, _names, _searches, _frontier, _sizes, _seeds, _snapshots, _repeats, _workers)
+RULES = (
+    _entries, _conditional, _names, _searches, _laws, _frontier,
+    _sizes, _seeds, _snapshots, _repeats, _workers,
+)  # fmt: skip
 """What holds between sections: each yields the mistakes it finds, with key and mend."""

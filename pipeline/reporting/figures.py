@@ -78,7 +78,7 @@ def draw(folder: Path, artifacts: Path, table: Table, real: Images, grid: Sequen
         _step_size(folder, artifacts),
         *sampler_search.shown(folder, artifacts),
         *contours.shown(folder, artifacts, "sampler"),
-        _noise_range(folder, artifacts),
+        *noise_search.shown(folder, artifacts),
         *contours.shown(folder, artifacts, "noise"),
         *_toy(folder, artifacts),
     ]
@@ -155,25 +155,10 @@ def _step_size(folder: Path, artifacts: Path) -> Shown:
     )
     best = artifacts / "sampler/best.yaml"  # of several budgets, the one whose analytic choice is compared
     analytic = read_yaml(best)["analytic"]["trial"] if best.exists() else 1
-    made = _search(folder, artifacts / "sampler/trials.csv", lines.STEP_SIZE, "step_size", analytic)
+    path = artifacts / "sampler/trials.csv"
+    found = lines.read_trials(path, lines.STEP_SIZE) if path.exists() else []
+    made = keep(lines.trials(found, lines.STEP_SIZE, analytic), folder, "step_size") if found else Picture()
     return Shown("FID against step size", caption, "dvc repro tune_sampler", (made,))
-
-
-def _noise_range(folder: Path, artifacts: Path) -> Shown:
-    caption = (
-        "FID of every trial of `tune_noise`, a short training each, against the ends and the length of its "
-        "ladder. Trials stopped after fewer steps (hollow) are not compared with the others. The analytic "
-        "choice is techniques 1 and 2 of NCSNv2 on this data set. FIDs are of other samples than the table's "
-        "and against other images."
-        f"{noise_search.side_by_side(artifacts / 'noise/best.yaml')}"
-    )
-    made = _search(folder, artifacts / "noise/trials.csv", lines.NOISE_RANGE, "noise_range")
-    return Shown("FID against the noise range", caption, "dvc repro tune_noise", (made,))
-
-
-def _search(folder: Path, path: Path, search: lines.Search, name: str, analytic: int = 1) -> Picture:
-    found = lines.read_trials(path, search) if path.exists() else []
-    return keep(lines.trials(found, search, analytic), folder, name) if found else Picture()
 
 
 def _toy(folder: Path, artifacts: Path) -> Iterator[Shown]:

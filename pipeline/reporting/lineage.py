@@ -41,6 +41,8 @@ RESULTS = {
 """The stages that make a row: the tag of their run, and the file whose SHA-256 it holds."""
 SEARCHES = {"tune_noise": "noise", "tune_sampler": "sampler"}
 """The searches, and the section of which some rules take what they find."""
+SEARCHED = ("tuned", "tuned_continuous", "fewest", "knee")
+"""These rules."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ class Plan:
                 yield name
 
     def _tuned(self, rules: str, variant: str | None) -> bool:
-        return bool(self.params[rules].get(variant, {}).get("rule") in ("tuned", "fewest", "knee"))
+        return bool(self.params[rules].get(variant, {}).get("rule") in SEARCHED)
 
     def parameters(self, variant: str | None) -> dict[str, Any]:
         """The values of params.yaml that a variant's numbers depend on, by dotted key."""

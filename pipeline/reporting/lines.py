@@ -28,6 +28,8 @@ class Axis:
     """Where the analytic choice lies on this axis for every trial; None where it differs between trials."""
     whole: bool = False
     """Whether the setting is a small count, shown on a linear axis."""
+    signed: bool = False
+    """Whether it may be negative, a logarithm itself, shown on a linear axis."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,14 @@ NOISE_RANGE = Search(
         Axis("sigma_max", "σ$_1$, largest noise level"),
         Axis("sigma_min", "σ$_L$, smallest noise level"),
         Axis("num_levels", "L, number of levels", whole=True),
+    ),
+    budget="steps",
+    judged="FID after {:,} steps",
+)
+NOISE_LAW = Search(
+    (
+        Axis("p_mean", "P$_{mean}$ of log σ", signed=True),
+        Axis("p_std", "P$_{std}$ of log σ"),
     ),
     budget="steps",
     judged="FID after {:,} steps",
@@ -171,7 +181,7 @@ def trials(found: Sequence[Trial], search: Search, analytic: int = 1) -> Figure:
             panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             low, high = panel.get_xlim()
             panel.set_xlim(min(low, math.ceil(low) - 0.4), max(high, math.floor(high) + 0.4))
-        else:
+        elif not axis.signed:
             log(panel, "x")
         panel.set_xlabel(axis.label)
     panels[0].set_ylabel("FID of the trial")

@@ -1,20 +1,16 @@
 """The pictures of the sampler search: FID against evaluations with its front, and all trials side by side."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from pipeline.errors import UserError
 from pipeline.files import read_yaml
 from pipeline.reporting import lines, style
+from pipeline.reporting.parallel import parallel
 from pipeline.reporting.shown import Shown, keep
 
 COMMAND = "dvc repro tune_sampler"
@@ -61,7 +57,7 @@ def draw(folder: Path) -> None:
     if not (folder / PARETO).exists():
         return
     style.save(front(*read(folder)), folder, "pareto", vector=False)
-    style.save(parallel(lines.read_rows(folder / TRIALS)), folder, "parallel", vector=False)
+    style.save(parallel(lines.read_rows(folder / TRIALS), AXES), folder, "parallel", vector=False)
 
 
 def shown(folder: Path, artifacts: Path) -> Iterator[Shown]:
@@ -88,7 +84,7 @@ def shown(folder: Path, artifacts: Path) -> Iterator[Shown]:
         "Every trial of `tune_sampler` as a line through its settings, coloured by its FID; thin and dashed "
         "where it was stopped on fewer samples. A line passes over the settings that its sampler has not."
     )
-    made = keep(parallel(lines.read_rows(found / TRIALS)), folder, "parallel")
+    made = keep(parallel(lines.read_rows(found / TRIALS), AXES), folder, "parallel")
     yield Shown("Sampler search: every trial", caption, COMMAND, (made,))
 
 
@@ -170,63 +166,3 @@ def front(points: Sequence[Judged], best: dict[str, Any]) -> Figure:
     axes.set(xlabel="network evaluations per sample", ylabel="FID of the trial")
     style.legend_above(axes, columns=4)
     return figure
-
-
-@style.house
-def parallel(rows: Sequence[dict[str, str]]) -> Figure:
-    """The trials as lines through their settings: one upright axis each, logarithmic, the sampler's first.
-
-    Args:
-        rows: of trials.csv.
-    """
-    good = [(row, _values(row)) for row in rows if row["status"] != "failed" and row["fid"]]
-    names = [name for name in AXES if any(name in values for _, values in good)]
-    kinds = list(dict.fromkeys(row["kind"] for row, _ in good))
-    scales = {name: _scale([values[name] for _, values in good if name in values]) for name in names}
-    figure = style.figure(3.4)
-    axes = figure.subplots()
-    low, high = scales["fid"]
-    norm, colours = LogNorm(low, high * 1.0001), colormaps[style.SEQUENTIAL]
-    for row, values in sorted(good, key=lambda pair: -pair[1]["fid"]):
-        x = [0, *(place for place, name in enumerate(names, 1) if name in values)]
-        y = [_place(kinds, row["kind"]), *(_share(scales[n], values[n]) for n in names if n in values)]
-        whole = row["status"] == "finished"
-        axes.plot(
-            x, y, color=colours(norm(values["fid"])), linewidth=1.6 if whole else 0.7,
-            linestyle="-" if whole else "--", marker="o", markersize=2.5, alpha=0.9,
-        )  # fmt: skip
-    _uprights(axes, kinds, names, scales)
-    return figure
-
-
-def _values(row: dict[str, str]) -> dict[str, float]:
-    """The cells that lie on a logarithmic axis: a setting that is not used is empty or 0."""
-    return {name: float(row[name]) for name in AXES if row.get(name) and float(row[name]) > 0}
-
-
-def _uprights(axes: Axes, kinds: list[str], names: list[str], scales: dict[str, tuple[float, float]]) -> None:
-    style.bare(axes)
-    for place in range(len(names) + 1):
-        axes.axvline(place, color=style.GREY, linewidth=0.7, zorder=1)
-    for kind in kinds:
-        axes.text(-0.08, _place(kinds, kind), kind, ha="right", va="center", fontsize=7)
-    for place, name in enumerate(names, 1):
-        for y, value in zip((-0.04, 1.04), scales[name], strict=True):
-            axes.text(place, y, f"{value:.3g}", ha="center", va="top" if y < 0 else "bottom", fontsize=7)
-    axes.set(xlim=(-0.1, len(names) + 0.3), ylim=(-0.12, 1.12))
-    axes.set_xticks(range(len(names) + 1), ["sampler", *(AXES[name] for name in names)])
-    axes.tick_params(length=0)
-
-
-def _scale(values: list[float]) -> tuple[float, float]:
-    return min(values), max(values)
-
-
-def _share(scale: tuple[float, float], value: float) -> float:
-    """Where a value lies between the ends, 0 to 1, in logarithms; in the middle where both are one."""
-    low, high = scale
-    return 0.5 if high <= low else float(np.log(value / low) / math.log(high / low))
-
-
-def _place(kinds: list[str], kind: str) -> float:
-    return 0.5 if len(kinds) == 1 else 1 - kinds.index(kind) / (len(kinds) - 1)

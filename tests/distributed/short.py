@@ -53,3 +53,9 @@ def made(**other: Any) -> Setup:
         "max_nfe": 20,
     }
     return Setup(**{**plain, **other})
+
+
+LOSS = {"kind": "edm", "p_mean": -1.9, "p_std": 1.2}
+EDM = {**RECIPE, "network": {"kind": "unet", "width": 16}, "loss": LOSS}
+RANGE = {"sigma_max": 40.0, "sigma_min": 0.001, "num_levels": 18}
+LAW_BOUNDS = {"p_mean": [-1.0, 1.0], "p_std": [0.5, 1.5]}

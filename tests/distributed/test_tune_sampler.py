@@ -25,7 +25,8 @@ from pipeline.files import read_yaml
 from pipeline.metrics.space.fid import distance, moments
 from pipeline.ncsn.networks import make_network
 from pipeline.reporting.lines import read_rows
-from pipeline.reporting.sampler_search import front, parallel, read
+from pipeline.reporting.parallel import parallel
+from pipeline.reporting.sampler_search import AXES, front, read
 from pipeline.samplers.settings import Ladder, Sampler
 from tests.distributed.searched import BOUNDS, Mixture, made
 
@@ -161,7 +162,7 @@ def test_a_search_of_two_budgets_keeps_to_them_and_its_choices_hold(
         "tie",
         "worse",
     )
-    assert parallel(trials) and front(*read(tmp_path))
+    assert parallel(trials, AXES) and front(*read(tmp_path))
 
 
 def test_the_winner_that_is_the_analytic_choice_is_a_tie_and_nothing_reaches_a_perfect_sampler() -> None:

@@ -1,6 +1,7 @@
 """Figures: the pixels are the data's, no text lies on another, and the same numbers give the same file."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree
@@ -23,13 +24,15 @@ from pipeline.reporting import (
     contours,
     frontier,
     lines,
+    noise_search,
     pictures,
     sampler_search,
     selection,
     style,
 )
 from pipeline.reporting import toy as toy_figures
-from pipeline.reporting.lines import NOISE_RANGE, STEP_SIZE, Trial
+from pipeline.reporting.lines import NOISE_LAW, NOISE_RANGE, STEP_SIZE, Trial
+from pipeline.reporting.parallel import parallel
 from pipeline.reporting.reference_set import FLOOR
 from pipeline.reporting.rows import Row
 
@@ -99,6 +102,24 @@ def some_trials(search: lines.Search, low: float, high: float, count: int = 12) 
 
     settings = [{axis.column: draw(axis) for axis in search.axes} for _ in range(count)]
     return [Trial(i + 1, s, float(rng.gamma(2, 10)), (180, 360, 720)[i % 3]) for i, s in enumerate(settings)]
+
+
+def tried_noise(names: Sequence[str]) -> list[dict[str, str]]:
+    """Trials of the search for a noise range by these settings, p_mean on both sides of 0."""
+    rng = np.random.default_rng(0)
+    rows = [dict(zip(names, rng.uniform(0.01, 90, len(names)), strict=True)) for _ in range(9)]
+    rows = [row | ({"p_mean": row["p_mean"] - 45} if "p_mean" in row else {}) for row in rows]
+    good = [
+        {name: str(value) for name, value in row.items()} | {"fid": str(9.9 + place), "status": status}
+        for place, (row, status) in enumerate(zip(rows, ["finished", "stopped", "stopped"] * 3, strict=True))
+    ]
+    return [*good, {**dict.fromkeys(names, "1"), "fid": "", "status": "failed"}]
+
+
+def some_laws() -> list[Trial]:
+    """Trials with p_mean on both sides of 0."""
+    found = some_trials(NOISE_LAW, 0.5, 2.0)
+    return [replace(t, settings={**t.settings, "p_mean": t.settings["p_mean"] - 1.2}) for t in found]
 
 
 def curves(count: int, top: float) -> dict[str, tuple[lines.Floats, lines.Floats]]:
@@ -212,7 +233,10 @@ def every_figure() -> Iterator[tuple[str, Figure]]:
         {name: str(value * place) for name, value in settings.items()} | {"kind": kind, "status": "finished"}
         for place, kind in enumerate(kinds, 1)
     ]
-    yield "parallel coordinates", sampler_search.parallel(tries)
+    yield "parallel coordinates", parallel(tries, sampler_search.AXES)
+    yield "noise laws", lines.trials(some_laws(), NOISE_LAW)
+    for names in (("sigma_max", "sigma_min", "num_levels"), ("p_mean", "p_std")):
+        yield f"parallel coordinates of {names}", parallel(tried_noise(names), noise_search.NAMES)
     setting = {"width": 32, "batch_size": 128, "steps": 49_999, "lr": 0.00123}
     yield "toy, figure 1", toy_figures.loss_curves(loss_curves(), "fashion_mnist", setting)
     yield "toy, figure 2", toy_figures.score_fields(score_fields())

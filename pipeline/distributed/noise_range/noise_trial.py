@@ -1,12 +1,13 @@
-"""A trial of `tune_noise`: a short training on a ladder, judged by the samples it gives."""
+"""A trial of `tune_noise`: a short training on a noise range, judged by the samples it gives."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from pipeline.distributed.noise_range.log_normal import LogNormal, NoiseRange, parts, read
 from pipeline.distributed.search import Budget
 from pipeline.distributed.search.picture import picture
 from pipeline.distributed.search.trials import Settings
@@ -15,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.metrics.space.features import FeatureSpace
 from pipeline.metrics.space.fid import Moments, distance, moments, standard_error
 from pipeline.ncsn.networks import make_network
-from pipeline.samplers.settings import Ladder, Sampler
+from pipeline.samplers.settings import Sampler
 from pipeline.training.loop import train
 from pipeline.training.state import State
 from pipeline.training.task import Task
@@ -47,17 +48,25 @@ class Setup:
     microshards: int = 1
     """Fixed parts of a batch, see `train.microshards`."""
     device: str = "cpu"
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """What all noise ranges share: the ladder that is sampled on, where the law of sigma is searched."""
 
-    def task(self, ladder: Ladder) -> Task:
-        """The short training on a ladder.
+    def read(self, settings: Settings) -> NoiseRange:
+        """The noise range of a trial's settings."""
+        return read({**self.given, **settings})
+
+    def task(self, noise_range: NoiseRange) -> Task:
+        """The short training on a noise range.
 
         Its moving average spans the same fraction of the training as the full one's: at the full rate, a
         short training's average would still be full of its first weights.
         """
         steps = self.budget.rungs[-1]
         rate = max(0.0, 1 - (1 - self.recipe["ema_rate"]) * self.full_steps / steps)
+        ladder, law = parts(noise_range)
+        changed = {"steps": None, "ema_rate": min(rate, self.recipe["ema_rate"])}
         return Task.build(
-            {**self.recipe, "steps": None, "ema_rate": min(rate, self.recipe["ema_rate"])},
+            {**self.recipe, **changed, "loss": {**self.recipe["loss"], **law}},
             {
                 "steps": steps,
                 "batch_size": self.batch_size,
@@ -74,22 +83,25 @@ class Setup:
             data_sha256="",  # names no run: a trial is not resumed
         )
 
-    def sampler(self, ladder: Ladder) -> Sampler:
-        """Annealed Langevin dynamics on the trial's ladder within the budget, its step by technique 4.
+    def sampler(self, noise_range: NoiseRange) -> Sampler:
+        """Annealed Langevin dynamics on the trial's ladder within the budget, its step by technique 4; where
+        there is no ladder, see `LogNormal.sampler`.
 
         Raises:
             UserError: the ladder is longer than the budget. It is not cut: it is also what is trained on.
         """
-        if ladder.num_levels > self.max_nfe - 1:
+        if isinstance(noise_range, LogNormal):
+            return noise_range.sampler(self.max_nfe)
+        if noise_range.num_levels > self.max_nfe - 1:
             raise UserError(
-                f"{ladder.num_levels} levels and denoising exceed tune_noise.max_nfe ({self.max_nfe}): "
+                f"{noise_range.num_levels} levels and denoising exceed tune_noise.max_nfe ({self.max_nfe}): "
                 "raise it, or shorten the ladder"
             )
-        return Sampler.analytic(ladder, (self.max_nfe - 1) // ladder.num_levels)
+        return Sampler.analytic(noise_range, (self.max_nfe - 1) // noise_range.num_levels)
 
 
 def trial(settings: Settings, setup: Setup, team: "Team | None" = None) -> Iterator[dict[str, Any]]:
-    """Train on a ladder and, at each rung, measure FID on denoised samples of the averaged weights.
+    """Train on a noise range and, at each rung, measure FID on denoised samples of the averaged weights.
 
     Args:
         team: workers to train on instead of this process; they change no bit.
@@ -98,14 +110,14 @@ def trial(settings: Settings, setup: Setup, team: "Team | None" = None) -> Itera
         See `judged`, once for each rung.
     """
     single_threaded()
-    ladder = Ladder.read(settings)
-    setup.sampler(ladder)
+    noise_range = setup.read(settings)
+    setup.sampler(noise_range)
     if team:
-        yield from team.rungs(ladder, setup)
+        yield from team.rungs(noise_range, setup)
         return
-    for event in train(setup.task(ladder), setup.images, device=setup.device):
+    for event in train(setup.task(noise_range), setup.images, device=setup.device):
         if event.step in setup.budget.rungs:
-            yield judged(event.state, event.loss, ladder, setup)
+            yield judged(event.state, event.loss, noise_range, setup)
 
 
 def trial_again(settings: Settings, setup: Setup, **how: Any) -> Iterator[dict[str, Any]]:
@@ -114,12 +126,12 @@ def trial_again(settings: Settings, setup: Setup, **how: Any) -> Iterator[dict[s
     return trial({name: value for name, value in settings.items() if name != "seed"}, seeded, **how)
 
 
-def judged(state: State, loss: float, ladder: Ladder, setup: Setup) -> dict[str, Any]:
+def judged(state: State, loss: float, noise_range: NoiseRange, setup: Setup) -> dict[str, Any]:
     """fid of the averaged weights' samples, its standard error from the choice of samples, steps, samples,
     nfe (counted), loss and a picture."""
     network = make_network(**state.task.network).to(setup.device).eval().requires_grad_(False)
     state.ema.copy_to(network)
-    images, nfe = _samples(network, setup.sampler(ladder), setup)
+    images, nfe = _samples(network, setup.sampler(noise_range), setup)
     features = setup.classifier.features(images)
     return {
         "fid": distance(moments(features), setup.reference),

@@ -23,7 +23,6 @@ from pipeline.distributed.search import Range
 from pipeline.distributed.search.decisions import Proposer
 from pipeline.distributed.search.trials import FAILED, STOPPED, Record, Settings
 from pipeline.distributed.shards.drawn import single_threaded
-from pipeline.samplers.settings import Ladder
 
 if TYPE_CHECKING:
     from pipeline.distributed.noise_range.team import Team
@@ -42,16 +41,16 @@ def member(settings: Settings, setup: Setup, scratch: Path, team: "Team | None" 
     """A generation of a member: train from its parent's state to its rung.
 
     Args:
-        settings: the ladder; `generation` and `member` from 1; `parent`, the member of the generation before
-            whose state it goes on from.
+        settings: the noise range; `generation` and `member` from 1; `parent`, the member of the generation
+            before whose state it goes on from.
         scratch: where states are kept until the search ends.
     """
     single_threaded()
-    ladder, generation = Ladder.read(settings), settings["generation"]
-    setup.sampler(ladder)
+    noise_range, generation = setup.read(settings), settings["generation"]
+    setup.sampler(noise_range)
     last = generation == len(setup.budget.rungs)
     segment = Segment(
-        ladder,
+        noise_range,
         setup.budget.rungs[generation - 1],
         scratch / f"{generation - 1}-{settings['parent']}" if generation > 1 else None,
         None if last else scratch / f"{generation}-{settings['member']}",
@@ -86,7 +85,7 @@ def evolve(
         numbered = _numbered((generation - 1) * size, generation == len(rungs))
         found = search(
             member,
-            {name: _spanned([one[name] for one in members]) for name in members[0]},
+            {name: Range.over([one[name] for one in members]) for name in members[0]},
             points=members,
             budget=replace(whole, rungs=(rung,)),
             on_trial=None if on_trial is None else (lambda r, n=numbered: on_trial(n(r))),
@@ -109,28 +108,26 @@ def succeeded(
     donors = [record for record in ranked[:count] if record.trial not in failed] or ranked[:1]
     following = []
     for place, record in enumerate(records, 1):
-        draws, donor, ladder = np.random.default_rng([seed, generation, place]), record, record.settings
+        draws, donor, chosen = np.random.default_rng([seed, generation, place]), record, record.settings
         if record.trial in losers - {donors[0].trial}:
             donor = donors[int(draws.integers(len(donors)))]
-            ladder = donor.settings | perturbed(donor.settings, space, draws)
+            chosen = donor.settings | perturbed(donor.settings, space, draws)
             logger.info("member %d goes on as member %d did", place, donor.settings["member"])
         parent = donor.settings["member"]
-        following.append({**ladder, "generation": generation, "member": place, "parent": parent})
+        following.append({**chosen, "generation": generation, "member": place, "parent": parent})
     return following
 
 
-def perturbed(ladder: Settings, space: Mapping[str, Range], draws: np.random.Generator) -> Settings:
-    """Each number of a range times one of `FACTORS`, within its bounds."""
+def perturbed(settings: Settings, space: Mapping[str, Range], draws: np.random.Generator) -> Settings:
+    """Each number of a noise range times one of `FACTORS`, within its bounds; one that is a logarithm, such
+    as p_mean, plus that of the factor: exp(p_mean), the median of sigma, is what is multiplied."""
     found = {}
     for name, bounds in space.items():
-        value = ladder[name] * FACTORS[int(draws.integers(len(FACTORS)))]
+        factor = FACTORS[int(draws.integers(len(FACTORS)))]
+        value = settings[name] * factor if bounds.log else settings[name] + math.log(factor)
         value = min(max(value, bounds.lower), bounds.upper)
         found[name] = round(value) if isinstance(bounds.lower, int) else value
     return found
-
-
-def _spanned(values: Sequence[float]) -> Range:
-    return Range(min(values), max(values))
 
 
 def _numbered(offset: int, last: bool) -> Callable[[Record], Record]:

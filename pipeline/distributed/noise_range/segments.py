@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
+from pipeline.distributed.noise_range.log_normal import NoiseRange
 from pipeline.distributed.noise_range.noise_trial import Setup, judged
 from pipeline.errors import UserError
 from pipeline.files import read_json
-from pipeline.samplers.settings import Ladder
 from pipeline.training.loop import train
 from pipeline.training.reduce import place
 from pipeline.training.state import State, fresh, load, save
@@ -25,11 +25,11 @@ from pipeline.training.task import Task
 class Segment:
     """A part of a training."""
 
-    ladder: Ladder
+    noise_range: NoiseRange
     until: int
     """The step to end with."""
     source: Path | None
-    """The checkpoint to go on from, of a training on this ladder or another; None: step 0."""
+    """The checkpoint to go on from, of a training on this noise range or another; None: step 0."""
     target: Path | None
     """Where to save the last state; None: nobody goes on from it."""
 
@@ -43,11 +43,11 @@ def trained(segment: Segment, setup: Setup) -> dict[str, Any]:
     Raises:
         UserError: the loss or the samples diverged, or `source` is damaged or missing.
     """
-    task = setup.task(segment.ladder)
+    task = setup.task(segment.noise_range)
     state = adopted(segment.source, task, setup.device) if segment.source else None
     for event in train(task, setup.images, state=state, device=setup.device):
         if event.step == segment.until and place(None)[0] == 0:
-            found = judged(event.state, event.loss, segment.ladder, setup)
+            found = judged(event.state, event.loss, segment.noise_range, setup)
             if segment.target:
                 save(segment.target, event.state)
             return found
@@ -57,8 +57,8 @@ def trained(segment: Segment, setup: Setup) -> dict[str, Any]:
 
 
 def adopted(folder: Path, task: Task, device: str) -> State:
-    """A checkpoint as the state of a task that may have another ladder: weights, their average, Adam's
-    moments, step and losses are the checkpoint's, the ladder is the task's.
+    """A checkpoint as the state of a task that may have another noise range: weights, their average, Adam's
+    moments, step and losses are the checkpoint's, the noise is the task's.
 
     Raises:
         UserError: the checkpoint is damaged or missing, or the network has weights for each level, and

@@ -18,11 +18,11 @@ import torch.distributed as dist
 
 from pipeline.distributed.compute.cluster import connect, worker_environment
 from pipeline.distributed.elastic import LeanTrainer
+from pipeline.distributed.noise_range.log_normal import NoiseRange
 from pipeline.distributed.noise_range.noise_trial import Setup
 from pipeline.distributed.noise_range.segments import Segment, trained
 from pipeline.distributed.shards.drawn import single_threaded
 from pipeline.errors import UserError
-from pipeline.samplers.settings import Ladder
 from pipeline.training.state import folder_name
 
 HELD = {"cpu": 0.0, "memory": 1.0}
@@ -56,7 +56,7 @@ class Team:
             )
         return min(most, *(int(have[kind] // self.workers) for kind in kinds))
 
-    def rungs(self, ladder: Ladder, setup: Setup) -> Iterator[dict[str, Any]]:
+    def rungs(self, noise_range: NoiseRange, setup: Setup) -> Iterator[dict[str, Any]]:
         """What `noise_trial.trial` yields, each rung's training begun where the last one ended."""
         self.storage.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="trial-", dir=self.storage))
@@ -64,7 +64,7 @@ class Team:
         try:
             for rung in setup.budget.rungs:
                 target = folder / folder_name(rung)
-                yield self.trained(Segment(ladder, rung, source, target), shared)
+                yield self.trained(Segment(noise_range, rung, source, target), shared)
                 source = target
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,8 @@
-"""The search for a training noise ladder: short trainings, judged by the samples they give.
+"""The search for a training noise range: short trainings, judged by the samples they give.
 
-It starts from the analytic ladder (techniques 1 and 2 of NCSNv2, arXiv 2006.09011, sections 3.1 and 3.2) and
-from the ladders that other variants are given, such as published ones.
+For a ladder it starts from the analytic one (techniques 1 and 2 of NCSNv2, arXiv 2006.09011, sections 3.1 and
+3.2) and from those that other variants are given, such as published ones; for the law of sigma of a network
+without a ladder see `log_normal.starts`.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.distributed.noise_range.log_normal import NoiseRange, searched
 from pipeline.distributed.noise_range.noise_trial import Setup, trial, trial_again
 from pipeline.distributed.noise_range.ranges import Compared, compare, tell
 from pipeline.distributed.search import Kept, Range, search
@@ -36,15 +38,15 @@ Ask = partial[list[Record]]
 
 @dataclass(frozen=True)
 class Found:
-    """What the search found; every ladder with its last metrics."""
+    """What the search found; every noise range with its last metrics."""
 
     records: list[Record]
-    winner: Ladder
+    winner: NoiseRange
     compared: Compared
     """`tuned`, `analytic` and the other starting points side by side."""
 
     def write(self, folder: Path) -> None:
-        """Write best.yaml, the ladders compared and the verdict, trials.csv and rungs.csv, and repeats.csv if
+        """Write best.yaml, the ranges compared and the verdict, trials.csv and rungs.csv, and repeats.csv if
         trials were repeated."""
         write_yaml(folder / "best.yaml", {**self.compared.lines, "verdict": self.compared.verdict})
         write_trials(folder, self.records)
@@ -69,7 +71,7 @@ def analytic(images: np.ndarray, *, sigma_min: float, overlap: float) -> Ladder:
     return Ladder(sigma_max, sigma_min, levels)
 
 
-def settled(rules: Rules, images: np.ndarray) -> dict[str, Ladder]:
+def settled(rules: Rules, images: np.ndarray) -> dict[str, NoiseRange]:
     """The ladders of the variants whose rule needs no search: as given, or analytic as computed."""
     made = {
         "fixed": lambda rule: Ladder.read(rule),
@@ -81,23 +83,22 @@ def settled(rules: Rules, images: np.ndarray) -> dict[str, Ladder]:
 
 def tune(
     setup: Setup,
-    start: Ladder,
-    others: Mapping[str, Ladder],
+    start: NoiseRange,
+    others: Mapping[str, NoiseRange],
     *,
-    bounds: Mapping[str, Sequence[float]],
+    bounds: Mapping[str, Any],
     resources: Mapping[str, float],
     repeats: int = 0,
     workers: int = 1,
     on_trial: OnTrial | None = None,
     kept: Kept | None = None,
 ) -> Found:
-    """Search for the ladder of the smallest FID, on the Ray that is connected.
+    """Search for the noise range of the smallest FID, on the Ray that is connected.
 
     Args:
-        start: the analytic ladder, the first trial.
+        start: the analytic choice, the first trial.
         others: more starting points by name; those equal to an earlier one are left out.
-        bounds: of sigma_max, sigma_min and num_levels, as multiples of the analytic ladder's; widened where a
-            starting point lies outside.
+        bounds: of each setting that is searched, and maybe others, see `space`.
         repeats: seeds beside the search's own, on which the choices are trained again for the verdict; 0: it
             goes by the noise of the samples alone.
         workers: of each trial. More than one: each is a Ray Train run, `resources` are then not heeded, and
@@ -113,29 +114,32 @@ def tune(
     if setup.budget.num_trials < len(unique):
         raise UserError(
             f"tune_noise.num_trials ({setup.budget.num_trials}) is below the {len(unique)} starting points "
-            f"(the analytic ladder and other variants'): raise it to at least {len(unique)}."
+            f"(the analytic choice and those given): raise it to at least {len(unique)}."
         )
-    ranges, ladders = space(start, unique, bounds, longest=setup.max_nfe - 1), [p.plain() for p in unique]
+    bounds = {name: bounds[name] for name in searched(start)}
+    given = {name: value for name, value in start.plain().items() if name not in bounds}
+    setup, ranges = replace(setup, given=given), space(start, unique, bounds, longest=setup.max_nfe - 1)
+    settings = [{name: point.plain()[name] for name in ranges} for point in unique]
     ask = partial(search, metric="fid", shared={"setup": setup}, resources=resources, kept=kept)
     with contextlib.ExitStack() as stack:
         if workers > 1 or setup.budget.algorithm == "pbt":
-            scratch = stack.enter_context(_scratch(kept, setup, ranges, ladders))
+            scratch = stack.enter_context(_scratch(kept, setup, ranges, settings))
             ask = _placed(ask, setup, workers, scratch)
         if setup.budget.algorithm == "pbt":
-            records = _evolved(ask, setup, ranges, ladders, scratch, on_trial)
+            records = _evolved(ask, setup, ranges, settings, scratch, on_trial)
         else:
-            records = ask(trial, ranges, budget=setup.budget, points=ladders, on_trial=on_trial)
+            records = ask(trial, ranges, budget=setup.budget, points=settings, on_trial=on_trial)
         winner = best([record for record in records if record.status == FINISHED] or records, "fid")
-        choices = {"tuned": winner} | {name: _last(records, ladder) for name, ladder in points.items()}
-        again = partial(_again, setup=setup, repeats=repeats, ask=ask)
+        choices = {"tuned": winner} | {name: _last(records, setup, point) for name, point in points.items()}
+        again = partial(_again, setup=setup, repeats=repeats, ask=ask, names=list(ranges))
         compared = compare(choices, again if repeats else None)
     tell(compared)
-    return Found(records, Ladder.read(winner.settings), compared)
+    return Found(records, setup.read(winner.settings), compared)
 
 
-def _last(records: Sequence[Record], ladder: Ladder) -> Record:
+def _last(records: Sequence[Record], setup: Setup, point: NoiseRange) -> Record:
     """The trial of a starting point; of a population's generations the last that trained on it."""
-    return [record for record in records if Ladder.read(record.settings) == ladder][-1]
+    return [record for record in records if setup.read(record.settings) == point][-1]
 
 
 @contextlib.contextmanager
@@ -163,43 +167,53 @@ def _evolved(
     ask: Ask,
     setup: Setup,
     ranges: Mapping[str, Range],
-    ladders: Sequence[Settings],
+    points: Sequence[Settings],
     scratch: Path,
     on_trial: OnTrial | None,
 ) -> list[Record]:
     from pipeline.distributed.noise_range.population import evolve
 
     aside = {**ask.keywords.get("aside", {}), "scratch": scratch}
-    return evolve(partial(ask, aside=aside), setup, ranges, ladders, on_trial)
+    return evolve(partial(ask, aside=aside), setup, ranges, points, on_trial)
 
 
-def _again(ladders: Sequence[Settings], setup: Setup, repeats: int, ask: Ask) -> list[list[Record]]:
-    """The trials of these ladders on further seeds, none of them stopped: a search that proposes nothing."""
+def _again(
+    found: Sequence[Settings], setup: Setup, repeats: int, ask: Ask, names: Sequence[str]
+) -> list[list[Record]]:
+    """The trials of these noise ranges, by the settings `names`, on further seeds, none of them stopped: a
+    search that proposes nothing."""
     seeds = range(setup.budget.seed + 1, setup.budget.seed + 1 + repeats)
-    points = [{**Ladder.read(ladder).plain(), "seed": seed} for ladder in ladders for seed in seeds]
+    ranges = [{name: one[name] for name in names} for one in found]
+    points = [{**one, "seed": seed} for one in ranges for seed in seeds]
     budget = replace(setup.budget, num_trials=len(points), max_concurrent=len(points), algorithm="random")
-    values = {name: [point[name] for point in points] for name in points[0]}
-    ranges = {name: Range(min(some), max(some)) for name, some in values.items()}
-    records = ask(trial_again, ranges, budget=budget, points=points)
+    asked = {name: Range.over([point[name] for point in points]) for name in points[0]}
+    records = ask(trial_again, asked, budget=budget, points=points)
     return [records[start : start + repeats] for start in range(0, len(records), repeats)]
 
 
 def space(
-    start: Ladder, points: Sequence[Ladder], bounds: Mapping[str, Sequence[float]], *, longest: int
+    start: NoiseRange, points: Sequence[NoiseRange], bounds: Mapping[str, Sequence[float]], *, longest: int
 ) -> dict[str, Range]:
-    """The search space in the units of the ladder, holding every starting point.
+    """The search space in the units of the settings, holding every starting point.
 
     Args:
+        start: the analytic choice.
+        bounds: of each setting, as multiples of the analytic choice's; of p_mean, a logarithm, as
+            differences; widened where a starting point lies outside.
         longest: levels that the budget of evaluations has room for, where no starting point has more.
+
+    Raises:
+        UserError: sigma_min may reach sigma_max.
     """
     ranges = {}
     for name, (low, high) in bounds.items():
-        centre, given = getattr(start, name), [getattr(point, name) for point in points]
-        ends = [low * centre, high * centre]
+        centre, given = start.plain()[name], [point.plain()[name] for point in points]
+        signed = name == "p_mean"
+        ends = [low + centre, high + centre] if signed else [low * centre, high * centre]
         if name == "num_levels":
             ends = [max(2, min(longest, round(end))) for end in ends]
-        ranges[name] = Range(min(ends[0], *given), max(ends[1], *given))
-    if ranges["sigma_min"].upper >= ranges["sigma_max"].lower:
+        ranges[name] = Range(min(ends[0], *given), max(ends[1], *given), log=not signed)
+    if "sigma_min" in ranges and ranges["sigma_min"].upper >= ranges["sigma_max"].lower:
         raise UserError(
             f"tune_noise lets sigma_min reach {ranges['sigma_min'].upper:.3g} and sigma_max fall to "
             f"{ranges['sigma_max'].lower:.3g}: lower tune_noise.sigma_min's upper bound."

@@ -12,16 +12,23 @@ Trial = Callable[..., Iterator[Mapping[str, Any]]]
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds of one setting, both included; searched on a logarithmic scale, in integers if both are."""
+    """Bounds of one setting, both included; searched in integers if both are."""
 
     lower: float
     upper: float
+    log: bool = True
+    """On a logarithmic scale; False: on its own, for a setting that is a logarithm and may be negative."""
+
+    @classmethod
+    def over(cls, values: Sequence[float]) -> Self:
+        """What holds these values, for a search that tries nothing between them."""
+        return cls(min(values), max(values), log=min(values) > 0)
 
     def distribution(self) -> BaseDistribution:
         """The range as Optuna's distribution."""
         if isinstance(self.lower, int) and isinstance(self.upper, int):
-            return IntDistribution(self.lower, self.upper, log=True)
-        return FloatDistribution(self.lower, self.upper, log=True)
+            return IntDistribution(self.lower, self.upper, log=self.log)
+        return FloatDistribution(self.lower, self.upper, log=self.log)
 
 
 @dataclass(frozen=True)
