@@ -11,6 +11,7 @@ from optuna.samplers import RandomSampler
 
 from pipeline.distributed.sampler.costs import cost
 from pipeline.distributed.sampler.proposals import COMMON, USES, Proposals, used
+from pipeline.distributed.search import Range
 from pipeline.errors import UserError
 from pipeline.ncsn.mixtures import GaussianMixture
 from pipeline.params.search import Kind
@@ -115,8 +116,15 @@ def test_bounds_beyond_the_trained_range_are_refused() -> None:
     proposals = Proposals(TRAINED, 40, ("heun",))
     with pytest.raises(UserError, match="not trained"):
         proposals.space({**BOUNDS, "sigma_max": [0.2, 1.5]})
-    with pytest.raises(UserError, match="sigma_min"):
-        proposals.space({**BOUNDS, "sigma_min": [1.0, 50.0]})
+
+
+@pytest.mark.parametrize("trained", [Ladder(0.95, 0.073, 8), Ladder(0.5, 0.45, 4), Ladder(1.0, 0.01, 9)])
+def test_on_a_ladder_so_short_that_the_bounds_meet_both_stop_about_its_middle(trained: Ladder) -> None:
+    """The range is the outcome of a search of its own: bounds that meet must not end what trained for it."""
+    space = Proposals(trained, 40, ("heun",)).space({**BOUNDS, "sigma_min": [1.0, 50.0]})
+    low, high = space["sigma_min"], space["sigma_max"]
+    assert isinstance(low, Range) and isinstance(high, Range)
+    assert trained.sigma_min == low.lower < low.upper < high.lower < high.upper == trained.sigma_max
 
 
 def test_the_start_has_the_datas_moments_and_the_noise_of_the_first_level() -> None:

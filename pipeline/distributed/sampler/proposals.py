@@ -98,16 +98,21 @@ class Proposals:
 
         Args:
             bounds: of spent, steps_per_level, snr, churn and rho; of step_lr as a multiple of the analytic
-                choice; of sigma_max and sigma_min as multiples of the trained ladder's.
+                choice; of sigma_max and sigma_min as multiples of the trained ladder's. On a ladder so
+                short that these two would meet, each stops short of its geometric middle.
 
         Raises:
-            UserError: bounds that let the ladder leave the trained range or turn upside down.
+            UserError: bounds that let the ladder leave the trained range.
         """
         ends = {name: list(bounds[name]) for name in ("spent", "steps_per_level", "snr", "churn", "rho")}
         ends["step_lr_ratio"] = list(bounds["step_lr"])
         ends["sigma_max"] = [bound * self.trained.sigma_max for bound in bounds["sigma_max"]]
         ends["sigma_min"] = [bound * self.trained.sigma_min for bound in bounds["sigma_min"]]
-        _check(ends, bounds)
+        _check(bounds)
+        if ends["sigma_min"][1] >= ends["sigma_max"][0]:
+            above, below = self._about_middle()
+            ends["sigma_max"] = [max(bound, above) for bound in ends["sigma_max"]]
+            ends["sigma_min"] = [min(bound, below) for bound in ends["sigma_min"]]
         room = max(1, (self.max_nfe - 1) // 2)
         ends["steps_per_level"] = [min(bound, room) for bound in ends["steps_per_level"]]
         points = self.points()
@@ -117,6 +122,11 @@ class Proposals:
         }
         kinds = ("langevin",) if self.conditional else tuple(dict.fromkeys(("langevin", *self.kinds)))
         return {"kind": Choice(kinds), **ranges}
+
+    def _about_middle(self) -> tuple[float, float]:
+        """A little above and below the middle of the trained ladder, in logarithms."""
+        low, high = self.trained.sigma_min, self.trained.sigma_max
+        return low**0.45 * high**0.55, low**0.55 * high**0.45
 
 
 def used(settings: Settings) -> dict[str, Any]:
@@ -140,14 +150,9 @@ def _corrected(evaluations: int, snr: float) -> dict[str, Any]:
     return {**plain, "corrector_steps": correctors, "snr": snr if correctors else 0.0}
 
 
-def _check(ends: Mapping[str, Sequence[float]], bounds: Bounds) -> None:
+def _check(bounds: Bounds) -> None:
     if bounds["sigma_max"][1] > 1 or bounds["sigma_min"][0] < 1:
         raise UserError(
             "tune_sampler would sample at noise that the network was not trained on: keep sigma_max at most "
             "1 and sigma_min at least 1, in multiples of the trained ladder's."
-        )
-    if ends["sigma_min"][1] >= ends["sigma_max"][0]:
-        raise UserError(
-            f"tune_sampler lets sigma_min reach {ends['sigma_min'][1]:.3g} and sigma_max fall to "
-            f"{ends['sigma_max'][0]:.3g}: lower tune_sampler.sigma_min's upper bound."
         )
