@@ -35,9 +35,9 @@ def main(params: Params) -> None:
                 noise_search.draw(folder)
                 ranges = {variant: ranges.get(variant, found.winner) for variant in rules}
             write_yaml(folder / "analytic.yaml", start.plain())
-            for variant, plain in ((variant, one.plain()) for variant, one in ranges.items()):
-                write_yaml(folder / f"{variant}.yaml", {**plain, "rule": rules[variant]["rule"]})
-                run.log_params({"noise": {variant: plain}})
+            for variant, one in ranges.items():
+                write_yaml(folder / f"{variant}.yaml", {**one.plain(), "rule": rules[variant]["rule"]})
+                run.log_params({"noise": {variant: one.plain()}})
         kept.discard()
         run.log_artifact(OUT)
 

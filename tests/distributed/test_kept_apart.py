@@ -57,5 +57,5 @@ def test_the_search_of_the_noise_range_judges_by_the_same(
     monkeypatch.setattr(cluster, "connect", lambda **_: contextlib.nullcontext(0))
     monkeypatch.setattr(features, "load", lambda _: Pixels())
     monkeypatch.setattr(tune_noise, "tune", lambda setup, *_, **__: setup)
-    assert _search(shipped, IMAGES, LADDER, {}).images is IMAGES  # type: ignore[attr-defined]
+    assert _search(shipped, IMAGES, {"analytic": LADDER}).images is IMAGES  # type: ignore[attr-defined]
     assert asked == ["search"]
