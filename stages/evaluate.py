@@ -43,7 +43,7 @@ def main(params: Params, network: str) -> None:
             load_network(network_folder(Path("artifacts"), network)),
             held_out[UNSEEN],
             seed=settings["seed"],
-            device=device(compute.use_gpu),
+            device=device("auto" if compute.use_gpu else False),
             **bits,
         )
         path = Path("artifacts/evaluation") / f"{network}.json"

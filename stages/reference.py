@@ -16,7 +16,7 @@ def main(params: Params) -> None:
     train = (data.split("train"), data.split_labels("train"))
     held_out = (data.split("held_out"), data.split_labels("held_out"))
     with tracking.stage("reference", None, params) as run:
-        settings = params.reference.kwargs() | {"device": device(params.compute.use_gpu)}
+        settings = params.reference.kwargs() | {"device": device("auto" if params.compute.use_gpu else False)}
         metrics = build(Path("artifacts/reference"), train, held_out, **settings)
         shown = ("held_out_accuracy", "floor_fid")
         write_json(

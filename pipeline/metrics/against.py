@@ -26,19 +26,25 @@ class Against:
 
 
 def against(
-    train: Described, held_out: Images, fresh: Described, space: FeatureSpace, split: Split, *, searched: bool
+    train: Described,
+    held_out: Images,
+    space: FeatureSpace,
+    split: Split,
+    *,
+    num_samples: int,
+    searched: bool,
 ) -> Against:
     """The reference that `evaluate.reference` names, and its floor.
 
     Args:
         train: all training images.
         held_out: all held-out images, uint8 (n, C, H, W).
-        fresh: the first of them, at most as many as there are samples.
+        num_samples: of the floor at most.
         searched: a search, which judges by half of the held-out images, chose noise levels or sampler:
             of a held-out reference the other half alone is used then, since FID would be too low.
     """
     if split == "train":
-        return Against(split, train, fresh)
+        return Against(split, train, Described.by(space, held_out[:num_samples]))
     name, images = ("held_out_unseen", held_out[UNSEEN]) if searched else (split, held_out)
-    floor = Described.by(space, train.images[: len(fresh.images)])
+    floor = Described.by(space, train.images[:num_samples])
     return Against(name, Described.by(space, images), floor)

@@ -61,9 +61,9 @@ def evaluate_variant(
     manifest = read_json(folder / "manifest.json")
     sets = {kind: _sets(read_samples(folder, kind, manifest), manifest) for kind in ("raw", "denoised")}
     rows = {kind: Described.by(classifier, first) for kind, (first, *_) in sets.items()}
-    fresh = Described.by(classifier, held_out[: manifest["num_samples"]])
-    trained = Described.by(classifier, train)
-    real = against(trained, held_out, fresh, classifier, reference, searched=searched)
+    trained, count = Described.by(classifier, train), manifest["num_samples"]
+    real = against(trained, held_out, classifier, reference, num_samples=count, searched=searched)
+    fresh = real.floor if reference == "train" else Described.by(classifier, held_out[:count])
     names = {"evaluator": evaluator(classifier), "reference": real.name}
 
     def scored(row: Described) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline.reporting import tables, verdict
+from pipeline.reporting.reference_set import is_whole
 from pipeline.reporting.rows import Row, Table
 
 LICENCE = "apache-2.0"
@@ -110,6 +111,7 @@ def _entries(table: Table, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _result(row: Row, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """A result whose metrics say in their names what they were measured on, against what and by what."""
     data = {"type": manifest["name"], "name": manifest.get("title", manifest["name"]), "split": "train"}
+    data |= {} if is_whole(row.reference_set, "train") else {"split": "test"}
     how = "with" if row.denoised else "without"
     features = str(row.evaluator).partition(";")[0]
     terms = f"{how} denoising, N={row.n:,}, against {row.reference_set}, by {features}"

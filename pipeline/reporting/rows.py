@@ -157,11 +157,13 @@ class Table:
         return tuple(row for row in self.rows if row.is_floor)
 
     def headline(self) -> dict[str, float]:
-        """FID and NFE of what was measured, by names such as fid/tuned/denoised and fid/floor."""
-        named = {
-            "floor" if row.is_floor else f"{row.system}/{'denoised' if row.denoised else 'raw'}": row
-            for row in self.rows
-        }
+        """FID and NFE of what was measured, by names such as fid/tuned/denoised and fid/floor, the latter
+        with the number of reference images where there are several."""
+        floors = self.floors()
+        named = {"floor" if len(floors) == 1 else f"floor/{row.n_reference}": row for row in floors}
+        for row in self.rows:
+            if not row.is_floor:
+                named[f"{row.system}/{'denoised' if row.denoised else 'raw'}"] = row
         found = {f"{key}/{name}": getattr(row, key) for key in ("fid", "nfe") for name, row in named.items()}
         return {name: value for name, value in found.items() if value is not None}
 

@@ -102,7 +102,9 @@ def _verdict(best: dict[str, Any]) -> str:
         f"seeds the lowest has {verdict['fid_ratio']:.3g} times the analytic choice's FID;"
         f" up to {verdict['equal_up_to']:.3g} times either way is noise: "
         f"**{verdict['tuned_against_analytic']}**. With the last denoising its FID is "
-        f"{verdict['denoising_fid_ratio']:.3g} times that without: **{verdict['denoising_against_none']}**."
+        f"{verdict['denoising_fid_ratio']:.3g} times that without on the same samples; up to "
+        f"{verdict['denoising_equal_up_to']:.3g} times is noise: "
+        f"**{verdict['denoising_against_none']}**."
     )
 
 

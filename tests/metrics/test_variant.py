@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.files import read_json, sha256, write_json
-from pipeline.metrics.against import UNSEEN
+from pipeline.metrics.against import UNSEEN, against
 from pipeline.metrics.evaluate import Described, evaluate, evaluator
 from pipeline.metrics.memorisation import nearest
 from pipeline.metrics.variant import evaluate_variant, headline
@@ -120,3 +120,16 @@ def test_damaged_file(folder, digits, classifier, name):
     (folder / name).write_bytes(content)
     with pytest.raises(UserError, match=f"{name} does not have the sha256"):
         evaluate_variant(folder, digits.train, digits.held_out, classifier, **TRAIN, **SETTINGS)
+
+
+def test_the_floor_has_as_many_images_as_there_are_samples_or_as_the_other_split(digits, classifier):
+    train = Described.by(classifier, digits.train)
+
+    def count(split, samples):
+        held_out = digits.held_out[:100]
+        return len(
+            against(train, held_out, classifier, split, num_samples=samples, searched=False).floor.images
+        )
+
+    assert [count("train", n) for n in (50, 300)] == [50, 100]
+    assert [count("held_out", n) for n in (50, 300)] == [50, 300]

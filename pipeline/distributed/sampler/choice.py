@@ -8,6 +8,7 @@ drawn again from `repeats` seeds that no trial used, the same ones for all. By t
 - `fewest` is the cheapest of the front whose FID, drawn again, is at most that of the published sampler.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,6 +87,10 @@ class _Again:
         """At the last rung, by seed."""
         return [rungs[-1][metric] for rungs in self.found[name]]
 
+    def ratios(self, name: str) -> list[float]:
+        """Of FID with the last denoising to that without, at the last rung, by seed."""
+        return [rungs[-1]["fid"] / rungs[-1]["fid_raw"] for rungs in self.found[name]]
+
     def spreads(self) -> dict[int, Spread]:
         rungs = zip(*(seed for seeds in self.found.values() for seed in seeds), strict=True)
         counts = [int(at[0]["samples"]) for at in rungs]
@@ -122,7 +127,7 @@ def choose(
     by_rule = {"tuned": tuned, "fewest": fewest, "knee": knee}
     spreads = again.spreads()
     verdict = _verdict(again.fids(tuned.point.name), again.fids(start), spreads)
-    verdict |= _denoising(again, tuned.point.name, spreads)
+    verdict |= _denoising(again, tuned.point.name)
     lines = {"analytic": _line(analytic, again)}
     if published:
         lines["published"] = _published_line(published, again)
@@ -151,11 +156,19 @@ def _verdict(tuned: list[float], analytic: list[float], spreads: dict[int, Sprea
     }
 
 
-def _denoising(again: _Again, name: str, spreads: dict[int, Spread]) -> dict[str, Any]:
-    """Whether the last denoising is worth its evaluation, on the further seeds of one trial."""
-    fids, raw = again.fids(name), again.fids(name, "fid_raw")
-    said = pareto.verdict(fids, raw, spreads[max(spreads)])
-    return {"denoising_against_none": said, "denoising_fid_ratio": pareto.mean(fids) / pareto.mean(raw)}
+def _denoising(again: _Again, name: str) -> dict[str, Any]:
+    """Whether the last denoising of one trial is worth its evaluation.
+
+    Both FIDs of a seed are of the same samples, so that their ratio's logarithm is tested, by its own spread
+    over seeds.
+    """
+    ratios = {name: again.ratios(name) for name in again.found}
+    ratio, spread = pareto.mean(ratios[name]), Spread.of(ratios)
+    limit = spread.limit(len(ratios[name]), math.inf)
+    said = pareto.said(ratio, limit)
+    return {
+        "denoising_against_none": said, "denoising_fid_ratio": ratio, "denoising_equal_up_to": limit
+    }  # fmt: skip
 
 
 def _line(candidate: Candidate, again: _Again) -> dict[str, Any]:

@@ -87,7 +87,8 @@ class Scorer:
 
     def _resumed(self, images: Images, starts: Sequence[int], work: Work) -> NDArray[np.float32]:
         """Make the shards that are not on disk, then read all of them in their order."""
-        place = self.storage / f"scores-{_fingerprint(images, self.name, work)}"
+        whose = f"{self.name} on {self.evaluator.device}"
+        place = self.storage / f"scores-{_fingerprint(images, whose, work)}"
         self._places.append(place)
         shards = {start: place / f"shard_{start:08d}" for start in starts}
         missing = [start for start in starts if not intact(shards[start])]
@@ -124,7 +125,8 @@ def scorer(
         UserError: the cluster does not answer, has too few CPUs, or there are not the GPUs asked for.
     """
     with contextlib.ExitStack() as stack:
-        if os.environ.get("RAY_ADDRESS", "") not in ("", "local") or torch.cuda.device_count() > 1:
+        several = use_gpu is not False and torch.cuda.device_count() > 1
+        if os.environ.get("RAY_ADDRESS", "") not in ("", "local") or several:
             from pipeline.distributed.compute import cluster  # a second, which one process needs not
 
             sizes = {"workers": workers, "cpus_per_worker": cpus_per_worker}

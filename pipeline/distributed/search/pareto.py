@@ -77,9 +77,9 @@ class Spread:
         squares = sum((value - fmean(some)) ** 2 for some in logs for value in some)
         return cls(math.sqrt(squares / dof), dof)
 
-    def limit(self, count_a: int, count_b: int) -> float:
+    def limit(self, count_a: float, count_b: float) -> float:
         """The ratio of two mean FIDs, over so many seeds each, up to which they count as equal: a two-sided t
-        test of level `LEVEL` on their logarithms. At least 1."""
+        test of level `LEVEL` on their logarithms. At least 1. Infinitely many: a number without noise."""
         from scipy.special import stdtrit  # a third of a second, which a search alone needs
 
         quantile = float(stdtrit(self.dof, (1 + LEVEL) / 2))
@@ -94,7 +94,11 @@ def mean(fids: Sequence[float]) -> float:
 def verdict(fids: Sequence[float], others: Sequence[float], spread: Spread) -> str:
     """`better`, `worse` or `tie`: whether the mean of `fids` lies below or above that of `others` by more
     than their seeds explain, see `Spread.limit`."""
-    ratio, limit = mean(fids) / mean(others), spread.limit(len(fids), len(others))
+    return said(mean(fids) / mean(others), spread.limit(len(fids), len(others)))
+
+
+def said(ratio: float, limit: float) -> str:
+    """`better`, `worse` or `tie`, for a ratio of FIDs of which up to `limit` either way is noise."""
     if 1 / limit <= ratio <= limit:
         return "tie"
     return "better" if ratio < 1 else "worse"

@@ -35,12 +35,15 @@ def exact(seed: int) -> Iterator[None]:
 def exact_on(device: str) -> Iterator[None]:
     """`exact`, seed 0, for a network on a device: on "cuda" in whole float32, by deterministic kernels.
 
-    cuDNN would otherwise round to TensorFloat-32, of 10 bits, and pick kernels by their speed of the day. The
-    bits are those of one kind of GPU and differ from the CPU's, by about float32's rounding.
+    cuDNN, and cuBLAS where so set, would otherwise round to TensorFloat-32, of 10 bits, and cuDNN pick
+    kernels by their speed of the day. The bits are those of one kind of GPU and differ from the CPU's, by
+    about float32's rounding.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(exact(0))
         if device == "cuda":
+            stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+            torch.set_float32_matmul_precision("highest")
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else torch refuses cuBLAS
             stack.enter_context(
                 torch.backends.cudnn.flags(

@@ -27,7 +27,7 @@ class FeatureSpace(Protocol):
 
     @property
     def name(self) -> str:
-        """What a table prints as the evaluator, the device's kind with it, since bits differ."""
+        """What a table prints as the evaluator; on any device, which change features by rounding."""
 
     @property
     def device(self) -> str:
@@ -76,12 +76,12 @@ class Classifier:
 
     @property
     def name(self) -> str:
-        """What a table prints as the evaluator: kind, layer, accuracy, hash and device."""
+        """What a table prints as the evaluator: kind, layer, accuracy and hash."""
         accuracy = "unmeasured" if self.held_out_accuracy is None else f"{self.held_out_accuracy:.4f}"
         digest = hashlib.sha256(self.weights()).hexdigest()[:8]
         layer = f"penultimate layer ({NUM_FEATURES})"
         width = self.shape["width"]
-        return f"CNN width {width}, {layer}, held-out accuracy {accuracy}, sha256 {digest}, on {self.device}"
+        return f"CNN width {width}, {layer}, held-out accuracy {accuracy}, sha256 {digest}"
 
     def weights(self) -> bytes:
         """The network as the bytes of a safetensors file: equal networks, equal bytes."""

@@ -54,9 +54,9 @@ class Inception:
 
     @property
     def name(self) -> str:
-        """What a table prints as the evaluator: network, layer, library, weights and device."""
+        """What a table prints as the evaluator: network, layer, library and weights."""
         network = f"Inception-v3 (FID port of torch-fidelity {version('torch-fidelity')})"
-        return f"{network}, layer {self.layer}, weights sha256 {self.sha256[:8]}, on {self.device}"
+        return f"{network}, layer {self.layer}, weights sha256 {self.sha256[:8]}"
 
     def _outputs(self, images: NDArray[np.uint8], layers: list[str]) -> list[Tensor]:
         if images.dtype != np.uint8 or images.shape[1:2] != (3,) or not len(images):
