@@ -95,13 +95,17 @@ def scored(place: Path, given: argparse.Namespace) -> None:
 
 
 def block(place: Path, given: argparse.Namespace) -> None:
-    """Features of both sides, KID, and the first block of distances, than which none takes more memory."""
+    """`evaluate` but for all blocks of distances after the first, than which none takes more memory."""
     from pipeline.distributed.samples.score import Scorer
-    from pipeline.metrics import evaluate, neighbours
+    from pipeline.metrics import evaluate, infinite, neighbours
+    from pipeline.metrics.space.fid import standard_error
 
     samples = np.load(place / "samples.npy", mmap_mode="r")
     scorer = Scorer(Projection(given.dim), place)
     features, real = scorer.features(samples), scorer.features(samples[::-1])
+    moments = scorer.moments(samples[::-1])
+    stderr = standard_error(features, moments)
+    infinite.fid_infinity(features, moments, points=3, stderr=stderr, seed=0)
     evaluate.kernel_distance(features, real, subsets=2, subset_size=1000, seed=0)
     _, distances = next(neighbours._rows(features, real))
     distances.kthvalue(6, dim=1)

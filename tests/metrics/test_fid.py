@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from pipeline.errors import UserError
-from pipeline.metrics.space.fid import distance, frechet_distance, moments
+from pipeline.metrics.space.fid import SHARD, distance, frechet_distance, moments, standard_error
 
 
 def exact_sample(rng, n, mean, root):
@@ -109,3 +109,24 @@ def test_kept_moments_give_the_same_bits_whatever_the_threads():
 def test_one_sample_has_no_covariance():
     with pytest.raises(UserError, match="two samples"):
         frechet_distance(np.zeros((1, 3)), np.zeros((5, 3)))
+
+
+def test_moments_of_chosen_rows_are_those_of_a_copy():
+    x = np.random.default_rng(5).normal(size=(9_000, 6)).astype(np.float32)
+    rows = np.random.default_rng(6).permutation(9_000)[:8_500]
+    whole, chosen = moments(x[rows]), moments(x, rows)
+    assert torch.equal(whole.mean, chosen.mean) and torch.equal(whole.root, chosen.root)
+
+
+def test_the_standard_error_of_many_is_the_formula_s_on_all_at_once():
+    """More than a shard of features, which are centred and carried a shard at a time."""
+    rng = np.random.default_rng(7)
+    x, reference = rng.normal(size=(SHARD + 500, 3)), moments(rng.normal(0.2, 1.1, size=(4_000, 3)))
+    mean, cov = x.mean(0), np.cov(x.T)
+    root = scipy.linalg.sqrtm(cov)
+    inner = scipy.linalg.sqrtm(root @ (reference.root.T @ reference.root).numpy() @ root)
+    carried = np.linalg.inv(root) @ inner @ np.linalg.inv(root)
+    centred = x - mean
+    moved = 2 * centred @ (mean - reference.mean.numpy()) + (centred**2).sum(1)
+    moved -= np.einsum("ni,ij,nj->n", centred, carried, centred)
+    assert standard_error(x, reference) == pytest.approx(moved.std(ddof=1) / len(x) ** 0.5, rel=1e-6)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,9 +29,22 @@ class Moments:
     n: int
 
 
-def moments(features: NDArray[np.floating]) -> Moments:
-    """Features (n, D) -> their moments, the covariance with n - 1; raises UserError for n < 2."""
-    return merged(part(features[start : start + SHARD]) for start in range(0, len(features), SHARD))
+def moments(features: NDArray[np.floating], rows: NDArray[np.integer] | None = None) -> Moments:
+    """Features (n, D) -> their moments, the covariance with n - 1; raises UserError for n < 2.
+
+    Args:
+        rows: which of the features, in this order; None: all. A shard of them is copied at a time.
+    """
+    count = len(features) if rows is None else len(rows)
+    return merged(part(_shard(features, rows, start)) for start in range(0, count, SHARD))
+
+
+def _shard(features: NDArray[np.floating], rows: NDArray[np.integer] | None, start: int) -> Any:
+    if rows is None:
+        return features[start : start + SHARD]
+    taken = features[rows[start : start + SHARD]]
+    release(features)
+    return taken
 
 
 def part(features: NDArray[np.floating]) -> Moments:
@@ -104,8 +118,14 @@ def standard_error(features: NDArray[np.floating], reference: Moments) -> float:
     """
     own = moments(features)
     with exact(0):
-        x = torch.from_numpy(np.asarray(features, dtype=np.float64)) - own.mean
         u, s, _ = torch.linalg.svd(own.root @ reference.root.T, full_matrices=False)
-        carried = (x @ torch.linalg.pinv(own.root, rtol=1e-9) @ u).square() @ s
-        influence = 2 * x @ (own.mean - reference.mean) + x.square().sum(dim=1) - carried
-        return float(influence.std() / own.n**0.5)
+        back = torch.linalg.pinv(own.root, rtol=1e-9)
+
+        def influence(shard: NDArray[np.floating]) -> Tensor:
+            x = torch.from_numpy(np.array(shard, dtype=np.float64)) - own.mean
+            release(shard)
+            carried: Tensor = (x @ back @ u).square() @ s
+            return 2 * x @ (own.mean - reference.mean) + x.square().sum(dim=1) - carried
+
+        starts = range(0, len(features), SHARD)
+        return float(torch.cat([influence(features[k : k + SHARD]) for k in starts]).std() / own.n**0.5)
