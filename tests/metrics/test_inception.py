@@ -86,24 +86,23 @@ class Stored(torch.utils.data.Dataset):
         return self.images[index]
 
 
+def library_fid(torch_fidelity, sets, **weights):
+    """torch-fidelity's own FID of two arrays of images."""
+    quiet = {"cuda": False, "save_cpu_ram": True, "verbose": False, "cache": False, "batch_size": 40}
+    one, other = map(Stored, sets)
+    found = torch_fidelity.calculate_metrics(input1=one, input2=other, fid=True, **quiet, **weights)
+    return found["frechet_inception_distance"]
+
+
 def test_our_fid_is_the_librarys_own(torch_fidelity, weights_file, network, monkeypatch):
     """On the layer of 64, where so few images have covariances of full rank: the library's form of FID takes
     roots of eigenvalues that are round-off otherwise. Images are blown up to 99 pixels on both sides, for
     time; with 299 the two agreed as well."""
     monkeypatch.setattr(torch_fidelity.FeatureExtractorInceptionV3, "INPUT_IMAGE_SIZE", 99)
     sets = [photographs(seed, 80) for seed in (0, 1)]
-    theirs = torch_fidelity.calculate_metrics(
-        input1=Stored(sets[0]),
-        input2=Stored(sets[1]),
-        fid=True,
-        cuda=False,
-        save_cpu_ram=True,
-        verbose=False,
-        cache=False,
-        batch_size=40,
-        feature_layer_fid="64",
-        feature_extractor_weights_path=str(weights_file),
-    )["frechet_inception_distance"]
+    theirs = library_fid(
+        torch_fidelity, sets, feature_layer_fid="64", feature_extractor_weights_path=str(weights_file)
+    )
     shallow = Inception(network.weights, network.sha256, layer="64")
     monkeypatch.setattr(shallow._network, "INPUT_IMAGE_SIZE", 99)
     ours = frechet_distance(*(shallow.features(images) for images in sets))
@@ -118,16 +117,7 @@ def test_our_fid_of_the_papers_weights_and_layer_is_the_librarys_own(torch_fidel
     """On more images than the layer has features, where the library's form of FID has covariances of full
     rank; an hour on a CPU. The weights' SHA-256 is that of the papers' presets."""
     sets = [photographs(seed, 2200) for seed in (0, 1)]
-    theirs = torch_fidelity.calculate_metrics(
-        input1=Stored(sets[0]),
-        input2=Stored(sets[1]),
-        fid=True,
-        cuda=False,
-        verbose=False,
-        cache=False,
-        batch_size=50,
-        feature_extractor_weights_path=os.environ[REAL],
-    )["frechet_inception_distance"]
+    theirs = library_fid(torch_fidelity, sets, feature_extractor_weights_path=os.environ[REAL])
     preset = YAML(typ="safe").load(Path(__file__).parents[2] / "conf/celeba.yaml")
     network = read(os.environ[REAL], preset["reference"]["sha256"])
     ours = frechet_distance(*(network.features(images) for images in sets))
