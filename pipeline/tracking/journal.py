@@ -7,6 +7,7 @@ NAME.files, copies of the files that are still to be delivered. Whoever writes a
 import contextlib
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -105,13 +106,22 @@ class Journal:
         """Whether its last line ends its stage."""
         return any(line.ends for line in self.lines()[-1:])
 
-    def closed(self) -> bool:
-        """Whether nobody writes it now."""
-        with held(self.path) as lock:
-            return lock is not None
+    def open(self) -> IO[bytes]:
+        """Its file, for adding lines.
+
+        Raises:
+            FileNotFoundError: if the record is gone; opening does not bring it back, empty.
+        """
+        return os.fdopen(os.open(self.path, os.O_WRONLY | os.O_APPEND), "ab", buffering=0)
+
+    def discard(self) -> None:
+        """Delete it, unless somebody writes it now."""
+        with contextlib.suppress(FileNotFoundError), self.open() as file:
+            if locked(file):
+                self.remove()
 
     def remove(self) -> None:
-        """Delete it with all that belongs to it."""
+        """Delete it with all that belongs to it; only for who holds its lock, so that nobody takes it up."""
         self.path.unlink(missing_ok=True)
         self._state.unlink(missing_ok=True)
         shutil.rmtree(self.files, ignore_errors=True)

@@ -58,8 +58,8 @@ class Shipper:
             return False
         finally:
             self._owners |= delivery.owners
-        if not done and delivery.ended and journal.closed():
-            journal.remove()
+        if not done and delivery.ended:
+            journal.discard()
         return done
 
     def _opened(self, heading: Mapping[str, Any]) -> Store:

@@ -158,7 +158,10 @@ def _left(root: Path, heading: Mapping[str, Any]) -> tuple[Journal, Any] | None:
         first = journal.lines()[:1]
         if not first or first[0].arguments["name"] != heading["name"]:
             continue
-        file = journal.path.open("ab", buffering=0)
+        try:
+            file = journal.open()
+        except FileNotFoundError:  # delivered in this moment, and so deleted
+            continue
         if not locked(file) or not journal.path.exists():
             file.close()
         elif found is None and heading["attach"] is None and _continues(journal, heading):

@@ -99,6 +99,38 @@ def test_a_stage_that_does_something_else_begins_a_run_of_its_own(
         assert len(left) == 1  # the new one, for a moment
 
 
+@pytest.mark.parametrize("moment", ["lines", "open"])
+def test_a_record_that_is_delivered_and_deleted_while_it_is_looked_at_is_not_gone_on_with(
+    place: Place, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    before = killed(place, range(5), monkeypatch)
+    read = getattr(Journal, moment)
+
+    def then_delivered(journal: Journal, *given: int) -> object:
+        found = read(journal, *given)
+        if journal.path == before.journal.path:
+            with monkeypatch.context() as undone:
+                undone.setattr(Journal, moment, read)
+                journal.discard()
+        return found
+
+    monkeypatch.setattr(Journal, moment, then_delivered)
+    book = Book(place.path, before.heading)
+    assert not book.continued and book.journal.path != before.journal.path
+    book.withdraw()
+    assert journals(place.path) == []
+
+
+def test_a_record_that_is_written_is_not_discarded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed(place, range(5), monkeypatch)
+    book = Book(place.path, killed(place, range(1), monkeypatch).heading)
+    book.journal.discard()
+    assert book.journal.size() > 0
+    book.close()
+    book.journal.discard()
+    assert book.journal.size() == 0
+
+
 def test_a_line_torn_by_a_kill_is_passed_over(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     book = killed(place, range(5), monkeypatch)
     with book.journal.path.open("ab") as file:
