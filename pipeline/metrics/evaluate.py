@@ -25,7 +25,7 @@ class Described:
     features: NDArray[np.float32]
     """(n, D)."""
     probabilities: NDArray[np.float32]
-    """(n, K), each row of sum 1."""
+    """(n, K), each row of sum 1; K 0 where it knows no classes."""
     _radii: dict[int, Tensor] = dataclasses.field(default_factory=dict, repr=False)
 
     @functools.cached_property
@@ -59,7 +59,8 @@ def evaluate(
     """n samples against m reference images: a flat dict for JSON.
 
     Keys: fid, fid_stderr (`space.fid.standard_error`), fid_infinity, fid_infinity_stderr, kid,
-    kid_std, inception_score, inception_score_std, precision, recall, density, coverage, n, n_reference.
+    kid_std, inception_score, inception_score_std (both None without classes), precision, recall, density,
+    coverage, n, n_reference.
     The floor is this call on other real images than the reference's (`pipeline.metrics.against`): what a
     perfect model would score with as many samples.
 
@@ -79,7 +80,8 @@ def evaluate(
     kid, kid_std = kernel_distance(
         features, real, subsets=kid_subsets, subset_size=kid_subset_size, seed=seed
     )
-    score, score_std = inception_score(samples.probabilities, splits=splits)
+    classes = samples.probabilities.shape[1]
+    score, score_std = inception_score(samples.probabilities, splits=splits) if classes else (None, None)
     return {
         "fid": distance(samples.moments, reference.moments),
         "fid_stderr": stderr,

@@ -11,10 +11,10 @@ from pipeline.errors import UserError
 from pipeline.files import whole_folder, write_json
 from pipeline.metrics.classifier import train_classifier
 from pipeline.metrics.selftest import selftest
-from pipeline.metrics.space import features, inception
-from pipeline.metrics.space.features import Classifier, Images
+from pipeline.metrics.space import features
+from pipeline.metrics.space.features import PRETRAINED, Classifier, Images
 from pipeline.metrics.space.fid import distance, moments
-from pipeline.metrics.space.inception import Inception
+from pipeline.metrics.space.pretrained import Pretrained
 from pipeline.metrics.space.statistics import save_moments
 
 SELFTEST = "selftest.json"
@@ -40,10 +40,10 @@ def build(
     The evaluator is asked first what is known (`pipeline.metrics.selftest`); the answers go to selftest.json.
 
     Args:
-        kind: "classifier", trained here, or "inception", the papers'.
+        kind: "classifier", trained here, or one of `PRETRAINED`, such as "inception", the papers'.
         device: where the features are computed, "cpu" or "cuda"; a classifier is trained on the CPU.
         settings: of the former min_accuracy and those of `train_classifier`, of the latter those of
-            `inception.read`.
+            `Pretrained.read`.
 
     Returns:
         floor_fid, which is held-out against train; n, n_reference, evaluator; of a classifier
@@ -54,7 +54,7 @@ def build(
             failed self-test; nothing is written then.
     """
     space, accuracies = (
-        _inception(**settings) if kind == "inception" else _trained(train, held_out, **settings)
+        _pretrained(kind, **settings) if kind in PRETRAINED else _trained(train, held_out, **settings)
     )
     space = space.on(device)
     found = {"train": space.features(train[0]), "held_out": space.features(held_out[0])}
@@ -74,8 +74,8 @@ def build(
     }
 
 
-def _inception(*, weights: str | None, sha256: str) -> tuple[Inception, dict[str, float | None]]:
-    return inception.read(weights, sha256), {}
+def _pretrained(kind: str, *, weights: str | None, sha256: str) -> tuple[Pretrained, dict[str, float | None]]:
+    return PRETRAINED[kind].read(weights, sha256), {}
 
 
 def _trained(

@@ -28,15 +28,15 @@ class ClassifierReference(Section):
     min_accuracy: Annotated[float, Field(ge=0, le=1)]
 
 
-class InceptionReference(Section):
-    """The papers' Inception-v3, for RGB; weights: a local file, or None to download it."""
+class PretrainedReference(Section):
+    """The papers' Inception-v3, or DINOv2, for RGB; weights: a local file, or None to download it."""
 
-    kind: Literal["inception"]
+    kind: Literal["inception", "dinov2"]
     weights: str | None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-Reference = Annotated[ClassifierReference | InceptionReference, Field(discriminator="kind")]
+Reference = Annotated[ClassifierReference | PretrainedReference, Field(discriminator="kind")]
 
 
 class Selection(Section):

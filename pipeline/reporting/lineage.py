@@ -18,7 +18,7 @@ from pipeline.commit import Commit
 from pipeline.files import read_yaml, sha256
 
 REPORT = "report"
-SPACES = ("classifier", "inception")
+SPACES = ("classifier", "inception", "dinov2")
 """What `reference.kind` may be: the evaluator's file is named by it."""
 SHARED = {
     "noise levels": "noise/{variant}.yaml",

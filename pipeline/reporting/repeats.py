@@ -15,7 +15,7 @@ AVERAGED = ("fid", "kid", "inception_score", "precision", "recall", "density", "
 SPREADS = ("kid_std", "inception_score_std")
 TERMS = ("n", "n_reference", "evaluator", "reference")
 MEASURES = (*AVERAGED, *SPREADS, *TERMS)
-"""What every block of an evaluation holds."""
+"""What every block of an evaluation holds; None where the evaluator does not know it."""
 
 Block = Mapping[str, Any]
 MINIMUM_OF = 3
@@ -37,8 +37,10 @@ class Repeats:
         blocks = list(self._grid(key))
         grid = [[measured(block, path) for block in sets] for sets, path in blocks]
         flat, first = [block for sets in grid for block in sets], grid[0]
-        found = {name: fmean(block[name] for block in flat) for name in (*AVERAGED, *SPREADS)}
-        intervals = (nested(name, [[block[name] for block in sets] for sets in grid]) for name in AVERAGED)
+        known = [name for name in (*AVERAGED, *SPREADS) if flat[0][name] is not None]
+        found = {name: fmean(block[name] for block in flat) for name in known}
+        averaged = [name for name in AVERAGED if name in known]
+        intervals = (nested(name, [[block[name] for block in sets] for sets in grid]) for name in averaged)
         beside, more = further.fields([sets for sets, _ in blocks], self.evaluations)
         least = min(block["fid"] for block in first[:MINIMUM_OF]) if len(first) >= MINIMUM_OF else None
         return {

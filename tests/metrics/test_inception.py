@@ -16,9 +16,9 @@ from pipeline.errors import UserError
 from pipeline.files import sha256
 from pipeline.metrics import selftest
 from pipeline.metrics.reference import build
-from pipeline.metrics.space import features, inception
+from pipeline.metrics.space import features
 from pipeline.metrics.space.fid import frechet_distance
-from pipeline.metrics.space.inception import Inception, make_network, read
+from pipeline.metrics.space.inception import Inception, make_network
 
 REAL = "NCSN_INCEPTION_WEIGHTS"
 """A variable of the environment that names the file of the real weights, 95 MB."""
@@ -42,7 +42,7 @@ def weights_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def network(weights_file):
-    return read(str(weights_file), sha256(weights_file))
+    return Inception.read(str(weights_file), sha256(weights_file))
 
 
 def photographs(seed, n, size=32):
@@ -119,7 +119,7 @@ def test_our_fid_of_the_papers_weights_and_layer_is_the_librarys_own(torch_fidel
     sets = [photographs(seed, 2200) for seed in (0, 1)]
     theirs = library_fid(torch_fidelity, sets, feature_extractor_weights_path=os.environ[REAL])
     preset = YAML(typ="safe").load(Path(__file__).parents[2] / "conf/celeba.yaml")
-    network = read(os.environ[REAL], preset["reference"]["sha256"])
+    network = Inception.read(os.environ[REAL], preset["reference"]["sha256"])
     ours = frechet_distance(*(network.features(images) for images in sets))
     assert ours == pytest.approx(theirs, rel=1e-4)
 
@@ -130,7 +130,7 @@ def test_our_features_are_the_librarys_own_bit_for_bit(torch_fidelity, weights_f
     theirs = torch_fidelity.FeatureExtractorInceptionV3("whole", layers, str(weights_file))
     found, logits = theirs(torch.from_numpy(images))
     np.testing.assert_array_equal(network.both(images)[0], found.numpy())
-    np.testing.assert_array_equal(network.probabilities(images), logits.softmax(dim=1).numpy())
+    np.testing.assert_array_equal(network.both(images)[1], logits.softmax(dim=1).numpy())
 
 
 def test_features_and_probabilities_of_one_pass_and_of_two(network):
@@ -168,7 +168,7 @@ def test_saved_and_loaded_are_one(weights_file, network, tmp_path, monkeypatch):
     assert "train_accuracy" not in found and found["evaluator"] == network.name
     loaded = features.load(tmp_path / "reference")
     np.testing.assert_array_equal(loaded.features(few["train"]), network.features(few["train"]))
-    path = tmp_path / "reference" / inception.WEIGHTS
+    path = tmp_path / "reference" / "inception.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -184,9 +184,9 @@ def test_no_byte_is_parsed_before_its_hash_is_checked(tmp_path, monkeypatch):
     path = tmp_path / "weights.pth"
     torch.save({"fc.weight": Trap()}, path)
     with pytest.raises(UserError, match=r"has sha256 .*, not reference\.sha256"):
-        read(str(path), "0" * 64)
+        Inception.read(str(path), "0" * 64)
     with pytest.raises(pickle.UnpicklingError, match="weights_only"):
-        read(str(path), sha256(path))
+        Inception.read(str(path), sha256(path))
     assert not (tmp_path / "sprung").exists()
 
 
@@ -194,25 +194,25 @@ def test_a_file_of_another_network(tmp_path):
     path = tmp_path / "weights.pth"
     torch.save({"fc.weight": torch.zeros(2)}, path)
     with pytest.raises(UserError, match=r"reference\.weights does not hold Inception-v3"):
-        read(str(path), sha256(path))
+        Inception.read(str(path), sha256(path))
 
 
 def test_a_missing_file_and_a_download_that_fails(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"reference\.weights \(.*nowhere\.pth\) is no file"):
-        read(str(tmp_path / "nowhere.pth"), "0" * 64)
+        Inception.read(str(tmp_path / "nowhere.pth"), "0" * 64)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(inception, "URL", f"file://{tmp_path}/none.pth")
+    monkeypatch.setattr(Inception, "url", f"file://{tmp_path}/none.pth")
     with pytest.raises(UserError, match=r"fetch it by hand and set reference\.weights"):
-        read(None, "0" * 64)
+        Inception.read(None, "0" * 64)
 
 
 def test_a_download_is_believed_by_its_hash(weights_file, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(inception, "URL", weights_file.as_uri())
+    monkeypatch.setattr(Inception, "url", weights_file.as_uri())
     with pytest.raises(UserError, match="invalid hash"):
-        read(None, "0" * 64)
+        Inception.read(None, "0" * 64)
     assert not list((tmp_path / "checkpoints").iterdir())
-    assert read(None, sha256(weights_file)).sha256 == sha256(weights_file)
+    assert Inception.read(None, sha256(weights_file)).sha256 == sha256(weights_file)
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 8, 8), (0, 3, 8, 8)])

@@ -12,18 +12,21 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.files import read_json, sha256, write_json
-from pipeline.metrics.space import inception
+from pipeline.metrics.space.dinov2 import DINOv2
 from pipeline.metrics.space.exact import exact_on
 from pipeline.metrics.space.inception import Inception
 from pipeline.metrics.space.network import NUM_FEATURES, FeatureNetwork
+from pipeline.metrics.space.pretrained import Pretrained
 
 Images = NDArray[np.uint8]
 WEIGHTS, CONFIG = "classifier.safetensors", "config.json"
+PRETRAINED: dict[str, type[Pretrained]] = {space.kind: space for space in (Inception, DINOv2)}
+"""By `reference.kind`."""
 _CHUNK = 500  # images in one forward pass; fixed, since it is part of what fixes the bits
 
 
 class FeatureSpace(Protocol):
-    """What samples are judged in: a `Classifier`, or `pipeline.metrics.space.inception.Inception`."""
+    """What samples are judged in: a `Classifier`, or a network of `PRETRAINED`."""
 
     @property
     def name(self) -> str:
@@ -40,7 +43,7 @@ class FeatureSpace(Protocol):
         """Images uint8 (N, C, H, W) -> (N, D); raises UserError where they do not fit."""
 
     def both(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The features and the class probabilities (N, K)."""
+        """The features and the class probabilities (N, K); K is 0 where it knows no classes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,11 +105,11 @@ class Classifier:
             return torch.cat([call(chunk.to(self.device)).cpu() for chunk in chunks]).numpy()
 
 
-def save(space: Classifier | Inception, folder: Path) -> None:
+def save(space: Classifier | Pretrained, folder: Path) -> None:
     """Write the weights, then config.json with the hash of each tensor file in the folder."""
-    if isinstance(space, Inception):
-        config: dict[str, Any] = {"source_sha256": space.sha256}
-        (folder / inception.WEIGHTS).write_bytes(inception.tensors(space))
+    if isinstance(space, Pretrained):
+        config: dict[str, Any] = {"kind": space.kind, "source_sha256": space.sha256}
+        (folder / f"{space.kind}.safetensors").write_bytes(space.tensors())
     else:
         config = {"shape": space.shape, "held_out_accuracy": space.held_out_accuracy}
         (folder / WEIGHTS).write_bytes(space.weights())
@@ -128,9 +131,9 @@ def verified(folder: Path, name: str) -> Path:
 def load(folder: Path) -> FeatureSpace:
     """Read what `save` wrote; raises UserError where a file is missing, damaged or of another version."""
     config: dict[str, Any] = read_json(folder / CONFIG)
-    if "source_sha256" in config:
-        weights = safetensors.torch.load_file(verified(folder, inception.WEIGHTS))
-        return Inception(weights, config["source_sha256"])
+    if kind := config.get("kind"):
+        weights = safetensors.torch.load_file(verified(folder, f"{kind}.safetensors"))
+        return PRETRAINED[kind](weights, config["source_sha256"])
     return _load_classifier(verified(folder, WEIGHTS), config)
 
 
