@@ -95,10 +95,13 @@ def search_here(
 ) -> list[Record]:
     """`search` by random proposals in this process: the last trial alone is stopped, at its first rung."""
     study = create_study(sampler=RandomSampler(seed=budget.seed))
-    distributions = {name: one.distribution() for name, one in space.items()}
     records = []
     for number in range(1, budget.num_trials + 1):
-        settings = points[number - 1] if number <= len(points) else study.ask(distributions).params
+        study.enqueue_trial(points[number - 1] if number <= len(points) else {})
+        drawn = study.ask()
+        for name, bounds in space.items():
+            bounds.suggest(drawn, name)
+        settings = drawn.params
         last = number == budget.num_trials
         rungs = tuple(islice(trial(settings, **shared), 1 if last else None))
         records.append(Record(number, settings, rungs, STOPPED if last else FINISHED))

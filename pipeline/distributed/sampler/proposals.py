@@ -1,7 +1,7 @@
 """The settings that the sampler search tries: which sampler, on which levels, with which numbers.
 
-One flat space for all kinds: each proposal has every setting, its kind uses some (`USES`), and the others
-are neither looked at nor reported. All lie within the range of noise that the network was trained on.
+Which settings a proposal has follows from its kind (`USES`), so that what is learnt of a setting is learnt
+from those that use it. All lie within the range of noise that the network was trained on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,7 +61,7 @@ class Proposals:
 
     def _at(self, levels: int, settings: Settings, budget: int) -> Sampler:
         kind, ends = settings["kind"], (settings["sigma_max"], settings["sigma_min"], levels)
-        steps = min(settings["steps_per_level"], (budget - (kind == "langevin")) // 2)
+        steps = min(settings.get("steps_per_level", 1), (budget - (kind == "langevin")) // 2)
         geometric = Ladder(*ends)
         if kind == "langevin":
             return Sampler.analytic(geometric, steps, settings["step_lr_ratio"])
@@ -91,7 +91,7 @@ class Proposals:
             "consistent": {"spent": 1.0},
         }
         kinds = [] if self.conditional else [kind for kind in others if kind in self.kinds]
-        return [first, *({**first, "kind": kind, **others[kind]} for kind in kinds)]
+        return [_used(first), *(_used({**first, "kind": kind, **others[kind]}) for kind in kinds)]
 
     def space(self, bounds: Bounds) -> dict[str, Range | Choice]:
         """The search space, widened to hold `points`.
@@ -116,11 +116,12 @@ class Proposals:
         room = max(1, (self.max_nfe - 1) // 2)
         ends["steps_per_level"] = [min(bound, room) for bound in ends["steps_per_level"]]
         points = self.points()
-        ranges = {
-            name: Range(min(low, *(p[name] for p in points)), max(high, *(p[name] for p in points)))
-            for name, (low, high) in ends.items()
-        }
         kinds = ("langevin",) if self.conditional else tuple(dict.fromkeys(("langevin", *self.kinds)))
+        ranges = {}
+        for name, (low, high) in ends.items():
+            values = [low, high, *(point[name] for point in points if name in point)]
+            users = [kind for kind in kinds if name in USES[kind]]
+            ranges[name] = Range(min(values), max(values), only=None if name in COMMON else ("kind", users))
         return {"kind": Choice(kinds), **ranges}
 
     def _about_middle(self) -> tuple[float, float]:
@@ -129,8 +130,8 @@ class Proposals:
         return low**0.45 * high**0.55, low**0.55 * high**0.45
 
 
-def used(settings: Settings) -> dict[str, Any]:
-    """The settings that the proposal's kind looks at, in their order."""
+def _used(settings: Settings) -> dict[str, Any]:
+    """The settings that the proposal's kind has, in their order."""
     looked_at = {*COMMON, *USES[settings["kind"]]}
     return {name: value for name, value in settings.items() if name in looked_at}
 

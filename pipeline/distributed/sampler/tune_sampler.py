@@ -18,7 +18,7 @@ import torch
 
 from pipeline.distributed.compute import cluster
 from pipeline.distributed.sampler.choice import RULES, Candidate, Chosen, Job, Published, Rungs, choose
-from pipeline.distributed.sampler.proposals import Bounds, used
+from pipeline.distributed.sampler.proposals import Bounds
 from pipeline.distributed.sampler.sampler_trial import Setup, measured, trial
 from pipeline.distributed.search import Kept, search
 from pipeline.distributed.search.trials import FINISHED, Record, shown
@@ -38,7 +38,7 @@ class Found:
     """What the search found."""
 
     records: list[Record]
-    """Of all budgets, the smallest budget's first; each with the settings that its kind uses."""
+    """Of all budgets, the smallest budget's first."""
     samplers: dict[str, Sampler]
     """By the rules `RULES`."""
     chosen: Chosen
@@ -110,8 +110,8 @@ def _candidates(found: Sequence[Record], setup: Setup, offset: int) -> list[Cand
 
 
 def _reported(record: Record, offset: int) -> Record:
-    """Numbered through all budgets, with the settings that its kind looks at."""
-    return replace(record, trial=record.trial + offset, settings=used(record.settings))
+    """Numbered through all budgets."""
+    return replace(record, trial=record.trial + offset)
 
 
 def _renumbered(on_trial: OnTrial | None, offset: int) -> OnTrial | None:

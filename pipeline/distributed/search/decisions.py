@@ -27,7 +27,7 @@ class Proposer:
     def __init__(self, space: Space, points: Sequence[Settings], budget: Budget) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._lag = budget.max_concurrent
-        self._space = {name: bounds.distribution() for name, bounds in space.items()}
+        self._space = space
         self._study = optuna.create_study(sampler=_sampler(len(points), budget))
         for point in points:
             self._study.enqueue_trial(dict(point))
@@ -41,7 +41,9 @@ class Proposer:
             if due not in self._values:
                 return None
             self._study.tell(self._asked[due], self._values[due])
-        self._asked.append(self._study.ask(self._space))
+        self._asked.append(self._study.ask())
+        for name, bounds in self._space.items():
+            bounds.suggest(self._asked[-1], name)
         return dict(self._asked[-1].params)
 
     def tell(self, place: int, value: float) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+import optuna
 
 Trial = Callable[..., Iterator[Mapping[str, Any]]]
 """Called as `trial(settings, **shared)`; yields its metrics once at every rung, and may add a `picture`."""
@@ -18,17 +18,21 @@ class Range:
     upper: float
     log: bool = True
     """On a logarithmic scale; False: on its own, for a setting that is a logarithm and may be negative."""
+    only: tuple[str, Sequence[str]] | None = None
+    """A `Choice` before it and those of its values that have this setting; None: every trial has it."""
 
     @classmethod
     def over(cls, values: Sequence[float]) -> Self:
         """What holds these values, for a search that tries nothing between them."""
         return cls(min(values), max(values), log=min(values) > 0)
 
-    def distribution(self) -> BaseDistribution:
-        """The range as Optuna's distribution."""
+    def suggest(self, trial: optuna.trial.Trial, name: str) -> float | None:
+        """Optuna's value for a trial; None where the trial does without it."""
+        if self.only and trial.params[self.only[0]] not in self.only[1]:
+            return None
         if isinstance(self.lower, int) and isinstance(self.upper, int):
-            return IntDistribution(self.lower, self.upper, log=self.log)
-        return FloatDistribution(self.lower, self.upper, log=self.log)
+            return trial.suggest_int(name, self.lower, self.upper, log=self.log)
+        return trial.suggest_float(name, self.lower, self.upper, log=self.log)
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,13 @@ class Choice:
 
     values: tuple[str, ...]
 
-    def distribution(self) -> BaseDistribution:
-        """The choice as Optuna's distribution."""
-        return CategoricalDistribution(self.values)
+    def suggest(self, trial: optuna.trial.Trial, name: str) -> str:
+        """Optuna's value for a trial."""
+        return trial.suggest_categorical(name, self.values)
 
 
 Space = Mapping[str, Range | Choice]
+"""By name; a choice stands before the settings that some of its values alone have."""
 
 
 @dataclass(frozen=True)
