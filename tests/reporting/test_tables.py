@@ -213,3 +213,19 @@ def test_an_empty_cell_of_bits_per_dim_has_its_reason_below_the_table(
     told = tables.results(make_table(one, replace(one, denoised=False), other))
     assert told.count(f"- Bits / dim of `ncsn`: none, {reason}.") == 1 and "by the ODE" not in told
     assert "first training seed" not in told
+
+
+def test_an_evaluator_that_tells_no_classes_leaves_a_column_and_its_reason(
+    build: Build, artifacts: Path
+) -> None:
+    reason = "IS: none, since the evaluator's network tells no classes."
+    assert reason not in tables.results(build())
+    for path in (artifacts / "evaluation").iterdir():
+        value = json.loads(path.read_text())
+        for block in ("raw", "denoised", "floor"):
+            value[block] |= {"inception_score": None, "inception_score_std": None}
+        write_json(path, value)
+    table = build()
+    text = tables.results(table)
+    assert reason in text and {line["IS"] for line in parsed(text)} == {"–"}
+    assert Table.from_json(in_json(table)) == table
