@@ -87,7 +87,7 @@ def front_matter(table: Table, manifest: Mapping[str, Any]) -> dict[str, Any]:
         "pipeline_tag": TASK,
         "tags": list(TAGS),
         "datasets": [table.data],
-        "metrics": list(METRICS),
+        "metrics": _known(table) or list(METRICS),
         "model-index": _entries(table, manifest),
     }
 
@@ -97,6 +97,10 @@ def _measured(table: Table) -> list[Row]:
     top = verdict.best(table)
     rows = [row for row in table.rows if row.measured and not row.is_floor]
     return sorted(rows, key=lambda row: row != top)
+
+
+def _known(table: Table) -> list[str]:
+    return [key for key in METRICS if any(getattr(row, key) is not None for row in _measured(table))]
 
 
 def _entries(table: Table, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -18,6 +18,10 @@ from pipeline.reporting.papers import TERMS, Published
 from pipeline.reporting.rows import Row, Table
 
 NONE_PUBLISHED = "no published number for this data set"
+SPREADS = "KID's ± is the spread over subsets, IS's the spread over splits, and neither is"
+WITHOUT_CLASSES = (
+    "There is no IS, since the evaluator's network tells no classes. KID's ± is the spread over subsets, not"
+)
 
 
 def markdown(table: Table) -> str:
@@ -30,7 +34,7 @@ def results(table: Table) -> str:
     """The papers' rows, ours, and the floor, as one Markdown table with notes; then what no paper has."""
     entries: list[columns.Entry] = [*table.published, *table.rows]
     first = columns.render(columns.result_columns(table), entries)
-    return "\n\n".join([first, "\n".join([*_notes(table), *_classless(table)]), *_further(table)])
+    return "\n\n".join([first, "\n".join(_notes(table)), *_further(table)])
 
 
 def _further(table: Table) -> Iterator[str]:
@@ -145,23 +149,14 @@ def _ends(row: Row) -> dict[str, float]:
 
 
 def _notes(table: Table) -> list[str]:
-    seeds = (
-        f"{repetition(table)} KID's ± is the spread over subsets, IS's the spread over splits, and neither "
-        "is the spread between runs."
-    )
+    measured = [row for row in table.rows if row.measured]
+    classes = not measured or any(row.inception_score is not None for row in measured)
+    seeds = f"{repetition(table)} {SPREADS if classes else WITHOUT_CLASSES} the spread between runs."
     if not table.published:
         return [f"Paper's FID: {NONE_PUBLISHED} ({table.data}). {seeds}"]
     noted = [f"{row.model}: {row.note}" for row in table.published if row.note]
     terms = "; ".join([TERMS[table.published], *noted]) if table.published in TERMS else "; ".join(noted)
     return [f"Papers' cells are quoted as printed, by the papers' own evaluators; {terms}. {seeds}"]
-
-
-def _classless(table: Table) -> list[str]:
-    """Why a column of inception scores is empty."""
-    measured = [row for row in table.rows if row.measured]
-    if not measured or any(row.inception_score is not None for row in measured):
-        return []
-    return ["IS: none, since the evaluator's network tells no classes."]
 
 
 def _plain(value: Any) -> Any:

@@ -100,6 +100,13 @@ def test_features_are_the_papers_class_token(space: DINOv2, weights: Weights) ->
     assert space.name == "DINOv2 ViT of width 128, class token, weights sha256 abababab"
 
 
+def test_no_kernel_that_approximates_gelu_on_a_gpu(space: DINOv2) -> None:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        space.features(pictures(1))
+    names = {event.key for event in profile.key_averages()}
+    assert "aten::gelu" in names and "aten::_addmm_activation" not in names
+
+
 def test_positions_are_those_of_the_middles_of_the_patches() -> None:
     """A plane over the trained grid stays the plane, in terms of its 37 rows: 37 / 16.1 of them a patch."""
     rows = torch.arange(37.0)

@@ -9,12 +9,13 @@ the last norm.
 import dataclasses
 import math
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import gelu, interpolate
 
 from pipeline.errors import UserError
 from pipeline.metrics.space.pretrained import Pretrained
@@ -77,8 +78,9 @@ class VisionTransformer(nn.Module):
         width, hidden = weights["cls_token"].shape[-1], len(weights["blocks.0.mlp.fc1.bias"])
         depth = 1 + max(int(key.split(".")[1]) for key in weights if key.startswith("blocks."))
         self.patches = nn.Conv2d(3, width, PATCH, PATCH)
+        exact = partial(gelu, approximate="none")  # torch's fused "gelu" is its tanh approximation on a GPU
         block = nn.TransformerEncoderLayer(
-            width, width // _HEAD, hidden, 0.0, "gelu", 1e-6, batch_first=True, norm_first=True
+            width, width // _HEAD, hidden, 0.0, exact, 1e-6, batch_first=True, norm_first=True
         )
         norm = nn.LayerNorm(width, 1e-6)
         self.blocks = nn.TransformerEncoder(block, depth, norm, enable_nested_tensor=False)

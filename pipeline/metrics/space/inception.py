@@ -40,8 +40,12 @@ class Inception(Pretrained):
         return f"{network}, layer {self.layer}, weights sha256 {self.sha256[:8]}"
 
     def _layers(self, images: NDArray[np.uint8], layers: list[str]) -> list[Tensor]:
-        self._network.features_list = layers  # type: ignore[assignment]
-        return self._outputs(images, self._network)
+        def outputs(chunk: Tensor) -> tuple[Tensor, ...]:
+            self._network.features_list = layers  # type: ignore[assignment]
+            found: tuple[Tensor, ...] = self._network(chunk)
+            return found
+
+        return self._outputs(images, outputs)
 
     def _made(self) -> nn.Module:
         return make_network(self.weights, self.layer)
