@@ -1,11 +1,19 @@
 """The rules by which trials are proposed and stopped, without any trial."""
 
+import math
 from dataclasses import replace
+from statistics import median
 
-from pipeline.distributed.search import Budget, Range
+from pipeline.distributed.search import Budget, Choice, Range, Space
 from pipeline.distributed.search.decisions import Halving, Proposer
+from pipeline.distributed.search.trials import Settings
 
 BUDGET = Budget(num_trials=9, rungs=(1, 2), reduction_factor=2, max_concurrent=2, seed=0)
+KINDS: Space = {
+    "kind": Choice(("a", "b", "c")),
+    "x": Range(0.1, 10.0, only=("kind", ("a", "b"))),
+    "y": Range(0.1, 10.0, only=("kind", ("c",))),
+}
 
 
 def test_a_trial_is_judged_at_its_rung_by_those_far_enough_before_it() -> None:
@@ -34,3 +42,38 @@ def test_settings_wait_for_the_results_that_they_follow_from() -> None:
     assert proposer.ask() is None and proposer.ask() is None, "trial 0 is not told"
     proposer.tell(0, 1.0)
     assert proposer.ask() is not None
+
+
+def asked(budget: Budget, points: list[Settings], values: dict[str, float]) -> list[Settings]:
+    """A search's proposals, where a trial's result follows from its kind, or is its x."""
+    proposer = Proposer(KINDS, points, budget)
+    made: list[Settings] = []
+    for place in range(budget.num_trials):
+        settings = proposer.ask()
+        assert settings is not None
+        made.append(settings)
+        proposer.tell(place, values.get(settings["kind"], settings.get("x", 0.0)))
+    return made
+
+
+def test_kinds_take_turns_after_the_points_however_bad_they_are() -> None:
+    points = [{"kind": "c", "y": 3.0}, {"kind": "a", "x": 1.0}]
+    made = asked(BUDGET, points, {"b": 1e9, "c": math.inf})
+    assert made[:2] == points
+    assert "".join(settings["kind"] for settings in made[2:]) == "abcabca"
+    others = asked(replace(BUDGET, seed=1), points, {"b": 1e9, "c": math.inf})
+    assert [s.get("x") for s in made[2:]] != [s.get("x") for s in others[2:]]
+
+
+def test_a_kind_learns_from_its_own_trials_whatever_the_others_show() -> None:
+    budget = replace(BUDGET, num_trials=60)
+    made = [s["x"] for s in asked(budget, [], {"b": 5.0, "c": 0.0}) if s["kind"] == "a"]
+    alike = [s["x"] for s in asked(budget, [], {"b": 0.0, "c": 1e9}) if s["kind"] == "a"]
+    assert made == alike
+    assert median(made[-10:]) < 0.5 < median(made[:4]), "x is what its trials end with"
+
+
+def test_random_search_draws_the_kind_too() -> None:
+    budget = replace(BUDGET, num_trials=60, algorithm="random")
+    kinds = [settings["kind"] for settings in asked(budget, [], {})]
+    assert set(kinds) == {"a", "b", "c"} and kinds != ["a", "b", "c"] * 20

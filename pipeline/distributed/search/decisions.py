@@ -8,30 +8,39 @@ References: Li et al., A System for Massively Parallel Hyperparameter Tuning (AS
 Bergstra et al., Algorithms for Hyper-Parameter Optimization (TPE), NeurIPS 2011.
 """
 
+import itertools
 import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import optuna
 
-from pipeline.distributed.search.space import Budget, Space
+from pipeline.distributed.search.space import Budget, Choice, Space
 from pipeline.distributed.search.trials import Settings
+
+APART = 1_000_003
+"""Between the seeds of a search's studies, so that searches of neighbouring seeds share no draws."""
 
 
 class Proposer:
-    """Settings by a seeded sampler of Optuna: first `points`, then a few random ones, then by what was seen.
+    """Settings by seeded samplers of Optuna: first `points`, then a few random ones, then by what was seen.
 
-    It is told results in the order of proposal, each exactly `max_concurrent` proposals later.
+    Under `tpe` the values of the space's first `Choice` take turns after the points, each with a study of
+    its own, so that none is given up for a bad start; `random` draws that value too. Results are told in
+    the order of proposal, each exactly `max_concurrent` proposals later.
     """
 
     def __init__(self, space: Space, points: Sequence[Settings], budget: Budget) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._lag = budget.max_concurrent
-        self._space = space
-        self._study = optuna.create_study(sampler=_sampler(len(points), budget))
-        for point in points:
-            self._study.enqueue_trial(dict(point))
-        self._asked: list[optuna.trial.Trial] = []
+        name, values = _turns(space, budget)
+        self._spaces = {value: {**space, name: Choice((value,))} if name else space for value in values}
+        firsts = [point.get(name, "") for point in points]
+        self._turns = itertools.chain(firsts, itertools.cycle(values))
+        self._studies = _studies(values, firsts, budget)
+        for first, point in zip(firsts, points, strict=True):
+            self._studies[first].enqueue_trial(dict(point))
+        self._asked: list[tuple[optuna.Study, optuna.trial.Trial]] = []
         self._values: dict[int, float] = {}
 
     def ask(self) -> Settings | None:
@@ -40,25 +49,45 @@ class Proposer:
         if due >= 0:
             if due not in self._values:
                 return None
-            self._study.tell(self._asked[due], self._values[due])
-        self._asked.append(self._study.ask())
-        for name, bounds in self._space.items():
-            bounds.suggest(self._asked[-1], name)
-        return dict(self._asked[-1].params)
+            study, trial = self._asked[due]
+            study.tell(trial, self._values[due])
+        turn = next(self._turns)
+        trial = self._studies[turn].ask()
+        for name, bounds in self._spaces[turn].items():
+            bounds.suggest(trial, name)
+        self._asked.append((self._studies[turn], trial))
+        return dict(trial.params)
 
     def tell(self, place: int, value: float) -> None:
         """What a trial ended with; infinity if it failed: Optuna forgets failures and goes there again."""
         self._values[place] = value
 
 
-def _sampler(points: int, budget: Budget) -> optuna.samplers.BaseSampler:
+def _turns(space: Space, budget: Budget) -> tuple[str, tuple[str, ...]]:
+    """The setting whose values take turns, and these; one empty value where there is none."""
+    choices = [(name, each.values) for name, each in space.items() if isinstance(each, Choice)]
+    return choices[0] if choices and budget.algorithm == "tpe" else ("", ("",))
+
+
+def _studies(values: Sequence[str], firsts: Sequence[str], budget: Budget) -> dict[str, optuna.Study]:
+    """A study for each value, with draws of its own, that begins with its points and a few random trials."""
+    random = max(2, budget.num_trials // len(values) // 5)
+    return {
+        value: optuna.create_study(
+            sampler=_sampler(firsts.count(value) + random, budget.seed + APART * index, budget)
+        )
+        for index, value in enumerate(values)
+    }
+
+
+def _sampler(startup: int, seed: int, budget: Budget) -> optuna.samplers.BaseSampler:
     if budget.algorithm == "random":
-        return optuna.samplers.RandomSampler(seed=budget.seed)
+        return optuna.samplers.RandomSampler(seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.TPESampler(
-            seed=budget.seed,
-            n_startup_trials=points + max(2, budget.num_trials // 5),
+            seed=seed,
+            n_startup_trials=startup,
             constant_liar=budget.max_concurrent > 1,  # keeps away from trials whose result it cannot know yet
         )
 
