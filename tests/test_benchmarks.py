@@ -38,5 +38,5 @@ def test_a_repetition_counts_until_it_comes_near_and_within_its_budget() -> None
     assert run.within(15.0).fids == [9.0, None, 5.0], "the trial that oversteps is done"
     assert run.within(99.0) == run
     missed = Run([7.0], [2.0], [6.0])
-    assert row("a", [run, run, missed], 5.0) == "| a | 34 | 4.00 | 2 of 3 | 24 | 2 |"
-    assert row("b", [run, missed, missed], 5.0) == "| b | 7 | 6.00 | 1 of 3 | > 7 | > 2 |"
+    assert row("a", [run, run, missed], 5.0) == "| a | 34 | 4.00, 4.00, 6.00 | 2 of 3 | 28 | 4 |"
+    assert row("b", [missed, missed], 5.0) == "| b | 7 | 6.00, 6.00 | 0 of 2 | > 14 | > 4 |"
