@@ -56,18 +56,21 @@ def asked(budget: Budget, points: list[Settings], values: dict[str, float]) -> l
     return made
 
 
-def test_kinds_take_turns_after_the_points_however_bad_they_are() -> None:
+def test_kinds_take_turns_after_the_points_and_the_better_half_from_half_of_the_trials() -> None:
+    budget = replace(BUDGET, num_trials=16)
     points = [{"kind": "c", "y": 3.0}, {"kind": "a", "x": 1.0}]
-    made = asked(BUDGET, points, {"b": 1e9, "c": math.inf})
+    made = asked(budget, points, {"b": 1e9, "c": math.inf})
     assert made[:2] == points
-    assert "".join(settings["kind"] for settings in made[2:]) == "abcabca"
-    others = asked(replace(BUDGET, seed=1), points, {"b": 1e9, "c": math.inf})
+    assert "".join(settings["kind"] for settings in made[2:]) == "abcabc" + "abababab"
+    worst = asked(budget, points, {"b": 1e9, "c": 0.0})
+    assert "".join(settings["kind"] for settings in worst[2:]) == "abcabc" + "acacacac"
+    others = asked(replace(budget, seed=1), points, {"b": 1e9, "c": math.inf})
     assert [s.get("x") for s in made[2:]] != [s.get("x") for s in others[2:]]
 
 
 def test_a_kind_learns_from_its_own_trials_whatever_the_others_show() -> None:
     budget = replace(BUDGET, num_trials=60)
-    made = [s["x"] for s in asked(budget, [], {"b": 5.0, "c": 0.0}) if s["kind"] == "a"]
+    made = [s["x"] for s in asked(budget, [], {"b": 50.0, "c": 0.0}) if s["kind"] == "a"]
     alike = [s["x"] for s in asked(budget, [], {"b": 0.0, "c": 1e9}) if s["kind"] == "a"]
     assert made == alike
     assert median(made[-10:]) < 0.5 < median(made[:4]), "x is what its trials end with"

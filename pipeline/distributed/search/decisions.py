@@ -8,7 +8,7 @@ References: Li et al., A System for Massively Parallel Hyperparameter Tuning (AS
 Bergstra et al., Algorithms for Hyper-Parameter Optimization (TPE), NeurIPS 2011.
 """
 
-import itertools
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -25,56 +25,69 @@ APART = 1_000_003
 class Proposer:
     """Settings by seeded samplers of Optuna: first `points`, then a few random ones, then by what was seen.
 
-    Under `tpe` the values of the space's first `Choice` take turns after the points, each with a study of
-    its own, so that none is given up for a bad start; `random` draws that value too. Results are told in
-    the order of proposal, each exactly `max_concurrent` proposals later.
+    Under `tpe` each value of the space's first `Choice` has a study of its own. They take turns: all of them
+    up to half of the trials, from there the better half, by the best trial of each. `random` draws the
+    value too. Results are told in the order of proposal, each exactly `max_concurrent` proposals later.
     """
 
     def __init__(self, space: Space, points: Sequence[Settings], budget: Budget) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._lag = budget.max_concurrent
-        name, values = _turns(space, budget)
+        self._budget = budget
+        name, values = _kinds(space, budget)
         self._spaces = {value: {**space, name: Choice((value,))} if name else space for value in values}
-        firsts = [point.get(name, "") for point in points]
-        self._turns = itertools.chain(firsts, itertools.cycle(values))
-        self._studies = _studies(values, firsts, budget)
-        for first, point in zip(firsts, points, strict=True):
-            self._studies[first].enqueue_trial(dict(point))
-        self._asked: list[tuple[optuna.Study, optuna.trial.Trial]] = []
-        self._values: dict[int, float] = {}
+        self._points: list[str] = [point.get(name, "") for point in points]
+        self._studies = _studies(values, self._points, budget)
+        for value, point in zip(self._points, points, strict=True):
+            self._studies[value].enqueue_trial(dict(point))
+        self._asked: list[tuple[str, optuna.trial.Trial]] = []
+        self._results: dict[int, float] = {}
+        self._best = dict.fromkeys(values, math.inf)
 
     def ask(self) -> Settings | None:
         """The next trial's settings; None as long as a result is missing that it must follow from."""
-        due = len(self._asked) - self._lag
+        due = len(self._asked) - self._budget.max_concurrent
         if due >= 0:
-            if due not in self._values:
+            if due not in self._results:
                 return None
-            study, trial = self._asked[due]
-            study.tell(trial, self._values[due])
-        turn = next(self._turns)
-        trial = self._studies[turn].ask()
-        for name, bounds in self._spaces[turn].items():
+            self._learn(*self._asked[due], self._results[due])
+        value = self._turn(len(self._asked))
+        trial = self._studies[value].ask()
+        for name, bounds in self._spaces[value].items():
             bounds.suggest(trial, name)
-        self._asked.append((self._studies[turn], trial))
+        self._asked.append((value, trial))
         return dict(trial.params)
 
-    def tell(self, place: int, value: float) -> None:
+    def tell(self, place: int, result: float) -> None:
         """What a trial ended with; infinity if it failed: Optuna forgets failures and goes there again."""
-        self._values[place] = value
+        self._results[place] = result
+
+    def _learn(self, value: str, trial: optuna.trial.Trial, result: float) -> None:
+        self._studies[value].tell(trial, result)
+        self._best[value] = min(self._best[value], result)
+
+    def _turn(self, place: int) -> str:
+        """Whose trial this is."""
+        if place < len(self._points):
+            return self._points[place]
+        values: list[str] = list(self._best)
+        if 2 * place >= self._budget.num_trials:
+            better = sorted(values, key=self._best.__getitem__)[: math.ceil(len(values) / 2)]
+            values = [value for value in values if value in better]
+        return values[(place - len(self._points)) % len(values)]
 
 
-def _turns(space: Space, budget: Budget) -> tuple[str, tuple[str, ...]]:
-    """The setting whose values take turns, and these; one empty value where there is none."""
+def _kinds(space: Space, budget: Budget) -> tuple[str, tuple[str, ...]]:
+    """The setting whose values have studies of their own, and these; one empty value where there is none."""
     choices = [(name, each.values) for name, each in space.items() if isinstance(each, Choice)]
     return choices[0] if choices and budget.algorithm == "tpe" else ("", ("",))
 
 
-def _studies(values: Sequence[str], firsts: Sequence[str], budget: Budget) -> dict[str, optuna.Study]:
+def _studies(values: Sequence[str], points: Sequence[str], budget: Budget) -> dict[str, optuna.Study]:
     """A study for each value, with draws of its own, that begins with its points and a few random trials."""
     random = max(2, budget.num_trials // len(values) // 5)
     return {
         value: optuna.create_study(
-            sampler=_sampler(firsts.count(value) + random, budget.seed + APART * index, budget)
+            sampler=_sampler(points.count(value) + random, budget.seed + APART * index, budget)
         )
         for index, value in enumerate(values)
     }
