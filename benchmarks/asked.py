@@ -37,7 +37,9 @@ def asked(main: Callable[[Params], None], module: ModuleType) -> list[Asked]:
         return []
 
     params = load()
-    silent = params.model_dump() | {"tracking": params.tracking.model_dump() | {"enabled": False}}
+    silent = params.model_dump()
+    silent["tracking"]["enabled"] = False
+    silent["tune_sampler"]["baseline"] = params.tune_sampler.variant  # whose network alone is looked at
     patched = patch.object(module, "search", search), patch.object(cluster, "connect", _nothing)
     try:
         with patched[0], patched[1]:
