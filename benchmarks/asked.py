@@ -7,9 +7,9 @@ from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
-from pipeline.distributed.compute import cluster
-from pipeline.distributed.search import Budget, Space, Trial
+from pipeline.cluster import connect
 from pipeline.params import Params, load
+from pipeline.search import Budget, Space, Trial
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def asked(main: Callable[[Params], None], module: ModuleType) -> list[Asked]:
     silent = params.model_dump()
     silent["tracking"]["enabled"] = False
     silent["tune_sampler"]["baseline"] = params.tune_sampler.variant  # whose network alone is looked at
-    patched = patch.object(module, "search", search), patch.object(cluster, "connect", _nothing)
+    patched = patch.object(module, "search", search), patch.object(connect, "connect", _nothing)
     try:
         with patched[0], patched[1]:
             main(type(params).model_validate(silent))

@@ -21,10 +21,10 @@ import torch
 from ruamel.yaml import YAML
 
 from benchmarks.machine import describe
+from pipeline.commands.preset import compose
 from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.params import Params, parse
-from pipeline.preset import compose
-from pipeline.training.draws import microshards
+from pipeline.training.batches import microshards
 from pipeline.training.loop import train
 from pipeline.training.task import Task
 

@@ -22,9 +22,9 @@ import torch.multiprocessing as mp
 from benchmarks.machine import describe
 from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.params import load
+from pipeline.training.allreduce import gathered
+from pipeline.training.checkpoints import fresh
 from pipeline.training.loop import train
-from pipeline.training.reduce import gathered
-from pipeline.training.state import fresh
 from pipeline.training.task import Task
 
 WAYS = ("elastic", "fast")

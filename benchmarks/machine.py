@@ -5,14 +5,14 @@ import platform
 
 import psutil
 
-from pipeline import machine
+from pipeline import environment
 
 
 def describe() -> dict[str, str | int | float]:
     """Cores this process may use, CPU, memory, system, and how busy the machine is already."""
     return {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        "cpu": machine.cpu_name(),
+        "cpu": environment.cpu_name(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "system": platform.platform(),
         "python": platform.python_version(),

@@ -27,7 +27,7 @@ def clone(folder: Path, preset: str | None, env: dict[str, str]) -> Path:
     made = folder / "clone"
     check(["git", "clone", "--quiet", str(ROOT), str(made)], folder, env)
     if preset:
-        check([sys.executable, "-m", "pipeline.preset", preset], made, env)
+        check([sys.executable, "-m", "pipeline.commands.preset", preset], made, env)
     return made
 
 

@@ -35,7 +35,7 @@ task = dataclasses.replace(task("ncsnv2"), checkpoint_every=10, log_every=1)
 folder = Path(sys.argv[1])
 """
 HERE = f"""{COMMON}
-from pipeline.distributed.train import fit
+from pipeline.cluster.train import fit
 fit(task, IMAGES, folder, workers=2, cpus_per_worker=1, use_gpu=False, max_failures=-1,
     on_event=lambda told: None)
 """
@@ -47,8 +47,8 @@ from ray.train.torch import TorchTrainer, prepare_model
 
 def work(config):
     from pipeline.ncsn.losses import denoising_score_matching
-    from pipeline.training.draws import microshards
-    from pipeline.training.state import fresh
+    from pipeline.training.batches import microshards
+    from pipeline.training.checkpoints import fresh
     state, first = fresh(task), 0
     network, rank = prepare_model(state.network), ray.train.get_context().get_world_rank()
     if kept := ray.train.get_checkpoint():

@@ -63,8 +63,8 @@ class Projection:
 
 def generated(place: Path, given: argparse.Namespace) -> None:
     """Draw the samples into `place`, a stage's way."""
-    from pipeline.distributed.samples.sample import generate
-    from pipeline.samplers.settings import Ladder, Sampler
+    from pipeline.generate.generate import generate
+    from pipeline.ncsn.samplers.settings import Ladder, Sampler
 
     made = generate(
         Gaussian(), Sampler("euler", Ladder(1.0, 0.01, 4), {}), shape=SHAPE, num_samples=given.num_samples,
@@ -77,14 +77,14 @@ def generated(place: Path, given: argparse.Namespace) -> None:
 
 def moments(place: Path, given: argparse.Namespace) -> None:
     """Mean and covariance of the features, which are not kept."""
-    from pipeline.distributed.samples.score import Scorer
+    from pipeline.generate.score import Scorer
 
     Scorer(Projection(given.dim), place).moments(np.load(place / "samples.npy", mmap_mode="r"))
 
 
 def scored(place: Path, given: argparse.Namespace) -> None:
     """Every number of the table, the samples against themselves turned upside down."""
-    from pipeline.distributed.samples.score import Scorer
+    from pipeline.generate.score import Scorer
     from pipeline.metrics.evaluate import Described, evaluate
 
     samples, scorer = np.load(place / "samples.npy", mmap_mode="r"), Scorer(Projection(given.dim), place)
@@ -96,16 +96,16 @@ def scored(place: Path, given: argparse.Namespace) -> None:
 
 def block(place: Path, given: argparse.Namespace) -> None:
     """`evaluate` but for all blocks of distances after the first, than which none takes more memory."""
-    from pipeline.distributed.samples.score import Scorer
-    from pipeline.metrics import evaluate, infinite, neighbours
-    from pipeline.metrics.space.fid import standard_error
+    from pipeline.generate.score import Scorer
+    from pipeline.metrics import evaluate, fid_infinity, neighbours
+    from pipeline.metrics.fid import standard_error
 
     samples = np.load(place / "samples.npy", mmap_mode="r")
     scorer = Scorer(Projection(given.dim), place)
     features, real = scorer.features(samples), scorer.features(samples[::-1])
     moments = scorer.moments(samples[::-1])
     stderr = standard_error(features, moments)
-    infinite.fid_infinity(features, moments, points=3, stderr=stderr, seed=0)
+    fid_infinity.fid_infinity(features, moments, points=3, stderr=stderr, seed=0)
     evaluate.kernel_distance(features, real, subsets=2, subset_size=1000, seed=0)
     _, distances = next(neighbours._rows(features, real))
     distances.kthvalue(6, dim=1)

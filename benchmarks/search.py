@@ -21,15 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.asked import Asked, asked
-from pipeline.distributed.noise_range import tune_noise
-from pipeline.distributed.sampler import tune_sampler
-from pipeline.distributed.search import Kept, Trial, search_here
-from pipeline.distributed.search.trials import FINISHED, Record
+from pipeline.search import Kept, Trial, noise, sampler, search_here
+from pipeline.search.records import FINISHED, Record
 from stages import tune_noise as noise_stage
 from stages import tune_sampler as sampler_stage
 
 NEAR = 1.05
-MAINS = {"tune_noise": (noise_stage.main, tune_noise), "tune_sampler": (sampler_stage.main, tune_sampler)}
+MAINS = {"tune_noise": (noise_stage.main, noise), "tune_sampler": (sampler_stage.main, sampler)}
 UNITS = {"tune_noise": "images seen", "tune_sampler": "network evaluations"}
 EQUAL = "random search, equal budget"
 WAYS = ("search", "search, no starting point", "search, random proposals", "random search")

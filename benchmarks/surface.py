@@ -20,12 +20,12 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from benchmarks.asked import asked
-from pipeline.distributed.sampler import tune_sampler
-from pipeline.distributed.search import Budget, Kept, Range, search_here
-from pipeline.distributed.shards.drawn import draw, single_threaded
-from pipeline.metrics.space.fid import distance, moments
+from pipeline.generate.draw import draw, single_threaded
+from pipeline.metrics.fid import distance, moments
+from pipeline.ncsn.samplers.settings import Ladder, Sampler
 from pipeline.reporting import style
-from pipeline.samplers.settings import Ladder, Sampler
+from pipeline.search import Budget, Kept, Range, search_here
+from pipeline.search import sampler as tune_sampler
 from stages import tune_sampler as stage
 
 COLUMNS = ("step_lr_ratio", "num_levels", "steps_per_level", "nfe", "samples", "fid")

@@ -11,12 +11,11 @@ import time
 from pathlib import Path
 
 from pipeline.data.dataset import open_dataset
-from pipeline.distributed.noise_range import noise_trial
-from pipeline.distributed.search import Budget
 from pipeline.files import read_json, read_yaml
-from pipeline.metrics.space import features, statistics
+from pipeline.metrics import features, statistics
+from pipeline.ncsn.samplers.settings import Ladder
 from pipeline.params import load
-from pipeline.samplers.settings import Ladder
+from pipeline.search import Budget, noise_trial
 
 ARTIFACTS = Path("artifacts")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 
 PLACEHOLDER = re.compile(r"\$\{([^}]+)\}")
 

@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from pipeline import door, tracking
-from pipeline.chosen import network_folder
+from pipeline import entry, tracking
+from pipeline.cluster.device import device
 from pipeline.data.dataset import open_dataset
-from pipeline.distributed.compute.device import device
-from pipeline.distributed.samples import score
 from pipeline.files import sha256, write_json
-from pipeline.metrics.against import UNSEEN
-from pipeline.metrics.likelihood import likelihood
-from pipeline.metrics.space import features
-from pipeline.metrics.variant import evaluate_variant, headline
+from pipeline.generate import score
+from pipeline.metrics import features
+from pipeline.metrics.bits_per_dim import likelihood
+from pipeline.metrics.evaluate_row import evaluate_variant, headline
+from pipeline.metrics.reference_split import UNSEEN
 from pipeline.params import Params, searched
-from pipeline.training.state import load_network
+from pipeline.selected_checkpoint import network_folder
+from pipeline.training.checkpoints import load_network
 
 
 def main(params: Params, network: str) -> None:
@@ -55,4 +55,4 @@ def main(params: Params, network: str) -> None:
 
 
 if __name__ == "__main__":
-    door.run(main)
+    entry.run(main)

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from pipeline import door, tracking
-from pipeline.chosen import network_folder
-from pipeline.distributed.compute.device import has_gpu
-from pipeline.distributed.frontier import Point, Setup, frontier, write
+from pipeline import entry, tracking
+from pipeline.cluster.device import has_gpu
 from pipeline.files import read_json, read_yaml, whole_folder
-from pipeline.metrics.space import features, statistics
+from pipeline.metrics import features, statistics
+from pipeline.ncsn.samplers.settings import Ladder
 from pipeline.params import Params
-from pipeline.samplers.settings import Ladder
-from pipeline.training.state import load_network
+from pipeline.search.frontier import Point, Setup, frontier, write
+from pipeline.selected_checkpoint import network_folder
+from pipeline.training.checkpoints import load_network
 
 ARTIFACTS, OUT = Path("artifacts"), Path("artifacts/frontier")
 OPTIONS = ("langevin", "predictor_corrector", "stochastic_heun")
@@ -49,4 +49,4 @@ def _setup(params: Params) -> Setup:
 
 
 if __name__ == "__main__":
-    door.run(main, submits=True)
+    entry.run(main, submits=True)

@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import chosen, door, tracking
+from pipeline import entry, selected_checkpoint, tracking
 from pipeline.data.dataset import open_dataset
-from pipeline.distributed.samples import inpaint, sample, selection
 from pipeline.files import read_json, read_yaml, sha256, whole_folder, write_json
+from pipeline.generate import generate, inpaint, select_checkpoint
+from pipeline.ncsn.samplers.prior import Law
+from pipeline.ncsn.samplers.settings import Sampler
 from pipeline.params import Params
-from pipeline.samplers.settings import Sampler
-from pipeline.samplers.start import Law
+from pipeline.training.checkpoints import load_network
 from pipeline.training.snapshots import candidates
-from pipeline.training.state import load_network
 
 ARTIFACTS = Path("artifacts")
 
@@ -31,9 +31,11 @@ def main(params: Params, network: str) -> None:
         settings = {"shape": shape, "law": law, **_settings(params, offset)}
         apart = params.generate.selection.kwargs()
         apart["seed"] += offset
-        choice = selection.choose(networks, sampler, reference=ARTIFACTS / "reference", **settings | apart)
+        choice = select_checkpoint.choose(
+            networks, sampler, reference=ARTIFACTS / "reference", **settings | apart
+        )
         score = load_network(choice.folder)
-        made = sample.placed(score, sampler, **settings)
+        made = generate.placed(score, sampler, **settings)
         manifest = params.generate.model_dump(exclude={"selection"}) | {"seed": settings["seed"]}
         manifest |= {"nfe": made.nfe, "sampler": sampler.plain()}
         with whole_folder(ARTIFACTS / "samples" / network) as folder:
@@ -44,7 +46,7 @@ def main(params: Params, network: str) -> None:
             write_json(folder / "manifest.json", manifest)
         # Apart from the samples: a clock repeats no bits.
         write_json(ARTIFACTS / f"metrics/generate_{network}.json", {"seconds": made.seconds})
-        chosen.write(ARTIFACTS, network, choice.folder, choice.about)
+        selected_checkpoint.write(ARTIFACTS, network, choice.folder, choice.about)
         made.discard()
         choice.discard()
         run.log_metrics({"nfe": made.nfe, "seconds": made.seconds})
@@ -66,4 +68,4 @@ def _settings(params: Params, offset: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    door.run(main, submits=True)
+    entry.run(main, submits=True)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline import door, tracking
+from pipeline import entry, tracking
 from pipeline.data.preparation import prepare
 from pipeline.params import Params
 
@@ -15,4 +15,4 @@ def main(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    door.run(main)
+    entry.run(main)

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from pipeline import door, tracking
+from pipeline import entry, tracking
+from pipeline.cluster.device import device
 from pipeline.data.dataset import open_dataset
-from pipeline.distributed.compute.device import device
 from pipeline.files import write_json
-from pipeline.metrics.reference import build
+from pipeline.metrics.build import build
 from pipeline.params import Params
 
 
@@ -26,4 +26,4 @@ def main(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    door.run(main)
+    entry.run(main)

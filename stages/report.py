@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline import door, tracking
+from pipeline import entry, tracking
 from pipeline.data.dataset import open_dataset
 from pipeline.files import sha256
 from pipeline.params import Params
@@ -44,4 +44,4 @@ def evaluation(preset: str, variant: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    door.run(main)
+    entry.run(main)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline import door, toy, tracking
+from pipeline import entry, toy, tracking
 from pipeline.data.dataset import open_dataset
 from pipeline.files import whole_folder, write_json
 from pipeline.params import Params
@@ -29,4 +29,4 @@ def main(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    door.run(main)
+    entry.run(main)

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import door, tracking
+from pipeline import entry, tracking
+from pipeline.cluster.train import fit, published
 from pipeline.data.dataset import open_dataset
-from pipeline.distributed.train import fit, published
 from pipeline.files import read_yaml, sha256, whole_folder, write_json
 from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.params import Params
-from pipeline.training import history, snapshots, state
+from pipeline.training import checkpoints, history, snapshots
 from pipeline.training.progress import Progress, speed, telling
 from pipeline.training.task import Task, data_digest
 
@@ -58,7 +58,7 @@ def _task(params: Params, network: str, images: np.ndarray) -> Task:
 
 
 def _publish(checkpoint: Path, task: Task, network: str, seconds: float) -> None:
-    rows = history.read(checkpoint / state.HISTORY)
+    rows = history.read(checkpoint / checkpoints.HISTORY)
     with whole_folder(OUT / "models" / network) as folder:
         shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
         snapshots.copy(checkpoint.parent, folder, task)
@@ -67,4 +67,4 @@ def _publish(checkpoint: Path, task: Task, network: str, seconds: float) -> None
 
 
 if __name__ == "__main__":
-    door.run(main, submits=True)
+    entry.run(main, submits=True)

@@ -3,16 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline import door, tracking
+from pipeline import entry, tracking
+from pipeline.cluster import connect
 from pipeline.data.dataset import open_dataset
-from pipeline.distributed.compute import cluster
-from pipeline.distributed.noise_range import log_normal, noise_trial, tune_noise
-from pipeline.distributed.search import Budget, Kept, resources
-from pipeline.distributed.search.trials import tell
 from pipeline.files import whole_folder, write_yaml
-from pipeline.metrics.space import features, statistics
+from pipeline.metrics import features, statistics
 from pipeline.params import Params
 from pipeline.reporting import noise_search
+from pipeline.search import Budget, Kept, log_normal, noise, noise_trial, resources
+from pipeline.search.records import tell
 
 DATA, REFERENCE, OUT = Path("artifacts/data"), Path("artifacts/reference"), Path("artifacts/noise")
 
@@ -21,8 +20,8 @@ def main(params: Params) -> None:
     """artifacts/{data,reference} -> artifacts/noise/{<variant>,analytic,best}.yaml, *.csv, *.png."""
     rules = {variant: rule.kwargs() for variant, rule in params.noise.items()}
     images = open_dataset(DATA).split("train")
-    start = tune_noise.analytic(images, **params.tune_noise.analytic.kwargs())
-    ranges = tune_noise.settled(rules, images)
+    start = noise.analytic(images, **params.tune_noise.analytic.kwargs())
+    ranges = noise.settled(rules, images)
     kept = Kept(Path(params.compute.storage), "tune_noise")
     with tracking.stage("tune_noise", None, params) as run:
         with whole_folder(OUT) as folder:
@@ -43,13 +42,13 @@ def main(params: Params) -> None:
 
 
 def _search(
-    params: Params, images: tune_noise.Images, points: dict[str, log_normal.NoiseRange], **options: Any
-) -> tune_noise.Found:
+    params: Params, images: noise.Images, points: dict[str, log_normal.NoiseRange], **options: Any
+) -> noise.Found:
     tune, compute, recipe = params.tune_noise, params.compute, params.recipes[params.tune_noise.variant]
     if (rule := params.noise[tune.variant].kwargs())["rule"] == "tuned_continuous":
         points = log_normal.starts(images, rule, recipe.loss.kwargs())
     sizes = {key: getattr(compute, key) for key in ("cpus_per_worker", "use_gpu")}
-    with cluster.connect(workers=max(compute.workers, compute.workers_per_trial), **sizes) as gpus:
+    with connect.connect(workers=max(compute.workers, compute.workers_per_trial), **sizes) as gpus:
         device = "cuda" if gpus else "cpu"
         setup = noise_trial.Setup(
             recipe=recipe.kwargs(),
@@ -63,8 +62,8 @@ def _search(
         )
         reserved = resources(tune.max_concurrent, gpus > 0, compute.gpus_per_trial)
         options |= {"resources": reserved, "repeats": tune.repeats, "workers": compute.workers_per_trial}
-        return tune_noise.tune(setup, points.pop("analytic"), points, bounds=tune.kwargs(), **options)
+        return noise.tune(setup, points.pop("analytic"), points, bounds=tune.kwargs(), **options)
 
 
 if __name__ == "__main__":
-    door.run(main, submits=True)
+    entry.run(main, submits=True)

@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from pipeline import door, tracking
-from pipeline.distributed.compute import cluster
-from pipeline.distributed.sampler import tune_sampler
-from pipeline.distributed.sampler.choice import RULES
-from pipeline.distributed.sampler.found import write
-from pipeline.distributed.sampler.sampler_trial import Setup
-from pipeline.distributed.search import Budget, Kept, resources
-from pipeline.distributed.search.trials import tell
+from pipeline import entry, tracking
+from pipeline.cluster import connect
 from pipeline.files import read_yaml, whole_folder, write_yaml
+from pipeline.ncsn.samplers.settings import Ladder, Sampler
 from pipeline.params import Params
 from pipeline.reporting import sampler_search
-from pipeline.samplers.settings import Ladder, Sampler
+from pipeline.search import Budget, Kept, resources
+from pipeline.search import sampler as tune_sampler
+from pipeline.search.found import write
+from pipeline.search.records import tell
+from pipeline.search.sampler_trial import Setup
+from pipeline.search.sampler_verdict import RULES
 
 ARTIFACTS, OUT = Path("artifacts"), Path("artifacts/sampler")
 
@@ -42,7 +42,7 @@ def _search(
 ) -> tune_sampler.Found:
     tune, compute, models = params.tune_sampler, params.compute, ARTIFACTS / "models"
     sizes = {key: getattr(compute, key) for key in ("workers", "cpus_per_worker", "use_gpu")}
-    with cluster.connect(**sizes) as gpus:
+    with connect.connect(**sizes) as gpus:
         setup = Setup.read(
             ARTIFACTS,
             tune.variant,
@@ -67,4 +67,4 @@ def _search(
 
 
 if __name__ == "__main__":
-    door.run(main, submits=True)
+    entry.run(main, submits=True)

@@ -4,82 +4,51 @@ import ast
 import shutil
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline.program import imports, module_of
+
 ROOT = Path(__file__).resolve().parents[1]
 
-BASE = {"errors", "files", "mapped", "commit", "machine", "chosen"}
+BASE = {"ncsn", "files", "memmap", "git", "environment", "selected_checkpoint"}
 MAY_IMPORT: dict[str, set[str]] = {
-    "errors": set(),
-    "commit": set(),
-    "files": {"errors"},
-    "chosen": {"errors", "files"},
-    "mapped": set(),
-    "machine": set(),
-    "ncsn": BASE,
-    "samplers": BASE | {"ncsn"},
+    "ncsn": set(),
+    "git": set(),
+    "files": {"ncsn"},
+    "selected_checkpoint": {"ncsn", "files"},
+    "memmap": set(),
+    "environment": set(),
     "data": BASE,
-    "metrics": BASE | {"ncsn", "samplers"},
-    "training": BASE | {"ncsn", "data"},
-    "toy": BASE | {"ncsn", "samplers", "data"},
-    "cache": BASE,
+    "metrics": BASE,
+    "training": BASE | {"data"},
+    "toy": BASE | {"data"},
     "dvcfile": BASE,
     "params": BASE,
-    "preset": BASE | {"params"},
     "tracking": BASE | {"training", "dvcfile"},
-    "reporting": BASE | {"samplers", "toy", "dvcfile"},
-    "show": BASE | {"ncsn", "data", "reporting"},
-    "publish": BASE | {"ncsn", "samplers", "data", "training", "reporting"},
+    "reporting": BASE | {"toy", "dvcfile"},
     "verify": BASE | {"reporting", "tracking", "dvcfile"},
-    "import_checkpoint": BASE | {"ncsn", "training", "params"},
-    "distributed": BASE | {"ncsn", "samplers", "data", "metrics", "training", "dvcfile"},
-    "door": BASE | {"params", "distributed", "tracking"},
+    "generate": BASE | {"data", "metrics", "training", "cluster"},
+    "search": BASE | {"data", "metrics", "training", "cluster", "generate"},
+    "cluster": BASE | {"training", "dvcfile"},
+    "commands": BASE | {"data", "training", "reporting", "params"},
+    "entry": BASE | {"params", "cluster", "tracking"},
     "stages": {"*"},
 }
-CORE = ("ncsn", "samplers")
+CORE = ("ncsn",)
 HEAVY = ("ray", "mlflow", "dvc", "pydantic", "scipy", "sklearn", "pandas", "matplotlib", "optuna")
-CONFINED = {"ray": "pipeline/distributed/", "mlflow": "pipeline/tracking/store/"}
-# They see results and change none: a stage that uses one need not depend on it.
-OBSERVERS = (
-    "errors.py",
-    "commit.py",
-    "machine.py",
-    "files.py",
-    "mapped.py",
-    "dvcfile.py",
-    "params/",
-    "door.py",
-    "tracking/",
-    "distributed/job.py",
-    "reporting/",
-)
+CONFINED = {
+    "ray": ("pipeline/cluster/", "pipeline/generate/", "pipeline/search/"),
+    "mlflow": ("pipeline/tracking/store/",),
+}
 STAGE_LINES = 70
 
 
 def sources(root: Path) -> list[Path]:
     return [*sorted((root / "pipeline").rglob("*.py")), *sorted((root / "stages").glob("*.py"))]
-
-
-def imports(path: Path) -> tuple[str, ...]:
-    """Every module a file imports, lazily or not, with the names of `from` imports spelled out."""
-    return imports_of(path.read_text())
-
-
-@cache
-def imports_of(text: str) -> tuple[str, ...]:
-    found: list[str] = []
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            found += (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"relative import: {ast.unparse(node)}"
-            found += (f"{node.module}.{alias.name}" for alias in node.names)
-    return tuple(found)
 
 
 def part(module: str) -> str:
@@ -88,16 +57,12 @@ def part(module: str) -> str:
     return "stages" if pieces[0] == "stages" else (pieces[1] if len(pieces) > 1 else "")
 
 
-def module_of(path: Path, root: Path) -> str:
-    return ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
-
-
 def wrong_arrows(root: Path) -> list[str]:
     found = []
     for path in sources(root):
         here = part(module_of(path, root))
         allowed = MAY_IMPORT.get(here, set()) if here else set()
-        for module in imports(path):
+        for module in imports(path, root):
             target = part(module)
             ours = module.split(".")[0] in ("pipeline", "stages") and target
             if ours and target != here and target not in allowed and "*" not in allowed:
@@ -112,7 +77,7 @@ def escaped(root: Path) -> list[str]:
     return [
         f"{path.relative_to(root)} imports {module}"
         for path in sources(root)
-        for module in imports(path)
+        for module in imports(path, root)
         for package, home in CONFINED.items()
         if module.split(".")[0] == package and not str(path.relative_to(root)).startswith(home)
     ]
@@ -140,7 +105,7 @@ def pipeline_yaml(root: Path) -> dict[str, Any]:
 
 def stage_mismatch(root: Path) -> list[str]:
     files = {p.stem for p in (root / "stages").glob("*.py")} - {"__init__"}
-    names = set(of_one_seed(root))
+    names = set(of_one_seed(root)) - {"program"}
     found = [f"no stages/{n}.py" for n in names - files] + [
         f"stage {n} not in dvc.yaml" for n in files - names
     ]
@@ -167,53 +132,16 @@ def seed_mismatch(root: Path) -> list[str]:
     return [name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)]
 
 
-def file_of(module: str, root: Path) -> Path | None:
-    """The file that a dotted name lives in: the longest prefix that is a module."""
-    pieces = module.split(".")
-    while pieces:
-        base = root.joinpath(*pieces)
-        for path in (base.with_suffix(".py"), base / "__init__.py"):
-            if path.exists():
-                return path
-        pieces.pop()
-    return None
-
-
-def reached(path: Path, root: Path) -> set[Path]:
-    """All project files that a file's imports reach, packages' __init__ files among them."""
-    todo, seen = [path], {path}
-    while todo:
-        for module in imports(todo.pop()):
-            if module.split(".")[0] not in ("pipeline", "stages"):
-                continue
-            target = file_of(module, root)
-            if target and target not in seen:
-                seen.add(target)
-                if not observer(target, root):
-                    todo.append(target)
-    return seen
-
-
-def observer(path: Path, root: Path) -> bool:
-    return str(path.relative_to(root)).startswith(tuple(f"pipeline/{name}" for name in OBSERVERS))
-
-
-def trivial(path: Path) -> bool:
-    """An `__init__` that holds a docstring alone."""
-    return path.name == "__init__.py" and len(ast.parse(path.read_text()).body) <= 1
-
-
 def dependency_mismatch(root: Path) -> list[str]:
+    """A stage depends on the program that it reaches, by the file that `pipeline.program` writes, and on no source."""
     found = []
     for name, stage in of_one_seed(root).items():
-        code = [root / d for d in stage["deps"] if d.startswith(("pipeline", "stages"))]
-        files = {p for p in reached(root / f"stages/{name}.py", root) if not trivial(p)}
-        for path in sorted(files):
-            if not observer(path, root) and not any(path.is_relative_to(dep) for dep in code):
-                found.append(f"{name} reaches {path.relative_to(root)} but does not depend on it")
-        for dep in code:
-            if not any(path.is_relative_to(dep) for path in files):
-                found.append(f"{name} depends on {dep.relative_to(root)} but does not reach it")
+        sources = {
+            dep for dep in stage["deps"] if dep.startswith(("pipeline", "stages", "artifacts/program"))
+        }
+        wanted = {"pipeline", "stages"} if name == "program" else {f"artifacts/program/{name}"}
+        if sources - {"pipeline/reporting/page.html.j2"} != wanted:
+            found.append(f"{name} depends on {sorted(sources)} instead of {sorted(wanted)}")
     return found
 
 
@@ -254,7 +182,7 @@ def test_rule_holds(rule: Any) -> None:
 
 FAULTS = [
     (wrong_arrows, "pipeline/ncsn/noise.py", "from pipeline.training import loop\n"),
-    (wrong_arrows, "pipeline/samplers/nfe.py", "def f():\n    import pipeline.params\n"),
+    (wrong_arrows, "pipeline/ncsn/samplers/nfe.py", "def f():\n    import pipeline.params\n"),
     (wrong_arrows, "pipeline/training/loop.py", "from pipeline import tracking\n"),
     (wrong_arrows, "pipeline/tracking/store/run.py", "import stages.train\n"),
     (escaped, "pipeline/training/loop.py", "def f():\n    import ray\n"),
@@ -262,7 +190,7 @@ FAULTS = [
     (core_import_error, "pipeline/ncsn/noise.py", "import scipy.stats\n"),
     (stage_mismatch, "stages/extra.py", "x = 1\n"),
     (stage_mismatch, "stages/train.py", "#\n" * STAGE_LINES),
-    (dependency_mismatch, "stages/prepare.py", "from pipeline.samplers import langevin\n"),
+    (dependency_mismatch, "stages/prepare.py", "from pipeline.ncsn.samplers import langevin\n"),
     (dependency_mismatch, "pipeline/training/loop.py", "from pipeline import toy\n"),
     (params_mismatch, "stages/prepare.py", "def f(params):\n    return params.train\n"),
 ]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import dvcfile
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import UserError
 from pipeline.files import read_json, sha256, whole_folder, write_json, write_text
+from pipeline.ncsn.errors import UserError
 
 
 def test_sha256_is_that_of_the_content(tmp_path: Path) -> None:

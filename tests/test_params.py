@@ -9,9 +9,9 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from pipeline.errors import UserError
+from pipeline.commands.preset import compose, known
+from pipeline.ncsn.errors import UserError
 from pipeline.params import load, parse
-from pipeline.preset import compose, known
 
 CONF = Path(__file__).parents[1] / "conf"
 SHIPPED = YAML(typ="safe").load(CONF / "digits.yaml")

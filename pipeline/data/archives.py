@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 
 MAX_MEMBERS = 1_000_000
 MAX_BYTES = 256 << 30

@@ -9,12 +9,12 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline import files
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 
 IMAGES, LABELS, MANIFEST = "images.npy", "labels.npy", "manifest.json"
 RANGE = "pixel value v stands for v / 255, in [0, 1]"
 MEND = (
-    "run `python -m pipeline.cache`, which takes what is damaged out of DVC's cache, "
+    "run `python -m pipeline.commands.cache`, which takes what is damaged out of DVC's cache, "
     "and make it anew by `dvc repro -f prepare`"
 )
 SEAL = "manifest_sha256"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 
 CHUNK = 1 << 20
 TIMEOUT = 30

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.data.download import BROKEN, CHUNK, download
 from pipeline.data.source import RawFile, Source, open_content
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 
 CELEBA_PARTS = ("Img", "Eval", "Anno")
 """Folders of CelebA's own layout, in which its files may lie."""

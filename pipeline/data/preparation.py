@@ -15,7 +15,7 @@ from pipeline.data.dataset import IMAGES, LABELS, MANIFEST, RANGE, seal
 from pipeline.data.fetch import locate
 from pipeline.data.order import HOLD_OUT, permutation
 from pipeline.data.source import Raw, Source
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 
 MAX_CLASSES = 10_000
 log = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from pipeline.errors import UserError
-from pipeline.metrics.space.exact import exact
-from pipeline.metrics.space.features import Classifier, Images
-from pipeline.metrics.space.network import FeatureNetwork, shift
+from pipeline.metrics.deterministic import exact
+from pipeline.metrics.features import Classifier, Images
+from pipeline.metrics.network import FeatureNetwork, shift
+from pipeline.ncsn.errors import UserError
 
 logger = logging.getLogger(__name__)
 LOG_EVERY_S = 5.0

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.errors import UserError
+from pipeline.metrics.features import FeatureSpace, Images
+from pipeline.metrics.fid import Moments, distance, moments, standard_error
+from pipeline.metrics.fid_infinity import fid_infinity
 from pipeline.metrics.inception_score import inception_score
-from pipeline.metrics.infinite import fid_infinity
 from pipeline.metrics.kid import kernel_distance
 from pipeline.metrics.neighbours import prdc, radii
-from pipeline.metrics.space.features import FeatureSpace, Images
-from pipeline.metrics.space.fid import Moments, distance, moments, standard_error
+from pipeline.ncsn.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ def evaluate(
     Keys: fid, fid_stderr (`space.fid.standard_error`), fid_infinity, fid_infinity_stderr, kid,
     kid_std, inception_score, inception_score_std (both None without classes), precision, recall, density,
     coverage, n, n_reference.
-    The floor is this call on other real images than the reference's (`pipeline.metrics.against`): what a
+    The floor is this call on other real images than the reference's (`pipeline.metrics.reference_split`): what a
     perfect model would score with as many samples.
 
     Args:

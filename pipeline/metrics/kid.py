@@ -5,8 +5,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.mapped import release
-from pipeline.metrics.space.exact import exact
+from pipeline.memmap import release
+from pipeline.metrics.deterministic import exact
 
 
 def kernel_distance(

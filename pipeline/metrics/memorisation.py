@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.metrics.space.exact import exact
+from pipeline.metrics.deterministic import exact
 
 Points = NDArray[np.uint8] | NDArray[np.floating[Any]]
 """(n, ...): images or features, flattened here to (n, D)."""

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.mapped import release
-from pipeline.metrics.space.exact import exact
+from pipeline.memmap import release
+from pipeline.metrics.deterministic import exact
 
 Points = NDArray[np.floating]
 _ROWS = 512  # of the distance matrix held at once, at most

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import UserError
+from pipeline.metrics.fid import frechet_distance
 from pipeline.metrics.inception_score import inception_score
 from pipeline.metrics.kid import kernel_distance
 from pipeline.metrics.memorisation import distance_ratio, nearest
 from pipeline.metrics.neighbours import prdc
-from pipeline.metrics.space.fid import frechet_distance
+from pipeline.ncsn.errors import UserError
 
 Features = NDArray[np.floating[Any]]
 _N, _DIM, _CLASSES = 200, 8, 10

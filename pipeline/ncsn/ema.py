@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import UserError
+from .errors import UserError
 
 
 class ExponentialMovingAverage:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
-from pipeline.ncsn.score import Score
+from .errors import UserError
+from .score import Score
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
-from pipeline.ncsn.score import match
+from .errors import UserError
+from .score import match
 
 Noisy = Literal["convolution", "released"]
 """What noise sigma does to a component of standard deviation std: 'convolution' makes it

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
+from .errors import UserError
 
 MAX_POINTS = 60_000
 """Above this many points, the largest distance is taken over a random subset."""

@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
+from pipeline.params.schema import Params, searched
 from pipeline.params.section import Section
-from pipeline.params.whole import Params, searched
 
 __all__ = ["Params", "load", "parse", "searched"]
 

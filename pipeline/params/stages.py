@@ -63,7 +63,7 @@ class Likelihood(Section):
 
 class Evaluate(Section):
     reference: Literal["train", "held_out"]
-    """Whose statistics every number is taken against; see `pipeline.metrics.against`."""
+    """Whose statistics every number is taken against; see `pipeline.metrics.reference_split`."""
     nearest_k: Count
     kid_subsets: Count
     kid_subset_size: Count

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.files import read_json
+from pipeline.ncsn.samplers.settings import Sampler
 from pipeline.reporting import style
-from pipeline.reporting.pictures import CELL, EDGE, Images, mosaic
-from pipeline.reporting.shown import Picture
-from pipeline.samplers.settings import Sampler
+from pipeline.reporting.figure_entry import Picture
+from pipeline.reporting.grids import CELL, EDGE, Images, mosaic
 
 NAME = "from_noise.png"
 FRAME_MS, LAST_MS = 350, 2500

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.chosen import choice
+from pipeline.selected_checkpoint import choice
 
 LAST = "the last one"
 HOW = {"raw": "without denoising", "denoised": "with denoising"}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from pipeline.commit import Commit
+from pipeline.git import Commit
 from pipeline.reporting import equivalence
 from pipeline.reporting.intervals import Interval
 from pipeline.reporting.papers import Published

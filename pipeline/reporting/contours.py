@@ -10,8 +10,8 @@ from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.tri import LinearTriInterpolator, Triangulation, UniformTriRefiner
 
-from pipeline.reporting import lines, style
-from pipeline.reporting.shown import Shown, keep
+from pipeline.reporting import curves, style
+from pipeline.reporting.figure_entry import Shown, keep
 
 Pair = tuple[str, str]
 LABELS = {
@@ -32,7 +32,7 @@ def shown(folder: Path, artifacts: Path, search: str) -> Iterator[Shown]:
     """The figure of a search for the page; none where it has not run, or too few trials span an area."""
     name, stage, pairs = SEARCHES[search]
     path = artifacts / search / "trials.csv"
-    made = contours(lines.read_rows(path), pairs) if path.exists() else None
+    made = contours(curves.read_rows(path), pairs) if path.exists() else None
     if made is None:
         return
     caption = (
@@ -91,8 +91,8 @@ def _dots(panel: Axes, x: np.ndarray, y: np.ndarray, whole: np.ndarray) -> None:
     panel.use_sticky_edges = False  # a dot on the edge is seen whole
     panel.set(xscale="log", yscale="log")
     panel.margins(0.06)
-    lines.log(panel, "x")
-    lines.log(panel, "y")
+    curves.log(panel, "x")
+    curves.log(panel, "y")
 
 
 def _bar(figure: Figure, filled: ContourSet, panels: Sequence[Axes], levels: np.ndarray) -> None:

@@ -10,18 +10,18 @@ from pipeline.files import read_yaml
 from pipeline.reporting import (
     animation,
     contours,
+    curves,
     frontier,
+    grids,
     inpainting,
-    lines,
     neighbours,
     noise_search,
-    pictures,
     sampler_search,
     selection,
 )
-from pipeline.reporting.pictures import Images, Panel
+from pipeline.reporting.figure_entry import Picture, Shown, keep
+from pipeline.reporting.grids import Images, Panel
 from pipeline.reporting.rows import Row, Table
-from pipeline.reporting.shown import Picture, Shown, keep
 
 LEVELS_SHOWN = 12
 
@@ -109,7 +109,7 @@ def _samples(
         "those with or without the last denoising step are shown, whichever have the lower FID. Every pixel "
         "is a square."
     )
-    made = keep(pictures.grid(panels, *grid), folder, "samples")
+    made = keep(grids.grid(panels, *grid), folder, "samples")
     return Shown("Samples beside real images", caption, "dvc repro generate", (made,))
 
 
@@ -126,7 +126,7 @@ def _ways(folder: Path, artifacts: Path, variants: Sequence[str]) -> Shown:
         if way is None:
             found.append(Picture(label=variant))
             continue
-        made = pictures.strip(way.images, way.labels(), columns=LEVELS_SHOWN)
+        made = grids.strip(way.images, way.labels(), columns=LEVELS_SHOWN)
         found.append(keep(made, folder, f"intermediate_{variant}", label=f"{variant}, by {way.kind}"))
     return Shown("From noise to data", caption, "dvc repro generate", tuple(found))
 
@@ -137,11 +137,11 @@ def _curves(folder: Path, artifacts: Path, variants: Sequence[str]) -> Shown:
         "so that heights compare within a variant and not between them."
     )
     paths = {variant: artifacts / f"curves/{variant}.csv" for variant in variants}
-    read = {v: lines.read_columns(path, ("images", "loss")) for v, path in paths.items() if path.exists()}
+    read = {v: curves.read_columns(path, ("images", "loss")) for v, path in paths.items() if path.exists()}
     read = {v: columns for v, columns in read.items() if len(columns["loss"])}  # not imported ones
     picture = Picture()
     if read:
-        made = lines.loss_curves({v: (columns["images"], columns["loss"]) for v, columns in read.items()})
+        made = curves.loss_curves({v: (columns["images"], columns["loss"]) for v, columns in read.items()})
         picture = keep(made, folder, "loss")
     return Shown("Training", caption, "dvc repro train", (picture,))
 
@@ -156,8 +156,8 @@ def _step_size(folder: Path, artifacts: Path) -> Shown:
     best = artifacts / "sampler/best.yaml"  # of several budgets, the one whose analytic choice is compared
     analytic = read_yaml(best)["analytic"]["trial"] if best.exists() else 1
     path = artifacts / "sampler/trials.csv"
-    found = lines.read_trials(path, lines.STEP_SIZE) if path.exists() else []
-    made = keep(lines.trials(found, lines.STEP_SIZE, analytic), folder, "step_size") if found else Picture()
+    found = curves.read_trials(path, curves.STEP_SIZE) if path.exists() else []
+    made = keep(curves.trials(found, curves.STEP_SIZE, analytic), folder, "step_size") if found else Picture()
     return Shown("FID against step size", caption, "dvc repro tune_sampler", (made,))
 
 

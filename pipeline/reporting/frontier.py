@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipeline.errors import UserError
 from pipeline.files import read_json
-from pipeline.reporting import lines, style
-from pipeline.reporting.lines import Floats
+from pipeline.ncsn.errors import UserError
+from pipeline.reporting import curves as lines
+from pipeline.reporting import style
+from pipeline.reporting.curves import Floats
+from pipeline.reporting.figure_entry import Shown, keep
 from pipeline.reporting.reference_set import is_whole
 from pipeline.reporting.rows import Row, Table
-from pipeline.reporting.shown import Shown, keep
 
 COMMAND = "dvc repro frontier"
 COLOURS = (*style.CYCLE, style.GREY)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.reporting import pictures
-from pipeline.reporting.pictures import Group, Images
-from pipeline.reporting.shown import Picture, Shown, keep
+from pipeline.reporting import grids
+from pipeline.reporting.figure_entry import Picture, Shown, keep
+from pipeline.reporting.grids import Group, Images
 
 VEIL = 205
 """Grey of what the sampler is not shown."""
@@ -35,7 +35,7 @@ def _picture(folder: Path, variant: str, path: Path) -> Picture:
         Group("completions", completed[:, 1:]),
         Group("original", originals),
     ]
-    return keep(pictures.groups(groups), folder, f"inpainting_{variant}", label=variant)
+    return keep(grids.groups(groups), folder, f"inpainting_{variant}", label=variant)
 
 
 def masked(images: Images) -> Images:

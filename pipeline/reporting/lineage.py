@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import dvcfile, machine
-from pipeline.chosen import network_folder
-from pipeline.commit import Commit
+from pipeline import dvcfile, environment
 from pipeline.files import read_yaml, sha256
+from pipeline.git import Commit
+from pipeline.selected_checkpoint import network_folder
 
 REPORT = "report"
 SPACES = ("classifier", "inception", "dinov2")
@@ -97,7 +97,7 @@ def witnessed(runs: tuple[Made, ...], here: Commit) -> tuple[Made, ...]:
     """The runs of a row, and the report's own process behind them where the evaluation has no run."""
     if runs and runs[-1].stage == "evaluate":
         return runs
-    own = Made(REPORT, None, here.sha, here.dirty, machine.versions(), machine.hardware())
+    own = Made(REPORT, None, here.sha, here.dirty, environment.versions(), environment.hardware())
     return (*runs, own)
 
 

@@ -34,11 +34,11 @@ levels, and draw new images from it by annealed Langevin dynamics or by the prob
 recipes are those of Song & Ermon (arXiv 1907.05600 and 2006.09011) and, where a network is trained at any
 noise level, in the line of Karras et al. (arXiv 2206.00364), scaled to the data set."""
 IMPORTS = [
-    "pipeline.samplers.images import to_uint8",
-    "pipeline.samplers.seeds import SampleNoise",
-    "pipeline.samplers.settings import Sampler",
+    "pipeline.ncsn.samplers.images import to_uint8",
+    "pipeline.ncsn.samplers.rng import SampleNoise",
+    "pipeline.ncsn.samplers.settings import Sampler",
 ]
-LAW_IMPORTS = ["pipeline.data.dataset import open_dataset", "pipeline.samplers.start import Law"]
+LAW_IMPORTS = ["pipeline.data.dataset import open_dataset", "pipeline.ncsn.samplers.prior import Law"]
 OPENED = 'data = open_dataset(Path("artifacts/data")).split("train")\n'
 LIMITS = """\
 - For research and teaching; no privacy of the training images is promised.
@@ -65,7 +65,7 @@ def card(
     Args:
         manifest: of the data set: name, title, licence, homepage, shape (N, C, H, W).
         samplers: variant -> settings of the sampler that made its samples.
-        published: the card lies beside the weights, as `pipeline.publish` leaves them.
+        published: the card lies beside the weights, as `pipeline.commands.publish` leaves them.
     """
     return with_front_matter(front_matter(table, manifest), _text(table, manifest, samplers, published))
 
@@ -176,10 +176,10 @@ def usage(
     begun = sampler.get("start") == "data"
     if published:
         score, law = 'load(Path("."))', 'load_start(Path("."))'
-        imports = [f"pipeline.publish import load{', load_start' * begun}"]
+        imports = [f"pipeline.commands.publish import load{', load_start' * begun}"]
     else:
         score, law = f'load_network(Path("{row.network}"))', "Law.of(data)"
-        imports = ["pipeline.training.state import load_network"]
+        imports = ["pipeline.training.checkpoints import load_network"]
         imports += LAW_IMPORTS * begun
     named = "\n".join(f"from {text}" for text in sorted([*IMPORTS, *imports]))
     data = OPENED * (begun and not published)

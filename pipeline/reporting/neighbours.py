@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import UserError
 from pipeline.files import read_json
-from pipeline.reporting import pictures
-from pipeline.reporting.pictures import Group, Images
-from pipeline.reporting.shown import Picture, Shown, keep
+from pipeline.ncsn.errors import UserError
+from pipeline.reporting import grids
+from pipeline.reporting.figure_entry import Picture, Shown, keep
+from pipeline.reporting.grids import Group, Images
 
 SPACES = {"pixels": "nearest in pixels", "features": "nearest in features"}
 CAPTION = (
@@ -43,7 +43,7 @@ def _picture(folder: Path, artifacts: Path, variant: str, train: Images) -> Pict
     count = min(len(samples), *(len(rows) for rows in indices.values()))
     groups = [Group("sample", samples[:count, None])]
     groups += [Group(title, train[indices[space][:count]]) for space, title in SPACES.items()]
-    return keep(pictures.groups(groups), folder, f"neighbours_{variant}", label=variant)
+    return keep(grids.groups(groups), folder, f"neighbours_{variant}", label=variant)
 
 
 def _indices(nearest: object, space: str, path: Path, count: int) -> np.ndarray:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.files import read_yaml
-from pipeline.reporting import lines, style
+from pipeline.reporting import curves, style
+from pipeline.reporting.figure_entry import Picture, Shown, keep
 from pipeline.reporting.parallel import parallel
-from pipeline.reporting.shown import Picture, Shown, keep
 
 COMMAND = "dvc repro tune_noise"
 TRIALS, BEST = "trials.csv", "best.yaml"
@@ -21,11 +21,11 @@ NAMES = {
 }
 """Columns of trials.csv that are axes of the parallel coordinates, where the search has them."""
 SETTINGS = {
-    lines.NOISE_RANGE: (
+    curves.NOISE_RANGE: (
         "the ends and the length of its ladder",
         "techniques 1 and 2 of NCSNv2 on this data set",
     ),
-    lines.NOISE_LAW: (
+    curves.NOISE_LAW: (
         "the mean and the standard deviation of log σ in its loss",
         "EDM's law (arXiv 2206.00364, table 1) at this data set's spread",
     ),
@@ -40,9 +40,9 @@ def draw(folder: Path) -> None:
         UserError: trials.csv cannot be read.
     """
     search = _search(folder)
-    made = lines.trials(lines.read_trials(folder / TRIALS, search), search)
+    made = curves.trials(curves.read_trials(folder / TRIALS, search), search)
     style.save(made, folder, "trials", vector=False)
-    style.save(parallel(lines.read_rows(folder / TRIALS), NAMES), folder, "parallel", vector=False)
+    style.save(parallel(curves.read_rows(folder / TRIALS), NAMES), folder, "parallel", vector=False)
 
 
 def shown(folder: Path, artifacts: Path) -> Iterator[Shown]:
@@ -55,22 +55,22 @@ def shown(folder: Path, artifacts: Path) -> Iterator[Shown]:
         f"fewer steps (hollow) are not compared with the others. The analytic choice is {analytic}. FIDs are "
         f"of other samples than the table's and against other images.{side_by_side(found / BEST)}"
     )
-    tried = lines.read_trials(found / TRIALS, search) if (found / TRIALS).exists() else []
-    made = keep(lines.trials(tried, search), folder, "noise_range") if tried else Picture()
+    tried = curves.read_trials(found / TRIALS, search) if (found / TRIALS).exists() else []
+    made = keep(curves.trials(tried, search), folder, "noise_range") if tried else Picture()
     yield Shown("FID against the noise range", caption, COMMAND, (made,))
     if tried:
         caption = (
             "Every trial of `tune_noise` as a line through its settings, coloured by its FID; thin and "
             "dashed where it was stopped after fewer steps."
         )
-        made = keep(parallel(lines.read_rows(found / TRIALS), NAMES), folder, "parallel_noise")
+        made = keep(parallel(curves.read_rows(found / TRIALS), NAMES), folder, "parallel_noise")
         yield Shown("Noise range: every trial", caption, COMMAND, (made,))
 
 
-def _search(folder: Path) -> lines.Search:
+def _search(folder: Path) -> curves.Search:
     """By the columns of trials.csv: of p_mean and p_std, or of ladders, as where there is none."""
-    rows = lines.read_rows(folder / TRIALS) if (folder / TRIALS).exists() else []
-    return lines.NOISE_LAW if rows and "p_mean" in rows[0] else lines.NOISE_RANGE
+    rows = curves.read_rows(folder / TRIALS) if (folder / TRIALS).exists() else []
+    return curves.NOISE_LAW if rows and "p_mean" in rows[0] else curves.NOISE_RANGE
 
 
 def side_by_side(path: Path) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 from pipeline.reporting import tables
 from pipeline.reporting.columns import DASH, NOT_RUN
+from pipeline.reporting.figure_entry import Picture, Shown
 from pipeline.reporting.rows import Table
-from pipeline.reporting.shown import Picture, Shown
 
 FIGURES = "figures"
 

@@ -11,7 +11,7 @@ def described(block: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     """Such as `celeba, test split (19,962 images)`.
 
     Args:
-        block: of an evaluation, with `reference` (`pipeline.metrics.against`) and `n_reference`.
+        block: of an evaluation, with `reference` (`pipeline.metrics.reference_split`) and `n_reference`.
         manifest: of the data set: whether what was held out is its own test split.
     """
     reference, count = block["reference"], f"({block['n_reference']:,} images)"

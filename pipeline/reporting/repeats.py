@@ -6,8 +6,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pipeline.errors import UserError
 from pipeline.files import read_json
+from pipeline.ncsn.errors import UserError
 from pipeline.reporting import further
 from pipeline.reporting.intervals import nested
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.commit import commit
 from pipeline.files import read_json, whole_folder, write_json, write_text
+from pipeline.git import commit
 from pipeline.reporting import dataset_card, figures, html, latex, model_card, page, rows, tables
+from pipeline.reporting.grids import Images
 from pipeline.reporting.lineage import Made
-from pipeline.reporting.pictures import Images
 from pipeline.reporting.rows import Table
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.commit import Commit
 from pipeline.files import read_json
+from pipeline.git import Commit
 from pipeline.reporting import checkpoints, further, lineage, reference_set, repeats
 from pipeline.reporting.intervals import Interval
 from pipeline.reporting.papers import Published, counterpart, published

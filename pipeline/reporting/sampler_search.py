@@ -7,11 +7,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from pipeline.errors import UserError
 from pipeline.files import read_yaml
-from pipeline.reporting import lines, style
+from pipeline.ncsn.errors import UserError
+from pipeline.reporting import curves, style
+from pipeline.reporting.figure_entry import Shown, keep
 from pipeline.reporting.parallel import parallel
-from pipeline.reporting.shown import Shown, keep
 
 COMMAND = "dvc repro tune_sampler"
 PARETO, TRIALS, BEST = "pareto.csv", "trials.csv", "best.yaml"
@@ -57,7 +57,7 @@ def draw(folder: Path) -> None:
     if not (folder / PARETO).exists():
         return
     style.save(front(*read(folder)), folder, "pareto", vector=False)
-    style.save(parallel(lines.read_rows(folder / TRIALS), AXES), folder, "parallel", vector=False)
+    style.save(parallel(curves.read_rows(folder / TRIALS), AXES), folder, "parallel", vector=False)
 
 
 def shown(folder: Path, artifacts: Path) -> Iterator[Shown]:
@@ -84,7 +84,7 @@ def shown(folder: Path, artifacts: Path) -> Iterator[Shown]:
         "Every trial of `tune_sampler` as a line through its settings, coloured by its FID; thin and dashed "
         "where it was stopped on fewer samples. A line passes over the settings that its sampler has not."
     )
-    made = keep(parallel(lines.read_rows(found / TRIALS), AXES), folder, "parallel")
+    made = keep(parallel(curves.read_rows(found / TRIALS), AXES), folder, "parallel")
     yield Shown("Sampler search: every trial", caption, COMMAND, (made,))
 
 
@@ -123,7 +123,7 @@ def read(folder: Path) -> tuple[list[Judged], dict[str, Any]]:
                 r["on_front"] == "1",
                 tuple(r["chosen"].split()),
             )
-            for r in lines.read_rows(folder / PARETO)
+            for r in curves.read_rows(folder / PARETO)
         ]
     except (KeyError, ValueError) as error:
         raise UserError(f"{folder / PARETO}: bad or missing column ({error}): run `{COMMAND}`.") from error
@@ -163,8 +163,8 @@ def front(points: Sequence[Judged], best: dict[str, Any]) -> Figure:
             color=style.INK,
             label=f"{line['variant']}'s, published",
         )
-    lines.log(axes, "x")
-    lines.log(axes, "y")
+    curves.log(axes, "x")
+    curves.log(axes, "y")
     axes.set(xlabel="network evaluations per sample", ylabel="FID of the trial")
     style.legend_above(axes, columns=4)
     return figure

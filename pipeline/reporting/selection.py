@@ -6,9 +6,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from pipeline.reporting import lines, style
+from pipeline.reporting import curves, style
 from pipeline.reporting.checkpoints import HOW, judged
-from pipeline.reporting.shown import Shown, keep
+from pipeline.reporting.figure_entry import Shown, keep
 
 Choices = Mapping[str, Mapping[str, Any]]
 
@@ -43,7 +43,7 @@ def draw(found: Choices) -> Figure:
         axes.plot(list(points), list(points.values()), ".", color=colour, linestyle=dashes, label=label)
         chosen = about["step"], points[about["step"]]
         axes.scatter(*chosen, s=70, facecolors="none", edgecolors=style.INK, zorder=4)
-    lines.log(axes, "y")
+    curves.log(axes, "y")
     axes.set(xlabel="training steps", ylabel=f"FID (N={_counts(found)})", xlim=(0, None))
     style.legend_above(axes, columns=2)
     return figure

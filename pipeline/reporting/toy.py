@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from pipeline.reporting import style
-from pipeline.reporting.lines import smoothed
+from pipeline.reporting.curves import smoothed
 from pipeline.toy import Divergence, LossCurve, Panel, ScoreFields
 from pipeline.toy.mixture import HALF_WIDTH, MEANS, Array
 

@@ -9,7 +9,7 @@ MARGIN = 2.0
 """A variant is close to the data when its FID is at most this many times the floor's."""
 CHALLENGERS, BASELINE = ("tuned", "tuned_fewest"), "ncsnv2"
 RELEASED, PAPER = "ncsn", "ncsn_paper"
-"""One network, its step size in the two conventions of `pipeline.samplers.langevin.Convention`."""
+"""One network, its step size in the two conventions of `pipeline.ncsn.samplers.langevin.Convention`."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pipeline.ncsn.mixtures import Noisy
 from pipeline.ncsn.noise import geometric_sigmas
-from pipeline.samplers.langevin import annealed_langevin, annealed_langevin_levels, langevin
-from pipeline.samplers.seeds import SampleNoise
+from pipeline.ncsn.samplers.langevin import annealed_langevin, annealed_langevin_levels, langevin
+from pipeline.ncsn.samplers.rng import SampleNoise
 from pipeline.toy.mixture import HALF_WIDTH, MEANS, Array, mixture
 
 STEP_LR, LEVELS, STEPS_PER_LEVEL, STEPS = 0.1, 10, 100, 1_000

@@ -6,7 +6,7 @@ Stages start it as `follow`, to deliver what they record while their pipeline li
 import logging
 import sys
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 from pipeline.tracking import provenance, shipping
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ A line that may have arrived without an acknowledgement is compared with what th
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 from pipeline.tracking import pipeline_run, process
 from pipeline.tracking.errors import RefusedError
 from pipeline.tracking.journal import Journal, Line

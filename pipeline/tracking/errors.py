@@ -1,6 +1,6 @@
 """Why a store did not take what it was told."""
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 
 
 class RefusedError(UserError):

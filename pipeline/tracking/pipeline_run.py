@@ -8,7 +8,7 @@ by its own name.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 from pipeline.tracking import process
 from pipeline.tracking.heading import ATTACH, PARENT
 from pipeline.tracking.store.opening import Store

@@ -6,9 +6,9 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from pipeline import dvcfile, machine
-from pipeline.commit import commit
+from pipeline import dvcfile, environment
 from pipeline.files import sha256
+from pipeline.git import commit
 
 LONGEST = 500
 """Characters of a parameter's value; longer ones are cut."""
@@ -52,7 +52,7 @@ def common(params: dict[str, Any]) -> dict[str, str]:
 
 def made_with() -> dict[str, str]:
     """What this very process works on and with; a job's, where a job does the work."""
-    return {"versions": machine.versions(), "hardware": machine.hardware()}
+    return {"versions": environment.versions(), "hardware": environment.hardware()}
 
 
 def _user() -> dict[str, str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.commit import commit
+from pipeline.git import commit
 from pipeline.tracking.notes import Address, NotedRun
 from pipeline.tracking.provenance import manifest_of, numbers
 from pipeline.tracking.runs import Run

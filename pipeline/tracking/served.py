@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.training.state import load_network
+from pipeline.training.checkpoints import load_network
 
 CHECKPOINT = "checkpoint"
 """The folder of the checkpoint inside the model's."""

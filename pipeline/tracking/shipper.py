@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 from pipeline.tracking import process
 from pipeline.tracking.delivery import Delivery
 from pipeline.tracking.errors import UnreachableError

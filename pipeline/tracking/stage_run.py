@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 from pipeline.tracking import process, shipping
 from pipeline.tracking.journal import FOLDER, Delivered
 from pipeline.tracking.recorded import RecordedRun

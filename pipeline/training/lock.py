@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 
 POLL_S = 0.1
 

@@ -15,15 +15,15 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.execution import evaluated
 from pipeline.ncsn.losses import denoising_score_matching, edm_weighting
 from pipeline.ncsn.networks.unet import SIGMA_DATA
 from pipeline.ncsn.score import Score
-from pipeline.training.draws import Draw, microshards
+from pipeline.training.allreduce import Group, gathered, place, sum_in_order
+from pipeline.training.batches import Draw, microshards
+from pipeline.training.checkpoints import State, fresh
 from pipeline.training.history import Row
-from pipeline.training.reduce import Group, gathered, place, sum_in_order
-from pipeline.training.state import State, fresh
 from pipeline.training.task import Task
 
 Backward = Callable[[list[Draw]], Tensor]

@@ -4,9 +4,9 @@ import shutil
 from pathlib import Path
 
 from pipeline import files
-from pipeline.errors import UserError
-from pipeline.training import verified
-from pipeline.training.state import State, folder_name, save
+from pipeline.ncsn.errors import UserError
+from pipeline.training import checksums
+from pipeline.training.checkpoints import State, folder_name, save
 from pipeline.training.task import Task
 
 
@@ -37,7 +37,7 @@ def copy(run_folder: Path, model: Path, task: Task) -> None:
     for step in due(task):
         source = _place(run_folder, step)
         try:
-            verified.verify(source)
+            checksums.verify(source)
         except UserError as error:
             raise UserError(
                 f"the snapshot {source} is missing or damaged: mend the disk, then delete {run_folder} to "
@@ -61,4 +61,4 @@ def candidates(model: Path) -> dict[int, Path]:
 
 
 def _place(folder: Path, step: int) -> Path:
-    return folder / verified.SNAPSHOTS / folder_name(step)
+    return folder / checksums.SNAPSHOTS / folder_name(step)

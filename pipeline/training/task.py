@@ -12,8 +12,8 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from pipeline.errors import UserError
 from pipeline.files import sources_sha256
+from pipeline.ncsn.errors import UserError
 
 # Whatever is computed during training lives in these files; a change of any makes another task.
 CODE = ("ncsn", "data/order.py", "training")
@@ -37,7 +37,7 @@ class Task:
     """One training, complete: two tasks with one fingerprint leave the same weights.
 
     `network` holds the keyword arguments of `make_network`, the ladder `sigmas` (L,) among them; `loss`
-    says what noise is drawn and how it is weighted (`pipeline.training.draws.sigmas`).
+    says what noise is drawn and how it is weighted (`pipeline.training.batches.sigmas`).
     `microshards` is the number of fixed parts a batch is cut into, whatever the number of workers.
     `determinism` "elastic" makes the weights independent of that number, bit for bit: checked on the CPU,
     expected but not checked on CUDA. `rollbacks` is how often a loss that diverges sends the run back to its

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline import dvcfile, tracking
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 from pipeline.reporting.lineage import Plan
 from pipeline.reporting.rows import Row, Table
 from pipeline.verify import history, records, table, tree

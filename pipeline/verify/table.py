@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.commit import Commit
-from pipeline.errors import UserError
 from pipeline.files import read_json, sha256
+from pipeline.git import Commit
+from pipeline.ncsn.errors import UserError
 from pipeline.reporting import rows, tables
 from pipeline.reporting.lineage import File
 from pipeline.reporting.rows import Row, Table

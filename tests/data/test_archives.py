@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.data import archives
 from pipeline.data.archives import tar_archive, zip_archive
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 from tests.data.formats import tarred, zipped
 
 Opened = Callable[[Path], contextlib.AbstractContextManager[object]]

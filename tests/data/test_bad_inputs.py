@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.data.catalogue import CATALOGUE
 from pipeline.data.preparation import prepare
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 from tests.data.formats import idx_header, npz, picture, raw_png, tarred, unzipped, zipped
 
 Arguments = dict[str, Any]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.data.download import BROKEN, download
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 from tests.data.served import Server
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)

@@ -10,7 +10,7 @@ import pytest
 from pipeline.data.catalogue import CATALOGUE
 from pipeline.data.fetch import cache_folder, locate, verify
 from pipeline.data.source import RawFile, Source
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 from tests.data.served import Server
 
 CONTENT = bytes(range(256)) * 40

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from pipeline.data.dataset import open_dataset
 from pipeline.data.preparation import prepare
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 1, 4, 4), np.uint8)
 LABELS = np.arange(20) % 3
@@ -131,7 +131,11 @@ def test_damage_is_noticed_with_the_mend(case: str, tmp_path: Path) -> None:
     damage(tmp_path / "out")
     with pytest.raises(UserError, match=message) as caught:
         open_dataset(tmp_path / "out")
-    mend = "`dvc repro`" if case == "no manifest" else "`python -m pipeline.cache`, .* `dvc repro -f prepare`"
+    mend = (
+        "`dvc repro`"
+        if case == "no manifest"
+        else "`python -m pipeline.commands.cache`, .* `dvc repro -f prepare`"
+    )
     assert re.search(mend, str(caught.value))
 
 

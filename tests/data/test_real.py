@@ -12,7 +12,7 @@ from pipeline.data.catalogue import CATALOGUE, DEBIAN
 from pipeline.data.dataset import Dataset, open_dataset
 from pipeline.data.fetch import verify
 from pipeline.data.preparation import prepare
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 
 FILES = Path(os.environ.get("FASHION_MNIST", DEBIAN))
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.distributed.compute.cluster import connect
-from tests.distributed import heads
+from pipeline.cluster.connect import connect
+from tests.cluster import heads
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from pipeline.training import verified
-from pipeline.training.run import run
+from pipeline.training import checksums
+from pipeline.training.fit import run
 from tests.training.tiny import make_images, make_task
 
 PATIENCE = datetime.timedelta(seconds=15)
@@ -53,9 +53,9 @@ def _arm(point: str, passing: int) -> None:
     elif point == "in a file":
         _before(Path, "write_bytes", passed, lambda path, content: _half(path, content))
     elif point == "before the manifest":
-        _before(verified.files, "write_text", passed)
+        _before(checksums.files, "write_text", passed)
     elif point == "before fsync":
-        _before(verified, "fsync", passed)
+        _before(checksums, "fsync", passed)
     else:
         real = Path.rename
 

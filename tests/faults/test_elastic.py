@@ -7,12 +7,12 @@ import pytest
 from ray.cluster_utils import Cluster
 from ruamel.yaml import YAML
 
-from pipeline.distributed.elastic import divisor
-from pipeline.distributed.stopping import EXIT_CODE
+from pipeline.cluster.elastic import divisor
+from pipeline.cluster.stopping import EXIT_CODE
 from pipeline.params.stages import Compute
+from pipeline.training.checkpoints import folder_name, save
 from pipeline.training.loop import train
 from pipeline.training.progress import Follower
-from pipeline.training.state import folder_name, save
 from tests.faults.test_ray import ROOT, Driver, step_of
 from tests.training.tiny import digest, make_images, make_task
 
@@ -27,7 +27,7 @@ DRIVER = f"""
 import logging, sys
 from pathlib import Path
 from pipeline.distributed import elastic
-from pipeline.distributed.train import fit
+from pipeline.cluster.train import fit
 from tests.training.tiny import make_images, make_task
 
 logging.basicConfig(level=logging.WARNING)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.training.run import run
-from pipeline.training.state import checkpoints, finished, newest_verified
+from pipeline.training.checkpoints import checkpoints, finished, newest_verified
+from pipeline.training.fit import run
 from tests.faults.crashes import POINTS, TASK, train
 from tests.training.tiny import digest, kept, make_images, make_task
 

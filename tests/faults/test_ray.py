@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.distributed.stopping import EXIT_CODE
-from pipeline.training.run import run
-from pipeline.training.state import checkpoints
+from pipeline.cluster.stopping import EXIT_CODE
+from pipeline.training.checkpoints import checkpoints
+from pipeline.training.fit import run
 from tests.training.tiny import digest, make_images, make_task
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
@@ -27,8 +27,8 @@ KILLS = 3
 DRIVER = f"""
 import logging, sys
 from pathlib import Path
-from pipeline.distributed.train import fit
-from pipeline.errors import UserError
+from pipeline.cluster.train import fit
+from pipeline.ncsn.errors import UserError
 from tests.training.tiny import make_images, make_task
 
 logging.basicConfig(level=logging.WARNING)
@@ -174,7 +174,7 @@ def test_dvc_killed_leaves_no_trainer_and_a_second_one_is_refused(
     tmp_path: Path, expected: dict[str, str]
 ) -> None:
     """As `dvc repro` runs a stage: it ends with the process that started it."""
-    stage = f"from pipeline.door import die_with_parent\ndie_with_parent()\n{DRIVER}\nPath('out').touch()\n"
+    stage = f"from pipeline.entry import die_with_parent\ndie_with_parent()\n{DRIVER}\nPath('out').touch()\n"
     (tmp_path / "stage.py").write_text(stage)
     (tmp_path / "dvc.yaml").write_text("stages: {train: {cmd: python stage.py run, outs: [out]}}\n")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

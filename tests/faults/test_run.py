@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 from pipeline.training import loop
+from pipeline.training.checkpoints import checkpoints, newest_verified
+from pipeline.training.fit import STOP, run
 from pipeline.training.lock import only
-from pipeline.training.run import STOP, run
-from pipeline.training.state import checkpoints, newest_verified
 from tests.training.tiny import digest, make_images, make_task
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ CHILD = """
 import sys
 from pathlib import Path
 import torch
-from pipeline.training.run import run
+from pipeline.training.fit import run
 from tests.training.tiny import make_images, make_task
 
 torch.set_num_threads(1)
@@ -52,7 +52,7 @@ def test_a_run_asked_to_stop_saves_at_the_next_row_and_goes_on_to_the_same_bits(
 def test_a_second_writer_is_refused_and_a_dead_ones_place_is_free(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("pipeline.training.run.PATIENCE_S", 0.2)
+    monkeypatch.setattr("pipeline.training.fit.PATIENCE_S", 0.2)
     child = start(tmp_path)
     while not checkpoints(tmp_path):
         time.sleep(0.01)

@@ -12,13 +12,12 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.distributed.sampler import tune_sampler
-from pipeline.distributed.sampler.found import write
-from pipeline.distributed.sampler.sampler_trial import Setup, trial
-from pipeline.distributed.search import Budget, Kept, search_here
-from pipeline.distributed.search.trials import Record
 from pipeline.files import read_json
-from tests.distributed.searched import BOUNDS, Mixture, made
+from pipeline.search import Budget, Kept, sampler, search_here
+from pipeline.search.found import write
+from pipeline.search.records import Record
+from pipeline.search.sampler_trial import Setup, trial
+from tests.search.searched import BOUNDS, Mixture, made
 
 pytestmark = pytest.mark.faults
 ROOT = Path(__file__).parents[2]
@@ -27,8 +26,8 @@ DRIVER = """
 import json, sys
 from dataclasses import asdict
 from pathlib import Path
-from pipeline.distributed.compute.cluster import connect
-from pipeline.distributed.search import Budget, Kept, Range, search
+from pipeline.cluster.connect import connect
+from pipeline.search import Budget, Kept, Range, search
 from tests.faults.test_search import slow
 
 place = Path(sys.argv[1])
@@ -58,7 +57,7 @@ SAMPLER_DRIVER = """
 import sys
 from pathlib import Path
 from pipeline.distributed.sampler import tune_sampler
-from pipeline.distributed.compute.cluster import connect
+from pipeline.cluster.connect import connect
 from tests.faults.test_search import sampler_search, seen
 
 tune_sampler.trial = seen
@@ -87,7 +86,7 @@ def sampler_search(place: Path) -> None:
     """A small search of samplers under two budgets, with the files of its stage and its samplers."""
     budget = Budget(5, (20, 40), 2, 2, seed=3)
     resources, kept = {"cpu": 1}, Kept(place, "slow")
-    found = tune_sampler.tune(
+    found = sampler.tune(
         made(network=Named(str(place)), budget=budget),
         budgets=(5, 21), bounds=BOUNDS, resources=resources, repeats=2, kept=kept,
     )  # fmt: skip
@@ -159,8 +158,8 @@ def test_the_sampler_search_killed_in_each_of_its_budgets_ends_in_the_same_files
     searches = {path.parent.name for path in (tmp_path / "killed").glob("search-slow-*/trial_*.json")}
     assert len(searches) == 2
     (tmp_path / "undisturbed").mkdir()
-    monkeypatch.setattr(tune_sampler, "search", here)
-    monkeypatch.setattr(tune_sampler, "trial", seen)
+    monkeypatch.setattr(sampler, "search", here)
+    monkeypatch.setattr(sampler, "trial", seen)
     sampler_search(tmp_path / "undisturbed")
     undisturbed, killed = (
         {path.name: path.read_bytes() for path in (tmp_path / name / "found").iterdir()}

@@ -37,7 +37,7 @@ class Checkout:
             shutil.copy2(ROOT / name, place / name)
         (place / "dvc.lock").unlink()
         self("git", "init", "-q")
-        self(sys.executable, "-m", "pipeline.preset", "digits_reduced")
+        self(sys.executable, "-m", "pipeline.commands.preset", "digits_reduced")
         params = read_yaml(place / "params.yaml")
         params["tune_noise"] |= {"num_trials": 8, "rungs": [20, 60, 120]}
         write_yaml(place / "params.yaml", params)

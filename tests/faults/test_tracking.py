@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from pipeline.training.run import run
+from pipeline.training.fit import run
 from tests.training.tiny import digest, make_images, make_task
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from pipeline.metrics.classifier import train_classifier
-from pipeline.metrics.space.features import Classifier
-from pipeline.metrics.space.fidelity import without_torchvision
+from pipeline.metrics.features import Classifier
+from pipeline.metrics.torch_fidelity import without_torchvision
 
 with without_torchvision():  # before a test imports it where torchvision is broken
     import torchmetrics.image.kid  # noqa: F401

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.errors import UserError
 from pipeline.files import sha256
-from pipeline.metrics import evaluate, selftest
-from pipeline.metrics.reference import build
-from pipeline.metrics.space import features
-from pipeline.metrics.space.dinov2 import MEAN, STD, DINOv2, _positions
+from pipeline.metrics import evaluate, features, selftest
+from pipeline.metrics.build import build
+from pipeline.metrics.dinov2 import MEAN, STD, DINOv2, _positions
+from pipeline.ncsn.errors import UserError
 
 WIDTH, DEPTH = 128, 2
 Weights = dict[str, Tensor]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import UserError
 from pipeline.metrics.evaluate import Described, evaluator
 from pipeline.metrics.evaluate import evaluate as evaluate_described
+from pipeline.ncsn.errors import UserError
 
 SETTINGS = {
     "nearest_k": 5,

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import UserError
 from pipeline.metrics import classifier as training
+from pipeline.metrics import features
 from pipeline.metrics.classifier import train_classifier
-from pipeline.metrics.space import features
+from pipeline.ncsn.errors import UserError
 
 TINY = {"width": 2, "epochs": 2, "batch_size": 64, "lr": 1e-2}
 

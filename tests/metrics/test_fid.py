@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from pipeline.errors import UserError
-from pipeline.metrics.space.fid import SHARD, distance, frechet_distance, moments, standard_error
+from pipeline.metrics.fid import SHARD, distance, frechet_distance, moments, standard_error
+from pipeline.ncsn.errors import UserError
 
 
 def exact_sample(rng, n, mean, root):

@@ -12,13 +12,12 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from pipeline.errors import UserError
 from pipeline.files import sha256
-from pipeline.metrics import selftest
-from pipeline.metrics.reference import build
-from pipeline.metrics.space import features
-from pipeline.metrics.space.fid import frechet_distance
-from pipeline.metrics.space.inception import Inception, make_network
+from pipeline.metrics import features, selftest
+from pipeline.metrics.build import build
+from pipeline.metrics.fid import frechet_distance
+from pipeline.metrics.inception import Inception, make_network
+from pipeline.ncsn.errors import UserError
 
 REAL = "NCSN_INCEPTION_WEIGHTS"
 """A variable of the environment that names the file of the real weights, 95 MB."""

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torchmetrics.image.kid import KernelInceptionDistance
 
+from pipeline.metrics.deterministic import exact
 from pipeline.metrics.kid import kernel_distance
-from pipeline.metrics.space.exact import exact
 
 
 def test_two_point_masses():

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import UserError
-from pipeline.metrics.space import fid
-from pipeline.metrics.space.fid import distance, merged, moments, part
+from pipeline.metrics import fid
+from pipeline.metrics.fid import distance, merged, moments, part
+from pipeline.ncsn.errors import UserError
 
 sizes = st.lists(st.integers(1, 9), min_size=2, max_size=6)
 

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.errors import UserError
 from pipeline.files import read_json
 from pipeline.metrics import selftest as module
-from pipeline.metrics.reference import build
+from pipeline.metrics.build import build
 from pipeline.metrics.selftest import Check, selftest
+from pipeline.ncsn.errors import UserError
 
 
 @pytest.fixture(scope="module")

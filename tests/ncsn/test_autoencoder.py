@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.losses import sliced_score_matching
 from pipeline.ncsn.networks.autoencoder import AutoEncoder, ResidualBlock
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import UserError
 from pipeline.ncsn.ema import ExponentialMovingAverage
+from pipeline.ncsn.errors import UserError
 
 
 def network(value: float) -> nn.Module:

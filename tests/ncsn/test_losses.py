@@ -8,7 +8,7 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.losses import (
     annealed_sliced_score_matching,
     denoising_score_matching,

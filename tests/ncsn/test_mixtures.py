@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.mixtures import GaussianMixture, Noisy
 
 MEANS = torch.tensor([[-2.0, 0.5], [1.0, 1.0], [0.0, -3.0]], dtype=torch.float64)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.networks import make_network
 from pipeline.ncsn.networks.blocks import ConvMeanPool
 from pipeline.ncsn.networks.normalization import ConditionalInstanceNorm2dPlus, InstanceNorm2dPlus

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipeline.errors import UserError
 from pipeline.ncsn import noise
+from pipeline.ncsn.errors import UserError
 
 CIFAR10 = {"sigma_max": 50.0, "sigma_min": 0.01, "dim": 3 * 32 * 32}
 

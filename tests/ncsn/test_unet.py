@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.mixtures import GaussianMixture
 from pipeline.ncsn.networks import UNet, make_network
 from pipeline.ncsn.networks.unet import SIGMA_DATA, layout

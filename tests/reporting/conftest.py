@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.commit import Commit
+from pipeline.git import Commit
+from pipeline.ncsn.samplers.settings import Ladder, Sampler
 from pipeline.reporting import report, rows
 from pipeline.reporting.lineage import Made
 from pipeline.reporting.rows import Row, Table
-from pipeline.samplers.settings import Ladder, Sampler
 
 VARIANTS = ("ncsn", "ncsnv2", "tuned")
 COMMIT = Commit("0123456789abcdef0123456789abcdef01234567", dirty=True)

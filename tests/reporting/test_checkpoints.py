@@ -8,14 +8,15 @@ import matplotlib.collections
 import pytest
 import torch
 
-from pipeline import chosen, publish
-from pipeline.commit import Commit
-from pipeline.errors import UserError
+from pipeline import selected_checkpoint
+from pipeline.commands import publish
 from pipeline.files import read_json, sha256, write_json
+from pipeline.git import Commit
+from pipeline.ncsn.errors import UserError
 from pipeline.reporting import columns, latex, model_card, page, rows, selection, tables
 from pipeline.reporting.checkpoints import judged, rule
 from pipeline.reporting.rows import Table
-from pipeline.training import state
+from pipeline.training import checkpoints
 from pipeline.verify import table as check
 from tests.reporting.conftest import VARIANTS, manifest, write_run
 from tests.training.tiny import make_task
@@ -44,16 +45,16 @@ def artifacts(tmp_path: Path) -> Path:
     """A run in which `ncsn` was chosen among four, and the others' last networks were taken."""
     root = write_run(tmp_path / "artifacts")
     task = make_task(steps=40_000, snapshot_every=10_000)
-    made = state.fresh(task)
+    made = checkpoints.fresh(task)
     for made.step in (40_000, 10_000, 20_000, 30_000):
         for tensor in made.ema.state_dict().values():
             if tensor.is_floating_point():
                 tensor.add_(torch.rand(()))
         own = "" if made.step == task.steps else f"snapshots/step_{made.step:08d}"
-        state.save(root / "models/ncsn" / own, made, whole=False)
-    chosen.write(root, "ncsn", root / "models/ncsn/snapshots/step_00020000", ABOUT)
+        checkpoints.save(root / "models/ncsn" / own, made, whole=False)
+    selected_checkpoint.write(root, "ncsn", root / "models/ncsn/snapshots/step_00020000", ABOUT)
     for variant in VARIANTS[1:]:
-        chosen.write(root, variant, root / f"models/{variant}", {})
+        selected_checkpoint.write(root, variant, root / f"models/{variant}", {})
     (root / "data").mkdir()
     (root / "data/images.npy").write_bytes(b"images")
     hashes = {"images": sha256(root / "data/images.npy"), "labels": "00" * 32}
@@ -77,7 +78,7 @@ def test_the_rule_is_said_wherever_the_table_is(table: Table, artifacts: Path) -
     assert latex.escaped(f"{said[0]}.") in latex.table(table)
     assert all(row.checkpoint_rule is None for row in table.floors())
     for variant in VARIANTS:
-        chosen.write(artifacts, variant, artifacts / f"models/{variant}", {})
+        selected_checkpoint.write(artifacts, variant, artifacts / f"models/{variant}", {})
     alike = rows.build(artifacts, VARIANTS, manifest(), Commit(None))
     assert columns.checkpoints(alike) == ["Checkpoint of every network: the last one"]
 
@@ -112,7 +113,7 @@ def flip(path: Path) -> None:
 
 
 def other(artifacts: Path) -> None:
-    chosen.write(artifacts, "ncsn", artifacts / "models/ncsn/snapshots/step_00010000", ABOUT)
+    selected_checkpoint.write(artifacts, "ncsn", artifacts / "models/ncsn/snapshots/step_00010000", ABOUT)
 
 
 CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -122,8 +123,11 @@ CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "another network": (other, "checkpoint artifacts/models/ncsn/snapshots/step_00010000/ema.safetensors"),
     "an FID of the choice": (
-        lambda root: chosen.write(
-            root, "ncsn", chosen.network_folder(root, "ncsn"), {**ABOUT, "points": ABOUT["points"][:2]}
+        lambda root: selected_checkpoint.write(
+            root,
+            "ncsn",
+            selected_checkpoint.network_folder(root, "ncsn"),
+            {**ABOUT, "points": ABOUT["points"][:2]},
         ),
         "choice artifacts/selection/ncsn.json",
     ),
@@ -161,12 +165,12 @@ def test_a_file_that_names_no_network_is_refused(artifacts: Path) -> None:
     for wrong in ({"points": []}, {"network": "/etc"}):
         write_json(artifacts / "selection/ncsn.json", wrong)
         with pytest.raises(UserError, match="names no network: delete it"):
-            chosen.network_folder(artifacts, "ncsn")
+            selected_checkpoint.network_folder(artifacts, "ncsn")
 
 
 def test_several_trainings_of_a_row_were_chosen_each(artifacts: Path) -> None:
     other = {"step": 40_000, "kind": "denoised", "seed": 5001}
-    chosen.write(artifacts, "ncsn-1", artifacts / "models/ncsn-1", ABOUT | other)
+    selected_checkpoint.write(artifacts, "ncsn-1", artifacts / "models/ncsn-1", ABOUT | other)
     told = rule(artifacts, ("ncsn", "ncsn-1"))
     assert "step 20,000 (without denoising), step 40,000 (with denoising)" in told
     assert "seed 5000, 5001" in told

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.distributed.samples.inpaint import kept
-from pipeline.errors import UserError
 from pipeline.files import read_json, write_json
-from pipeline.reporting import animation, frontier, inpainting, neighbours, pictures
-from pipeline.reporting.pictures import CELL, EDGE, GUTTER, Images
+from pipeline.generate.inpaint import kept
+from pipeline.ncsn.errors import UserError
+from pipeline.reporting import animation, frontier, grids, inpainting, neighbours
+from pipeline.reporting.figure_entry import Shown
+from pipeline.reporting.grids import CELL, EDGE, GUTTER, Images
 from pipeline.reporting.reference_set import FLOOR
 from pipeline.reporting.rows import Row, Table
-from pipeline.reporting.shown import Shown
 
 TRAIN = np.random.default_rng(1).integers(0, 256, (60, 1, 8, 8), dtype=np.uint8)
 
@@ -25,7 +25,7 @@ def cell(path: Path, group: list[int], row: int, column: int) -> Images:
     saved = np.asarray(Image.open(path).convert("RGB"))
     factor = CELL // 8
     gap = factor // 3
-    rows = (saved.shape[0] - EDGE - pictures.TITLE + gap) // (CELL + gap)
+    rows = (saved.shape[0] - EDGE - grids.TITLE + gap) // (CELL + gap)
     top = saved.shape[0] - EDGE - rows * (CELL + gap) + gap + row * (CELL + gap)
     left = EDGE + sum(n * (CELL + gap) - gap + GUTTER for n in group) + column * (CELL + gap)
     square = saved[top : top + CELL, left : left + CELL]

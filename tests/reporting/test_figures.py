@@ -16,22 +16,22 @@ from matplotlib.tri._tricontour import TriContourSet
 from PIL import Image
 
 from pipeline import toy
-from pipeline.distributed.shards.drawn import evenly
-from pipeline.errors import UserError
+from pipeline.generate.draw import evenly
+from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.reporting import (
     animation,
     contours,
     frontier,
-    lines,
+    grids,
     noise_search,
-    pictures,
     sampler_search,
     selection,
     style,
 )
+from pipeline.reporting import curves as lines
 from pipeline.reporting import toy as toy_figures
-from pipeline.reporting.lines import NOISE_LAW, NOISE_RANGE, STEP_SIZE, Trial
+from pipeline.reporting.curves import NOISE_LAW, NOISE_RANGE, STEP_SIZE, Trial
 from pipeline.reporting.parallel import parallel
 from pipeline.reporting.reference_set import FLOOR
 from pipeline.reporting.rows import Row
@@ -79,13 +79,13 @@ def outside(boxes: dict[Text, Bbox], figure: Figure) -> list[str]:
     ]
 
 
-def images(count: int, size: int = 8, channels: int = 1) -> pictures.Images:
+def images(count: int, size: int = 8, channels: int = 1) -> grids.Images:
     return np.random.default_rng(0).integers(0, 256, (count, channels, size, size), dtype=np.uint8)
 
 
-def panels(count: int, size: int = 8) -> list[pictures.Panel]:
+def panels(count: int, size: int = 8) -> list[grids.Panel]:
     return [
-        pictures.Panel(f"variant_{i}", "with denoising, FID 1234.56 (N=50,000)", images(40, size))
+        grids.Panel(f"variant_{i}", "with denoising, FID 1234.56 (N=50,000)", images(40, size))
         for i in range(count)
     ]
 
@@ -190,18 +190,18 @@ def test_contours_have_the_trials_fid_between_them_and_nothing_beyond() -> None:
 
 
 def every_figure() -> Iterator[tuple[str, Figure]]:
-    yield "grid of one", pictures.grid(panels(1), 2, 5)
-    yield "grid of five", pictures.grid(panels(5), 3, 16)
-    yield "grid of photographs", pictures.grid(panels(4, 32), 4, 8)
+    yield "grid of one", grids.grid(panels(1), 2, 5)
+    yield "grid of five", grids.grid(panels(5), 3, 16)
+    yield "grid of photographs", grids.grid(panels(4, 32), 4, 8)
     labels = ["σ = 50", *(f"{sigma:.2g}" for sigma in np.geomspace(40, 0.0123, 30))]
-    yield "strip", pictures.strip(images(31 * 4).reshape(31, 4, 1, 8, 8), labels)
+    yield "strip", grids.strip(images(31 * 4).reshape(31, 4, 1, 8, 8), labels)
     some = images(8 * 6).reshape(8, 6, 1, 8, 8)
     groups = [
-        pictures.Group("sample", some[:, :1]),
-        pictures.Group("nearest in pixels", some),
+        grids.Group("sample", some[:, :1]),
+        grids.Group("nearest in pixels", some),
     ]
-    yield "neighbours", pictures.groups([*groups, pictures.Group("nearest in features", some)])
-    yield "completions", pictures.groups([groups[0], pictures.Group("original", some[:, :1])])
+    yield "neighbours", grids.groups([*groups, grids.Group("nearest in features", some)])
+    yield "completions", grids.groups([groups[0], grids.Group("original", some[:, :1])])
     costs = np.geomspace(3, 2311, 6)
     kinds = ["predictor_corrector", *(f"sampler_{i}" for i in range(6))]
     curves_of = {name: (costs, 500 / costs + place) for place, name in enumerate(kinds)}
@@ -266,7 +266,7 @@ def test_the_check_of_overlaps_catches_a_planted_one(texts: Callable[[Figure], d
 @pytest.mark.parametrize(("factor", "gap"), [(1, 1), (5, 3)])
 def test_mosaic_is_the_images_and_white(channels: int, factor: int, gap: int) -> None:
     some = images(5, channels=channels)
-    picture = pictures.mosaic(some, 2, 3, factor, gap)
+    picture = grids.mosaic(some, 2, 3, factor, gap)
     pitch = 8 * factor + gap
     assert picture.shape == (2 * pitch - gap, 3 * pitch - gap, 3)
     inside = np.zeros(picture.shape, bool)
@@ -282,14 +282,14 @@ def test_mosaic_is_the_images_and_white(channels: int, factor: int, gap: int) ->
 @pytest.mark.parametrize("size", [8, 32])
 def test_saved_grid_holds_every_pixel_of_the_data(tmp_path: Path, size: int) -> None:
     some = panels(3, size)
-    style.save(pictures.grid(some, 2, 4), tmp_path, "grid", vector=False)
+    style.save(grids.grid(some, 2, 4), tmp_path, "grid", vector=False)
     saved = np.asarray(Image.open(tmp_path / "grid.png").convert("RGB"))
-    width = (style.WIDTH * style.DPI - 2 * pictures.EDGE - pictures.GUTTER) / 2
+    width = (style.WIDTH * style.DPI - 2 * grids.EDGE - grids.GUTTER) / 2
     factor = int((width / 4 - 1) // size)
-    expected = pictures.mosaic(some[2].images, 2, 4, factor, 1 + factor // 2)
+    expected = grids.mosaic(some[2].images, 2, 4, factor, 1 + factor // 2)
     height, across = expected.shape[:2]
-    bottom = saved.shape[0] - pictures.EDGE
-    assert (saved[bottom - height : bottom, pictures.EDGE : pictures.EDGE + across] == expected).all()
+    bottom = saved.shape[0] - grids.EDGE
+    assert (saved[bottom - height : bottom, grids.EDGE : grids.EDGE + across] == expected).all()
 
 
 def test_files_are_whole_and_the_same_each_time(tmp_path: Path) -> None:

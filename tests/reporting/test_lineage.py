@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.commit import Commit
+from pipeline.git import Commit
 from pipeline.reporting import lineage
 from pipeline.reporting.lineage import Made, Plan
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.reporting import lines, noise_search
+from pipeline.reporting import curves, noise_search
 from pipeline.reporting.parallel import parallel
 
 LAWS = [
@@ -35,7 +35,7 @@ def test_a_search_for_a_law_is_told_from_one_for_a_ladder(tmp_path: Path) -> Non
     first, second = noise_search.shown(tmp_path / "figures", tmp_path / "artifacts")
     assert "EDM's law" in first.caption and "ladder" not in first.caption and first.drawn
     assert second.pictures[0].files == ("parallel_noise.png", "parallel_noise.svg")
-    best = lines.best(lines.read_trials(tmp_path / "artifacts/noise/trials.csv", lines.NOISE_LAW))
+    best = curves.best(curves.read_trials(tmp_path / "artifacts/noise/trials.csv", curves.NOISE_LAW))
     assert best.number == 2
     noise_search.draw(tmp_path / "artifacts/noise")
     assert {"trials.png", "parallel.png"} <= {p.name for p in (tmp_path / "artifacts/noise").iterdir()}

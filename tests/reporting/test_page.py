@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from pipeline.reporting import html
+from pipeline.reporting.figure_entry import Picture, Shown
 from pipeline.reporting.page import Section
-from pipeline.reporting.shown import Picture, Shown
 from tests.reporting import browser
 
 MOST = 3_000_000

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.commit import Commit
 from pipeline.files import write_json
+from pipeline.git import Commit
 from pipeline.reporting import rows, tables, verdict
 from pipeline.reporting.reference_set import FLOOR, TRAIN_FLOOR, described, is_whole
 from pipeline.reporting.rows import Table

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from pipeline.commit import Commit
 from pipeline.files import write_json
+from pipeline.git import Commit
 from pipeline.reporting import rows, tables, verdict
 from pipeline.reporting.rows import Row, Table
 

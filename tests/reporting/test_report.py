@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.samplers.settings import Ladder, Sampler
 from pipeline.reporting import model_card, tables
 from pipeline.reporting.rows import Table
-from pipeline.samplers.settings import Ladder, Sampler
 
 Write = Callable[..., Path]
 

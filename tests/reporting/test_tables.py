@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.commit import Commit
-from pipeline.errors import UserError
 from pipeline.files import write_json
+from pipeline.git import Commit
+from pipeline.ncsn.errors import UserError
 from pipeline.reporting import rows, tables
 from pipeline.reporting.rows import Row, Table
 

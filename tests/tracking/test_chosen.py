@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.distributed.samples import sample, selection
 from pipeline.files import read_json, sha256
+from pipeline.generate import generate as sample
+from pipeline.generate import select_checkpoint
+from pipeline.ncsn.samplers.settings import Sampler
 from pipeline.params import Params
-from pipeline.samplers.settings import Sampler
-from pipeline.training.state import load_network
+from pipeline.training.checkpoints import load_network
 from stages import evaluate, frontier, generate, prepare, reference, train, tune_noise, tune_sampler
 
 from .conftest import Place
@@ -25,7 +26,7 @@ def params(place: Place, monkeypatch: pytest.MonkeyPatch) -> Params:
     """Networks of steps 2, 4 and 6, of which the first is taken, as the last one would be by itself."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(train, "fit", fit_here)
-    monkeypatch.setattr(selection, "best", lambda found: (min(found), "raw"))
+    monkeypatch.setattr(select_checkpoint, "best", lambda found: (min(found), "raw"))
     few = {"selection": {"num_samples": 20, "seed": 5000}}
     monkeypatch.setitem(SMALL, "generate", SMALL["generate"] | few)
     monkeypatch.setitem(SMALL, "train", SMALL["train"] | {"snapshot_every": 2})

@@ -13,9 +13,9 @@ import torch
 from mlflow.models import get_model_info
 
 from pipeline import tracking
-from pipeline.commit import Commit
+from pipeline.git import Commit
 from pipeline.tracking import recorded
-from pipeline.training import state
+from pipeline.training import checkpoints
 from pipeline.training.task import Task
 
 from .conftest import Place
@@ -46,11 +46,11 @@ def checkpoint(tmp_path: Path) -> Path:
         precision="float32", compile=False, loss={"kind": "levels"},
         seed=0, data_sha256="0" * 64,
     )  # fmt: skip
-    made = state.fresh(task)
+    made = checkpoints.fresh(task)
     made.network(torch.rand(4, 1, 8, 8), torch.full((4,), 0.1)).square().sum().backward()
     made.optimizer.step()
     made.record(1.0)
-    state.save(tmp_path / "checkpoint", made)
+    checkpoints.save(tmp_path / "checkpoint", made)
     return tmp_path / "checkpoint"
 
 
@@ -75,7 +75,7 @@ def test_a_registered_network_gives_the_checkpoint_s_scores_at_any_batch_size(
     command = [sys.executable, "-c", LOAD, "models:/ncsn-digits-tuned/1"]
     done = subprocess.run(command, cwd=elsewhere, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    network = state.load_network(checkpoint)
+    network = checkpoints.load_network(checkpoint)
     for size in (1, 5):
         expected = network(torch.from_numpy(x[:size]), torch.from_numpy(sigma[:size])).numpy()
         np.testing.assert_allclose(np.load(elsewhere / f"score{size}.npy"), expected, rtol=1e-5, atol=1e-5)

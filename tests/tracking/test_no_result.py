@@ -8,8 +8,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.params import Params, load
+from pipeline.training.fit import run
 from pipeline.training.progress import Follower
-from pipeline.training.run import run
 from stages import (
     evaluate,
     frontier,

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.commit import Commit
+from pipeline.git import Commit
 from pipeline.tracking import provenance
 
 

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from pipeline import tracking
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 from pipeline.tracking import __main__ as command
 from pipeline.tracking import shipper, shipping
 from pipeline.tracking.heading import heading

@@ -17,8 +17,8 @@ from mlflow.tracking import MlflowClient
 
 from pipeline import tracking
 from pipeline.data.preparation import prepare
-from pipeline.errors import UserError
 from pipeline.files import sha256, write_json
+from pipeline.ncsn.errors import UserError
 from pipeline.tracking import process, shipper, shipping
 from stages.report import evaluation
 

@@ -134,7 +134,7 @@ FILES = {
     f"artifacts/models/{V}-1/optimizer.safetensors": f"artifacts/models/{V}-1",
     "artifacts/reference/classifier.safetensors": "evaluator",
     str(EVALUATION): "evaluation",
-    "pipeline/metrics/space/fid.py": "pipeline/metrics",
+    "pipeline/metrics/fid.py": "pipeline/metrics",
     "stages/generate.py": "stages/generate.py",
 }
 

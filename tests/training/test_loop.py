@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.networks import make_network
-from pipeline.training.draws import microshards
+from pipeline.training.batches import microshards
+from pipeline.training.checkpoints import fresh
 from pipeline.training.loop import DivergedError, Event, train
-from pipeline.training.state import fresh
 from tests.training.tiny import make_images, make_task
 
 

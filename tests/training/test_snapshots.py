@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import UserError
-from pipeline.training import loop, run, snapshots, state, verified
-from pipeline.training.state import checkpoints, load_network
+from pipeline.ncsn.errors import UserError
+from pipeline.training import checkpoints as state
+from pipeline.training import checksums, fit, loop, snapshots
+from pipeline.training.checkpoints import checkpoints, load_network
 from pipeline.training.task import Task
 from tests.training.tiny import EXACT, digest, kept, make_images, make_task
 
@@ -26,7 +27,7 @@ def task() -> Task:
 @pytest.fixture(scope="module")
 def undisturbed(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
-    run.run(task, make_images(), folder)
+    fit.run(task, make_images(), folder)
     return folder
 
 
@@ -39,7 +40,7 @@ def test_every_due_step_leaves_its_averaged_weights_and_none_is_pruned(task: Tas
         for event in loop.train(task, make_images())
     }
     for step, place in places.items():
-        verified.verify(place)
+        checksums.verify(place)
         held = load_network(place).state_dict()
         assert all(torch.equal(held[name], value) for name, value in expected[step].items())
         assert not all(torch.equal(held[name], value) for name, value in expected[step + 1].items())
@@ -47,7 +48,7 @@ def test_every_due_step_leaves_its_averaged_weights_and_none_is_pruned(task: Tas
 
 def test_snapshots_change_no_bit_of_the_training(task: Task, undisturbed: Path, tmp_path: Path) -> None:
     plain = make_task(**{**vars(task), "snapshot_every": 0})
-    end = run.run(plain, make_images(), tmp_path)
+    end = fit.run(plain, make_images(), tmp_path)
     names = set(EXACT) - {"state.json"}  # it names the task
     found, expected = digest(end), digest(undisturbed / end.name)
     assert {name: found[name] for name in names} == {name: expected[name] for name in names}
@@ -63,7 +64,7 @@ def test_cut_off_at_any_write_a_run_ends_with_all_of_them(
 ) -> None:
     task = make_task(snapshot_every=2, checkpoint_every=3, microshards=1, batch_size=4)
     images, left = make_images(8), [0]
-    end = run.run(task, images, tmp_path / "undisturbed")
+    end = fit.run(task, images, tmp_path / "undisturbed")
     real = state.save
 
     def cut(*arguments: Any, **named: Any) -> None:
@@ -73,13 +74,13 @@ def test_cut_off_at_any_write_a_run_ends_with_all_of_them(
         if left[0] == 0:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "save", cut)
+    monkeypatch.setattr(fit, "save", cut)
     monkeypatch.setattr(snapshots, "save", cut)
     for write in range(1, len(STEPS) + 3 + 1):
         left[0], folder = write, tmp_path / str(write)
         with pytest.raises(KeyboardInterrupt):
-            run.run(task, images, folder)
-        assert digest(run.run(task, images, folder)) == digest(end)
+            fit.run(task, images, folder)
+        assert digest(fit.run(task, images, folder)) == digest(end)
         assert kept(folder) == kept(tmp_path / "undisturbed"), f"cut off {half} write {write}"
 
 
@@ -93,7 +94,7 @@ def test_a_course_that_was_rolled_back_leaves_no_snapshot(
         return (at.step == 4 and at.rollbacks == 0) or plain(loss, at)
 
     monkeypatch.setattr(loop, "_diverged", diverged)
-    run.run(task, images, tmp_path / "rolled")
+    fit.run(task, images, tmp_path / "rolled")
     slow = state.load(tmp_path / "rolled/step_00000003", task)
     slow.slow_down(1)
     for event in loop.train(task, images, state=slow):
@@ -128,7 +129,7 @@ def test_a_finished_run_s_networks_are_published_whole_or_not_at_all(
 
 
 def test_without_snapshots_the_last_network_is_the_only_one(images: np.ndarray, tmp_path: Path) -> None:
-    end = run.run(make_task(), images, tmp_path)
+    end = fit.run(make_task(), images, tmp_path)
     assert snapshots.candidates(end) == {8: end}
     assert list(snapshots.due(make_task(snapshot_every=8))) == [], "the last checkpoint is one itself"
     assert list(snapshots.due(make_task(snapshot_every=7))) == [7]

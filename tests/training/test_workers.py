@@ -13,11 +13,11 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from pipeline.errors import UserError
-from pipeline.training import run as runner
+from pipeline.ncsn.errors import UserError
+from pipeline.training import fit as runner
+from pipeline.training.allreduce import sum_in_order
+from pipeline.training.fit import run, together
 from pipeline.training.loop import own_shards, train
-from pipeline.training.reduce import sum_in_order
-from pipeline.training.run import run, together
 from tests.training.tiny import digest, make_images, make_task
 
 LONG = {"steps": 100, "checkpoint_every": 20, "log_every": 10}
@@ -30,7 +30,7 @@ def spawn(job: Job, workers: int, folder: Path) -> list[Any]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     # forkserver: torch is imported once instead of once in each process.
-    multiprocessing.set_forkserver_preload(["torch", "pipeline.training.run"])
+    multiprocessing.set_forkserver_preload(["torch", "pipeline.training.fit"])
     mp.start_processes(_member, (job, workers, folder, port), workers, start_method="forkserver")
     return [
         json.loads((folder / f"{job.__name__}-{workers}-{rank}.json").read_text()) for rank in range(workers)

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.data.archives import zip_archive
 from pipeline.data.source import Block, Raw, rows_in_block
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 Shape = tuple[int, ...]

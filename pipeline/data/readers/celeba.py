@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.data.archives import zip_archive
 from pipeline.data.readers.pictures import decode, noted, refuse, square
 from pipeline.data.source import Block, Raw, rows_in_block
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 
 CROP = 140
 TRAIN, TEST = "0", "2"

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.data.archives import tar_archive
 from pipeline.data.source import Block, Raw, rows_in_block
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 
 FOLDER = "cifar-10-batches-bin"
 TRAIN = [f"{FOLDER}/data_batch_{n}.bin" for n in range(1, 6)]

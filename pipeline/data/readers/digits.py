@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.source import Raw, open_content
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 
 LEVELS = 16
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.data.readers.pictures import CHANNELS, decode, header, noted, refuse, square
 from pipeline.data.source import Block, Raw, rows_in_block
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 Kind = tuple[str, int, int]

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from pipeline.data.source import Block, Raw, open_content, rows_in_block
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 
 UBYTE = 8
 

@@ -7,7 +7,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 
 CHANNELS = {"L": 1, "RGB": 3}
 MODES = {

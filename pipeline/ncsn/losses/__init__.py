@@ -4,14 +4,14 @@ Of one score and one noise level their expectations differ by what no score can 
 the same gradients and the same minimiser, the score of the noisy data.
 """
 
-from pipeline.ncsn.losses.denoising import (
+from .denoising import (
     denoising_score_matching,
     edm_weighting,
     log_normal_sigma,
     log_uniform_sigma,
 )
-from pipeline.ncsn.losses.explicit import explicit_score_matching
-from pipeline.ncsn.losses.sliced import annealed_sliced_score_matching, sliced_score_matching
+from .explicit import explicit_score_matching
+from .sliced import annealed_sliced_score_matching, sliced_score_matching
 
 __all__ = [
     "annealed_sliced_score_matching",

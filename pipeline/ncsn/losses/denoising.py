@@ -18,8 +18,8 @@ import math
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
-from pipeline.ncsn.score import Score, match
+from ..errors import UserError
+from ..score import Score, match
 
 
 def denoising_score_matching(score: Score, x: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:

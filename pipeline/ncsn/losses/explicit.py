@@ -6,7 +6,7 @@ References:
 
 from torch import Tensor
 
-from pipeline.ncsn.score import Score
+from ..score import Score
 
 
 def explicit_score_matching(score: Score, target: Score, x: Tensor, sigma: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ References:
 import torch
 from torch import Tensor
 
-from pipeline.ncsn.score import Score, match
+from ..score import Score, match
 
 
 def sliced_score_matching(

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import UserError
-from pipeline.ncsn.networks.mlp import MLP
-from pipeline.ncsn.networks.ncsn import NCSN
-from pipeline.ncsn.networks.ncsnv2 import NCSNv2
-from pipeline.ncsn.networks.unet import UNet, layout
+from ..errors import UserError
+from .mlp import MLP
+from .ncsn import NCSN
+from .ncsnv2 import NCSNv2
+from .unet import UNet, layout
 
 __all__ = ["MLP", "NCSN", "NCSNv2", "UNet", "make_network"]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pipeline.ncsn.score import match
+from ..score import match
 
 
 class MLP(nn.Module):

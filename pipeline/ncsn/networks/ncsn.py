@@ -6,9 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import UserError
-from pipeline.ncsn.networks.normalization import ConditionalInstanceNorm2dPlus
-from pipeline.ncsn.networks.refinenet import RefineNet
+from ..errors import UserError
+from .normalization import ConditionalInstanceNorm2dPlus
+from .refinenet import RefineNet
 
 _TOLERANCE = 1e-5
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pipeline.ncsn.networks.normalization import InstanceNorm2dPlus, NoNorm
-from pipeline.ncsn.networks.refinenet import RefineNet
-from pipeline.ncsn.score import match
+from ..score import match
+from .normalization import InstanceNorm2dPlus, NoNorm
+from .refinenet import RefineNet
 
 
 class NCSNv2(RefineNet):

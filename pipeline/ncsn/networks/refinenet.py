@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.errors import UserError
-from pipeline.ncsn.networks.blocks import Norm, RefineBlock, ResidualBlock
+from ..errors import UserError
+from .blocks import Norm, RefineBlock, ResidualBlock
 
 CPU_LAYOUT = torch.channels_last
 """Of the features: the one in which a CPU pools and convolves faster."""

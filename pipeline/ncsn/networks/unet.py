@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.errors import UserError
-from pipeline.ncsn.networks.unet_blocks import (
+from ..errors import UserError
+from ..score import match
+from .unet_blocks import (
     NoiseEmbedding,
     Pointwise,
     ResidualBlock,
@@ -28,7 +29,6 @@ from pipeline.ncsn.networks.unet_blocks import (
     norm,
     zeroed,
 )
-from pipeline.ncsn.score import match
 
 SIGMA_DATA = 0.5
 """EDM's standard deviation of the data, for pixels in [-1, 1]."""

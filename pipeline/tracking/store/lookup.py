@@ -8,7 +8,7 @@ from mlflow.entities import Run as Entity
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 from pipeline.tracking.heading import uri
 from pipeline.tracking.runs import Record
 from pipeline.tracking.store.calls import first_line

@@ -9,7 +9,7 @@ from mlflow.entities import Run as Entity
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from pipeline.errors import UserError
+from pipeline.ncsn.errors import UserError
 from pipeline.tracking.store.calls import calling
 from pipeline.tracking.store.lookup import active
 from pipeline.tracking.store.run import StoredRun

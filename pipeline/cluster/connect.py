@@ -1,0 +1,176 @@
+"""The Ray that a stage works on: the cluster of RAY_ADDRESS, or one of its own on this machine."""
+
+import contextlib
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import ray
+
+from pipeline.cluster.device import UseGpu
+from pipeline.ncsn.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+REACH_S = 3.0
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # A report, a failure and the end are noticed after this long instead of 2 s.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # Train's own loggers ignore the level given to Ray; off, they obey it.
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+}
+LOCAL_SETTINGS = {
+    # Idle processes started in advance are of no use here: every actor of ours has an environment.
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_metrics_collection": "0",
+    # The one node is this machine: slow is not dead, and a node that is called dead ends this process too.
+    "RAY_health_check_timeout_ms": "60000",
+    "RAY_health_check_failure_threshold": "20",
+    # One secret per process, in memory: Ray would write ~/.ray/auth_token, which silently turns
+    # authentication on for every later `ray start` of this user, and off again for `ray job submit`.
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+}
+
+
+def is_remote() -> bool:
+    """Whether RAY_ADDRESS names a cluster; it does inside of a Ray job."""
+    return os.environ.get("RAY_ADDRESS", "") not in ("", "local")
+
+
+@contextlib.contextmanager
+def connect(*, workers: int, cpus_per_worker: int, use_gpu: UseGpu) -> Iterator[int]:
+    """Be connected to a Ray that holds so many workers while the block runs.
+
+    A connection that is already there is used and left as it is.
+
+    Args:
+        workers: processes that compute at the same time.
+        cpus_per_worker: CPUs, and threads, of each.
+        use_gpu: a GPU for each; "auto": what GPUs there are, be they fewer than workers.
+
+    Yields:
+        The number of GPUs to use; 0: compute on CPUs.
+
+    Raises:
+        UserError: the cluster of RAY_ADDRESS does not answer, or there are too few CPUs or GPUs.
+    """
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    with contextlib.ExitStack() as stack:
+        if not ray.is_initialized():
+            stack.enter_context(_attached() if is_remote() else _started(workers * cpus_per_worker))
+        yield _check(workers, cpus_per_worker, use_gpu)
+
+
+def worker_environment(cpus_per_worker: int) -> dict[str, dict[str, str]]:
+    """Ray's runtime_env for a worker: it finds this package, and computes with its own threads alone."""
+    return {
+        "env_vars": {
+            "PYTHONPATH": f"{ROOT}:${{PYTHONPATH}}",
+            "OMP_NUM_THREADS": str(cpus_per_worker),
+            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        }
+    }
+
+
+@contextlib.contextmanager
+def _started(cpus: int) -> Iterator[None]:
+    have = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cpus > have:
+        raise _too_few(cpus, "CPUs", have, "this machine")
+    before = dict(os.environ)
+    for name, value in LOCAL_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    try:
+        with _small_agent():
+            _initialise(address="local", num_cpus=cpus, include_dashboard=False)
+        yield
+    finally:
+        ray.shutdown()
+        for name in {*LOCAL_SETTINGS, "RAY_AUTH_MODE"} - before.keys():
+            os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def _small_agent() -> Iterator[None]:
+    """Have Ray believe that `ray[default]` is not installed: the agent that its node waits for then starts
+    in a second instead of five. It serves a dashboard, which is off here."""
+    with mock.patch("ray._private.utils.get_dashboard_dependency_error", lambda: ImportError("not used")):
+        yield
+
+
+@contextlib.contextmanager
+def _attached() -> Iterator[None]:
+    address = os.environ["RAY_ADDRESS"]
+    _reach(address)
+    try:
+        _initialise(address=address)
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise UserError(
+            f"RAY_ADDRESS={address} does not let this program in ({error}). Check that the cluster runs "
+            f"Ray {ray.__version__} and that RAY_AUTH_TOKEN is its token, or unset RAY_ADDRESS."
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise UserError unless something listens at HOST:PORT; Ray itself would try for a minute."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
+        raise UserError(
+            f"RAY_ADDRESS={address} is no HOST:PORT: name the cluster's head node as in head.example:6379, "
+            "or unset it to work on this machine."
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
+    except OSError as error:
+        raise UserError(
+            f"RAY_ADDRESS={address} does not answer ({error}): start the cluster with `ray start "
+            "--head`, correct the address, or unset RAY_ADDRESS to work on this machine."
+        ) from error
+
+
+def _initialise(**arguments: Any) -> None:
+    """ray.init, heard only in errors; it would set this process's own root logger as well."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    try:
+        ray.init(
+            logging_config=ray.LoggingConfig(log_level="ERROR"), logging_level=logging.ERROR, **arguments
+        )
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
+
+
+def _check(workers: int, cpus_per_worker: int, use_gpu: UseGpu) -> int:
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+    if workers * cpus_per_worker > cpus:
+        raise _too_few(workers * cpus_per_worker, "CPUs", cpus, "the Ray cluster")
+    if use_gpu is True and workers > gpus:
+        raise _too_few(workers, "GPUs", gpus, "the Ray cluster")
+    return gpus if use_gpu else 0
+
+
+def _too_few(needed: int, kind: str, have: int, where: str) -> UserError:
+    other = "compute.cpus_per_worker" if kind == "CPUs" else "set compute.use_gpu to auto"
+    return UserError(
+        f"compute.workers needs {needed} {kind}, but {where} has {have}: lower compute.workers or {other} "
+        "in params.yaml."
+    )

@@ -1,0 +1,1 @@
+"""Commands beside the stages, each run as `python -m pipeline.commands.NAME`."""

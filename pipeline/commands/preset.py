@@ -1,0 +1,137 @@
+"""Switch params.yaml to a preset: `python -m pipeline.commands.preset NAME`.
+
+conf/digits.yaml is the whole shipped params.yaml; every other preset holds only what differs from it. The
+result is one plain file that is edited and compared as any other. DVC's own composition (Hydra) writes
+params.yaml anew at every `dvc exp run`, and loses edits and comments on the way.
+"""
+
+import argparse
+import copy
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import RoundTripRepresenter
+
+from pipeline import files
+from pipeline.ncsn.errors import UserError
+from pipeline.params import parse
+
+BASE = "digits"
+
+
+class _Representer(RoundTripRepresenter):
+    """Writes None as `null`, as a person does."""
+
+    def represent_none(self, data: None) -> ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:null", "null")
+
+
+_Representer.add_representer(type(None), _Representer.represent_none)
+
+
+def known(conf: Path) -> list[str]:
+    """Names of the presets in a folder."""
+    return sorted(path.stem for path in conf.glob("*.yaml"))
+
+
+def compose(conf: Path, name: str) -> str:
+    """The text of params.yaml under a preset, validated.
+
+    Raises:
+        UserError: the preset is unknown, is no YAML or does not give valid parameters.
+    """
+    if name not in known(conf):
+        raise UserError(f"preset {name!r} is unknown; known: {', '.join(known(conf))}.")
+    text = (conf / f"{BASE}.yaml").read_text(encoding="utf-8")
+    if name != BASE:
+        text = _overlaid(text, (conf / f"{name}.yaml").read_text(encoding="utf-8"), name)
+    parse(YAML(typ="safe").load(text), str(conf / f"{name}.yaml"))
+    return text
+
+
+def _overlaid(base_text: str, overlay_text: str, name: str) -> str:
+    yaml = YAML()
+    yaml.Representer, yaml.width = _Representer, 4096
+    try:
+        base, overlay = yaml.load(base_text), yaml.load(overlay_text)
+    except YAMLError as error:
+        raise UserError(f"preset {name!r} is not valid YAML: {error}") from error
+    lay(overlay, base)
+    base["preset"] = name
+    target = io.StringIO()
+    yaml.dump(base, target)
+    return _after_head(target.getvalue(), _head(overlay_text))
+
+
+def lay(overlay: CommentedMap, base: CommentedMap) -> None:
+    """Lay one mapping over another, in place; one of another `rule` or `kind` replaces the whole below it."""
+    for key, value in overlay.items():
+        below = base.get(key)
+        mappings = isinstance(value, dict) and isinstance(below, dict)
+        if mappings and all(value.get(name, below.get(name)) == below.get(name) for name in ("rule", "kind")):
+            lay(value, below)
+        else:
+            base[key] = copy.deepcopy(value)
+
+
+def _head(text: str) -> list[str]:
+    """The comment lines a file begins with."""
+    lines = text.splitlines(keepends=True)
+    end = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return lines[:end]
+
+
+def _after_head(text: str, extra: list[str]) -> str:
+    head = _head(text)
+    return "".join([*head, *(["#\n"] if extra else []), *extra]) + text[sum(map(len, head)) :]
+
+
+def lost_edits(params: Path, conf: Path) -> list[str]:
+    """What params.yaml says otherwise than its preset, as `key: value`; empty where it cannot be read."""
+    try:
+        now = YAML(typ="safe").load(params)
+        shipped = dict(_flat(YAML(typ="safe").load(compose(conf, now["preset"]))))
+    except (OSError, YAMLError, UserError, TypeError, KeyError):
+        return []
+    return [f"{key}: {value}" for key, value in _flat(now) if shipped.get(key, ...) != value]
+
+
+def _flat(mapping: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in mapping.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def main(arguments: list[str] | None = None, root: Path = Path()) -> int:
+    """Write params.yaml for the named preset; returns the exit code, 2 for a mistake of the user's."""
+    conf, params = root / "conf", root / "params.yaml"
+    parser = argparse.ArgumentParser(
+        "python -m pipeline.commands.preset", description="Switch params.yaml to a preset."
+    )
+    parser.add_argument("name", help=f"one of: {', '.join(known(conf))}")
+    name = parser.parse_args(arguments).name
+    try:
+        text, edits = compose(conf, name), lost_edits(params, conf)
+        files.write_text(params, text)
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    if edits:
+        sys.stderr.write(f"these edits of {params} are gone: {'; '.join(edits)}\n")
+    sys.stdout.write(
+        f"{params} holds the preset {name}; `dvc params diff` shows what changed, `dvc repro` runs it\n"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

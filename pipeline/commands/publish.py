@@ -1,0 +1,160 @@
+"""Make a folder of a trained network that can be uploaded: `python -m pipeline.commands.publish VARIANT FOLDER`.
+
+    model.safetensors   the averaged weights, the very bytes that the samples were drawn with
+    config.json         the network's settings, the sampler's, and the hash of the task that trained it
+    README.md           the model card, of this network alone
+    start.safetensors   the data's first two moments, where the sampler begins there
+    SHA256SUMS          of all of them: `sha256sum -c SHA256SUMS`
+
+`load` reads such a folder back. The stage's own folder, artifacts/models/VARIANT, is not what is uploaded: it
+holds the optimiser's state too, three times the bytes, to go on training.
+"""
+
+import argparse
+import dataclasses
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from pipeline import files
+from pipeline.data.dataset import open_dataset
+from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.networks import make_network
+from pipeline.ncsn.samplers.prior import Law
+from pipeline.reporting import model_card
+from pipeline.reporting.rows import Table
+from pipeline.selected_checkpoint import network_folder
+from pipeline.training import checksums
+
+WEIGHTS, CONFIG, CARD, SUMS = "model.safetensors", "config.json", "README.md", "SHA256SUMS"
+START = "start.safetensors"
+ALWAYS = {WEIGHTS, CONFIG, CARD}
+
+
+def publish(variant: str, folder: Path, *, artifacts: Path, reports: Path) -> Path:
+    """Write a variant's network to `folder`; returns it.
+
+    Raises:
+        UserError: `folder` holds what no publication wrote, the variant has no network or no row, or the row
+            tells of another checkpoint.
+    """
+    _free(folder)
+    model, samples = network_folder(artifacts, variant), artifacts / "samples" / variant
+    if not model.is_dir():
+        raise UserError(f"{model} is missing: name a trained variant, or run `dvc repro train@{variant}`.")
+    checksums.verify(model)
+    table = _table(variant, reports / "table.json", files.sha256(model / "ema.safetensors"))
+    manifest = files.read_json(artifacts / "data/manifest.json")
+    sampler = files.read_json(samples / "manifest.json")["sampler"]
+    with files.whole_folder(folder) as part:
+        shutil.copyfile(model / "ema.safetensors", part / WEIGHTS)
+        files.write_json(part / CONFIG, _config(files.read_json(model / "state.json"), sampler))
+        files.write_text(part / CARD, model_card.card(table, manifest, {variant: sampler}, published=True))
+        if sampler.get("start") == "data":
+            law = Law.of(open_dataset(artifacts / "data").split("train"))
+            (part / START).write_bytes(save({"mean": law.mean, "root": law.root}))
+        files.write_text(part / SUMS, _sums(part))
+    return folder
+
+
+def _config(state: Mapping[str, Any], sampler: Mapping[str, Any]) -> dict[str, Any]:
+    task = state["task"]
+    return {
+        "network": task["network"],
+        "sampler": dict(sampler),
+        "range": "pixels in [0, 1]; sigmas are in that unit",
+        "steps": state["step"],
+        "task_sha256": state["fingerprint"],
+        "data_sha256": task["data_sha256"],
+    }
+
+
+def _table(variant: str, path: Path, checkpoint: str) -> Table:
+    """The variant's rows and the floor, which must tell of the checkpoint with this SHA-256."""
+    table = Table.from_json(files.read_json(path))
+    own = [row for row in table.rows if row.system == variant and row.measured]
+    mend = f"run `dvc repro`, then `python -m pipeline.verify {path}`"
+    if not own:
+        raise UserError(f"{path} has no measured row of {variant!r}: {mend}.")
+    if any(row.sha256("checkpoint") != checkpoint for row in own):
+        raise UserError(f"{path} tells of another checkpoint of {variant!r} than is there: {mend}.")
+    return dataclasses.replace(table, rows=(*own, *table.floors()))
+
+
+def load(folder: Path, device: torch.device | str = "cpu") -> nn.Module:
+    """The network of a published folder, as `training.state.load_network` gives that of a checkpoint.
+
+    Raises:
+        UserError: a file is missing, or is not what SHA256SUMS says.
+    """
+    _check(folder)
+    network = make_network(**files.read_json(folder / CONFIG)["network"])
+    try:
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise UserError(f"{folder / WEIGHTS} does not hold the network of {CONFIG}.") from error
+    return network.to(device).eval().requires_grad_(False)
+
+
+def load_start(folder: Path) -> Law:
+    """The law that the sampler begins at; raises UserError as `load` does, and where there is none."""
+    _check(folder)
+    if not (folder / START).exists():
+        raise UserError(f"{folder} has no {START}: its sampler begins at noise, and needs no law.")
+    return Law(**load_file(folder / START))
+
+
+def _check(folder: Path) -> None:
+    if differing := _differing(folder):
+        raise UserError(f"{folder} is damaged ({', '.join(differing)}): fetch or publish it again.")
+
+
+def _sums(folder: Path) -> str:
+    return "".join(f"{files.sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir()))
+
+
+def _differing(folder: Path) -> list[str]:
+    """The files that are missing or not as SHA256SUMS has them; it itself where it is missing or foreign."""
+    path = folder / SUMS
+    lines = path.read_text().splitlines() if path.is_file() else []
+    claimed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    if claimed.keys() - {START} != ALWAYS:
+        return [SUMS]
+    own = {name: (folder / name).is_file() and files.sha256(folder / name) for name in claimed}
+    return [name for name, digest in claimed.items() if own[name] != digest]
+
+
+def _free(folder: Path) -> None:
+    """Refuse a folder with anything in it but an earlier publication, unaltered."""
+    if not folder.exists():
+        return
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
+    if found and (found - {START} != {*ALWAYS, SUMS} or _differing(folder)):
+        raise UserError(f"{folder} holds other files than a publication's own: name a new folder.")
+
+
+def main(arguments: list[str] | None = None, root: Path = Path()) -> int:
+    """Publish what the command line names; returns the exit code, 2 for a mistake of the user's."""
+    about = str(__doc__).partition(": ")[0]
+    parser = argparse.ArgumentParser("python -m pipeline.commands.publish", description=about)
+    parser.add_argument("variant", metavar="VARIANT", help="a trained variant of the table")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="new, or an earlier publication")
+    given = parser.parse_args(arguments)
+    try:
+        made = publish(given.variant, given.folder, artifacts=root / "artifacts", reports=root / "reports")
+    except (UserError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    sys.stdout.write(f"{made} is ready for upload; its README.md is the model card\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""Everything that runs on Ray, and the only folder that imports it."""

@@ -1,1 +1,0 @@
-"""Where the work runs: the Ray that is connected, the device of a process."""

@@ -1,1 +1,0 @@
-"""The search of the training noise range: short trainings, judged by FID."""

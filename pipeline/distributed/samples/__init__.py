@@ -1,1 +1,0 @@
-"""Samples and their scores, spread over threads or a cluster."""

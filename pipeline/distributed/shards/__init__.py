@@ -1,1 +1,0 @@
-"""Samples in fixed shards, in memory or on disk. No Ray here."""

@@ -1,0 +1,101 @@
+"""What every stage opens with: parameters read, the user's mistakes told in a line, no orphan left behind."""
+
+import ctypes
+import errno
+import inspect
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from pipeline import tracking
+from pipeline.cluster import job
+from pipeline.ncsn.errors import UserError
+from pipeline.params import Params, load
+
+QUIET = {
+    "DO_NOT_TRACK": "true",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DVC_NO_ANALYTICS": "1",
+}
+PR_SET_PDEATHSIG = 1
+
+
+def run(main: Callable[..., None], *, submits: bool = False) -> None:
+    """Run a stage's `main(params, *arguments)` on params.yaml and the command line, and exit.
+
+    Args:
+        main: the stage; its parameters after the first are positional arguments of the command line.
+        submits: the stage is heavy, and goes to the cluster as a job of its own where
+            `compute.job_address` names one.
+
+    Exits with 0; with 2 and one message for a mistake of the user's; with 1 and a traceback for one of ours.
+    """
+    os.environ.update(QUIET)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        die_with_parent()
+        _run(main, submits)
+    except UserError as error:
+        sys.exit(_tell(str(error)))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        place = error.filename or "the working folder"
+        sys.exit(
+            _tell(
+                f"cannot read or write {place}: {error.strerror}. "
+                "Mend its rights or free space, then run again."
+            )
+        )
+
+
+def _run(main: Callable[..., None], submits: bool) -> None:
+    params = load()
+    arguments = _arguments(main, params)
+    if submits and job.wanted(params.compute.job_address):
+        _send(main, params, arguments)
+    else:
+        main(params, *arguments)
+
+
+def _send(main: Callable[..., None], params: Params, arguments: list[str]) -> None:
+    """Let the cluster of compute.job_address run the stage; run with `python -m`, its module is __main__."""
+    stage = main.__globals__["__spec__"].name.rsplit(".", 1)[-1]
+    variant = arguments[0] if arguments else None
+    address, storage = str(params.compute.job_address), params.compute.job_storage
+    with tracking.relay(stage, variant, params) as (environment, returns):
+        job.submit(stage, variant, address, storage, environment=environment, returns=returns)
+
+
+def _arguments(main: Callable[..., None], params: Params) -> list[str]:
+    names = list(inspect.signature(main).parameters)[1:]
+    given = sys.argv[1:]
+    if len(given) != len(names):
+        raise UserError(f"usage: {sys.argv[0]} {' '.join(name.upper() for name in names)}; given: {given}")
+    for name, value in zip(names, given, strict=True):
+        if name == "variant" and value not in params.variants:
+            raise UserError(
+                f"variant {value!r} is not in params.yaml's `variants` {params.variants}: add it there."
+            )
+        if name == "network" and value not in params.networks():
+            raise UserError(
+                f"{value!r} is neither in params.yaml's `variants` {params.variants} nor one of them with a "
+                f"further seed of `more_seeds` {params.more_seeds}: add it there."
+            )
+    return given
+
+
+def _tell(message: str) -> int:
+    sys.stderr.write(f"error: {message}\n")
+    return 2
+
+
+def die_with_parent() -> None:
+    """End with the process that started the stage, so that a killed `dvc repro` leaves no trainer (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getsid(0) not in {os.getpid(), os.getsid(os.getppid())}:  # it is gone, init in its place
+            sys.exit(128 + signal.SIGTERM)

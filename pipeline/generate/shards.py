@@ -1,0 +1,155 @@
+"""Finished shards: in memory, or on disk, where a run that was killed finds them again.
+
+On disk a shard is believed only when every byte of it has the SHA-256 that was written last.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.nn import Module
+
+from pipeline.files import read_json, sources_sha256, write_json
+from pipeline.generate.draw import Drawn
+from pipeline.memmap import stacked
+from pipeline.ncsn.errors import UserError
+from pipeline.training import checksums
+
+logger = logging.getLogger(__name__)
+
+ARRAYS = ("raw", "denoised", "levels")
+CODE = ("ncsn", "generate/draw.py")
+"""Where the bits of a shard come from, besides its settings."""
+
+
+class Store(Protocol):
+    """Where shards are put when they are done, from any thread."""
+
+    @property
+    def seconds(self) -> float:
+        """Spent so far, by killed runs too."""
+
+    def found(self, shards: Iterable[int]) -> set[int]:
+        """Those of the shards that need not be made."""
+
+    def put(self, shard: int, drawn: Drawn) -> None:
+        """Keep a shard."""
+
+    def get(self, shard: int) -> Drawn:
+        """A shard that was put or found."""
+
+    def whole(self, name: str, length: int, parts: Iterable[np.ndarray]) -> np.ndarray:
+        """The first rows of all parts in one uint8 array."""
+
+
+class Memory:
+    """A store for sets of samples that are small."""
+
+    def __init__(self) -> None:
+        self._begin, self._drawn = time.perf_counter(), dict[int, Drawn]()
+
+    @property
+    def seconds(self) -> float:
+        """Since it was made."""
+        return time.perf_counter() - self._begin
+
+    def found(self, shards: Iterable[int]) -> set[int]:
+        """None: nothing outlives a process."""
+        return set()
+
+    def put(self, shard: int, drawn: Drawn) -> None:
+        """Keep a shard."""
+        self._drawn[shard] = drawn
+
+    def get(self, shard: int) -> Drawn:
+        """A shard that was put."""
+        return self._drawn[shard]
+
+    def whole(self, name: str, length: int, parts: Iterable[np.ndarray]) -> np.ndarray:
+        """The first `length` rows of all parts in one array."""
+        return np.concatenate(list(parts))[:length]
+
+
+class Disk:
+    """A store in a folder of its own, which holds no more than a shard in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._begin = folder, time.perf_counter()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def seconds(self) -> float:
+        """Since it was made, and before that until the newest shard found was done."""
+        return time.perf_counter() - self._begin
+
+    def found(self, shards: Iterable[int]) -> set[int]:
+        """The shards that verify; of one that does not, its being made anew is told."""
+        whole = {shard for shard in shards if intact(self._place(shard))}
+        costs = (read_json(self._place(shard) / "cost.json") for shard in whole)
+        self._begin -= max((cost["seconds"] for cost in costs), default=0.0)
+        return whole
+
+    def put(self, shard: int, drawn: Drawn) -> None:
+        """Write a shard: it is there whole and with its hashes, or not at all.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        with checksums.writing(self._place(shard)) as part:
+            for name in ARRAYS:
+                np.save(part / f"{name}.npy", getattr(drawn, name))
+            write_json(part / "cost.json", {"nfe": drawn.nfe, "seconds": self.seconds})
+
+    def get(self, shard: int) -> Drawn:
+        """Read a shard that was put or found."""
+        place = self._place(shard)
+        arrays = {name: np.load(place / f"{name}.npy", allow_pickle=False) for name in ARRAYS}
+        return Drawn(**arrays, nfe=read_json(place / "cost.json")["nfe"])
+
+    def whole(self, name: str, length: int, parts: Iterable[np.ndarray]) -> np.ndarray:
+        """The first `length` rows of all uint8 parts in NAME.npy of the folder, mapped for reading."""
+        return stacked(self.folder / f"{name}.npy", length, parts)
+
+    def _place(self, shard: int) -> Path:
+        return self.folder / f"shard_{shard:08d}"
+
+
+def intact(place: Path) -> bool:
+    """Whether a shard's folder is there and every byte is as written; a damaged one is told and deleted."""
+    try:
+        checksums.verify(place)
+    except UserError:
+        if place.exists():
+            logger.warning("%s is damaged: it is made anew", place)
+            shutil.rmtree(place)
+        return False
+    return True
+
+
+@cache
+def code_version(places: tuple[str, ...] = CODE, package: Path = Path(__file__).parents[1]) -> str:
+    """SHA-256 of the sources, those that a shard is made by, and the version of torch."""
+    return f"{sources_sha256(package, places)} torch {torch.__version__}"
+
+
+def fingerprint(network: Module, settings: dict[str, Any]) -> str:
+    """SHA-256, 64 hexadecimal digits, of all that the bits of a shard follow from.
+
+    Args:
+        network: its structure as torch prints it, and every weight and buffer.
+        settings: all else, as values that JSON holds.
+    """
+    plain = {"network": str(network), "code": code_version(), **settings}
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,40 @@
+"""What a sampler costs, counted on a score that costs nothing, and the most levels that fit a budget."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from torch import Tensor
+
+from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.samplers.nfe import CountEvaluations
+from pipeline.ncsn.samplers.rng import SampleNoise
+from pipeline.ncsn.samplers.settings import Sampler
+from pipeline.ncsn.score import match
+
+
+def fitted(at: Callable[[int], Sampler], budget: int) -> Sampler:
+    """The sampler of most levels that costs at most `budget` evaluations for each sample.
+
+    Args:
+        at: the sampler on so many levels, each level of which costs as much as any other.
+
+    Raises:
+        UserError: two levels are too much already, or the sampler refuses its ladder.
+    """
+    first, second = cost(at(2)), cost(at(3))
+    if first > budget:
+        raise UserError(f"two levels take {first} evaluations, of {budget}: raise the budget.")
+    return at(2 + (budget - first) // (second - first))
+
+
+def cost(sampler: Sampler) -> int:
+    """Evaluations for each sample, the last denoising included."""
+    counted = CountEvaluations(_normal)
+    anywhere = replace(sampler, start=None)
+    anywhere.sample(counted, SampleNoise(0, range(1), (1, 1, 1)), denoise=True)
+    return counted.nfe
+
+
+def _normal(x: Tensor, sigma: Tensor) -> Tensor:
+    """The score of N(1/2, 1) at noise sigma."""
+    return (0.5 - x) / (1 + match(sigma, x) ** 2)

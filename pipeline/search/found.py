@@ -1,0 +1,71 @@
+"""The files of a sampler search: every trial, what was measured again, the front, and the choices."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.files import write_yaml
+from pipeline.search.records import Record, write_csv, write_trials
+from pipeline.search.sampler import Found
+from pipeline.search.sampler_verdict import Chosen
+
+TRIALS, REPEATS, PARETO, BEST = "trials.csv", "repeats.csv", "pareto.csv", "best.yaml"
+
+
+def write(folder: Path, found: Found) -> None:
+    """Write to a folder
+
+    - trials.csv and rungs.csv: see `trials.write_trials`; a setting that a kind has not is empty,
+    - repeats.csv: FID at each rung of all that was chosen or compared, on seeds that no trial used,
+    - pareto.csv: the trials judged on all samples, the cheapest first, on_front 0 or 1, `chosen` by
+      which rules,
+    - best.yaml: the choices of theory, of the papers and of each rule side by side, and the verdict.
+    """
+    write_trials(folder, _filled(found.records))
+    write_csv(folder / REPEATS, list(_repeats(found.chosen)))
+    write_csv(folder / PARETO, list(_pareto(found.chosen)))
+    write_yaml(folder / BEST, {**found.chosen.lines, "verdict": found.chosen.verdict})
+
+
+def _filled(records: list[Record]) -> list[Record]:
+    """The same with one set of columns: what a trial has not is empty."""
+    settings = dict.fromkeys(name for record in records for name in record.settings)
+    numbers = dict.fromkeys(name for record in records for rung in record.rungs for name in rung)
+    return [
+        Record(
+            r.trial,
+            {name: r.settings.get(name, "") for name in settings},
+            tuple(_filled_rung(rung, numbers) for rung in r.rungs),
+            r.status,
+            r.reason,
+            r.seconds,
+        )
+        for r in records
+    ]
+
+
+def _filled_rung(rung: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: rung.get(name, "") for name in names}
+
+
+def _repeats(chosen: Chosen) -> Iterator[dict[str, Any]]:
+    for name, seeds in chosen.again.items():
+        for seed, rungs in enumerate(seeds, 1):
+            for rung in rungs:
+                numbers = {key: rung[key] for key in ("samples", "nfe", "fid", "fid_raw")}
+                yield {"trial": name, "seed": seed, **numbers}
+
+
+def _pareto(chosen: Chosen) -> Iterator[dict[str, Any]]:
+    for candidate in sorted(chosen.candidates, key=lambda c: (c.point.nfe, c.point.fid)):
+        rules = [rule for rule, one in chosen.by_rule.items() if one is candidate]
+        names = ["analytic", *rules] if candidate is chosen.analytic else rules
+        yield {
+            "trial": candidate.record.trial,
+            "sampler": candidate.sampler.kind,
+            "nfe": candidate.point.nfe,
+            "fid": candidate.point.fid,
+            "num_samples": int(candidate.record.metrics["samples"]),
+            "on_front": int(any(candidate is one for one in chosen.front)),
+            "chosen": " ".join(names),
+        }

@@ -1,0 +1,181 @@
+"""A search whose trials Ray Tune runs over the cluster that is connected.
+
+One worker runs trial after trial (Tune's `reuse_actors`), so that a trial costs milliseconds over its own
+work instead of the seconds that a fresh process takes to import torch.
+"""
+
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Read by Ray when a search starts: no result files, no tables, and Ctrl-C ends the search at once instead of
+# returning the trials so far as if they were all.
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+os.environ.setdefault("TUNE_WARN_THRESHOLD_S", "60")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+
+import ray
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from pipeline.search.algorithms import Halving, Proposer
+from pipeline.search.journal import Journal
+from pipeline.search.kept import Kept
+from pipeline.search.ledger import Ledger, OnTrial
+from pipeline.search.records import Record, Settings
+from pipeline.search.reports import Task
+from pipeline.search.space import Budget, Space, Trial
+
+
+def search(
+    trial: Trial,
+    space: Space,
+    *,
+    metric: str,
+    budget: Budget,
+    points: Sequence[Settings] = (),
+    shared: Mapping[str, Any] | None = None,
+    aside: Mapping[str, Any] | None = None,
+    resources: Mapping[str, float] | None = None,
+    at_once: int | None = None,
+    on_trial: OnTrial | None = None,
+    kept: Kept | None = None,
+) -> list[Record]:
+    """Search `space` for the settings with the smallest `metric`, on the Ray that is connected.
+
+    The same arguments give the same trials and metrics. A trial that raises, whose metric is not finite or
+    whose process dies is recorded as failed, and the search goes on.
+
+    Args:
+        trial: called as `trial(settings, **shared)`; yields a mapping that holds `metric` at each rung.
+        points: settings tried first, in this order.
+        shared: large constants, put into Ray's object store once.
+        aside: the same, but for what changes no result, so that a search is found again without it.
+        resources: of each trial, e.g. `{"cpu": 2}`.
+        at_once: how many trials run at a time where fewer than `budget.max_concurrent` are to, which changes
+            no decision; None: as many as there are resources for.
+        on_trial: called here, in the caller's process, with each record as its trial ends.
+        kept: where each trial is written as it ends. A later call with the same arguments finds the trials
+            of one that was killed and runs the others; `Kept.discard` deletes them. None: such a call
+            begins anew.
+
+    Returns:
+        One record per trial, in the order of proposal.
+
+    Raises:
+        UserError: every trial failed; the message holds the first reason.
+    """
+    folder = kept.folder(trial.__qualname__, metric, space, points, budget, shared) if kept else None
+    ledger = Ledger(metric, budget, Journal(folder), on_trial)
+    task = Task(trial, metric, {**(shared or {}), **(aside or {})}, ledger.known)
+    runnable = tune.with_parameters(_run, task=task)
+    # Tune would start the process of one trial after the other's, and never a second one for short trials.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(budget.max_concurrent)
+    with tempfile.TemporaryDirectory(prefix="ncsn-search-") as results:
+        tune.Tuner(
+            tune.with_resources(runnable, dict(resources or {"cpu": 1})),
+            tune_config=tune.TuneConfig(
+                num_samples=budget.num_trials,
+                reuse_actors=True,
+                max_concurrent_trials=at_once,
+                search_alg=_Searcher(Proposer(space, points, budget)),
+                scheduler=_Scheduler(Halving(budget)),
+            ),
+            run_config=tune.RunConfig(
+                name="search", storage_path=results, verbose=0, callbacks=[_Callback(ledger)]
+            ),
+        ).fit()
+    return ledger.closed()
+
+
+def resources(max_concurrent: int, use_gpu: bool, gpus_per_trial: float | None = None) -> dict[str, float]:
+    """What Ray reserves for a trial: a CPU, and where GPUs are used a part of one.
+
+    Args:
+        gpus_per_trial: None: so much of a GPU that all trials of a time fit.
+    """
+    if not use_gpu:
+        return {"cpu": 1}
+    gpus = ray.cluster_resources()["GPU"]  # type: ignore[no-untyped-call]
+    return {"cpu": 1, "gpu": gpus_per_trial or 1 / math.ceil(max_concurrent / gpus)}
+
+
+def _run(config: dict[str, Any], task: Task) -> None:
+    """One trial in its worker."""
+    for report in task.reports(config["place"], config["settings"]):
+        tune.report(dict(report))
+
+
+class _Searcher(Searcher):
+    """The proposer as Tune asks it."""
+
+    def __init__(self, proposer: Proposer) -> None:
+        super().__init__(metric="value", mode="min")
+        self._proposer = proposer
+        self._place: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        settings = self._proposer.ask()
+        if settings is None:
+            return None  # Tune asks again
+        place = self._place[trial_id] = len(self._place)
+        return {"place": place, "settings": settings}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        self._proposer.tell(self._place[trial_id], math.inf if error or not result else result["value"])
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: what a search knows is in its journal."""
+
+
+class _Scheduler(FIFOScheduler):
+    """The halving as Tune asks it."""
+
+    def __init__(self, halving: Halving) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._halving = halving
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if "reason" in result:  # failed: no competitor
+            return TrialScheduler.CONTINUE
+        stop = self._halving.stops(trial.config["place"], result["rung"], result["value"])
+        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+
+
+class _Callback(tune.Callback):
+    """The ledger as Tune tells it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune writes it down for a continuation of its own, which is not used."""
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._ledger.start(trial.config["place"], dict(trial.config["settings"]))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        self._ledger.report(trial.config["place"], result)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._ledger.end(trial.config["place"])
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._ledger.end(trial.config["place"], died=_one_line(trial.get_error()))
+
+
+def _one_line(error: BaseException | None) -> str:
+    if error is None:
+        return "its process died: killed, or out of memory"
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

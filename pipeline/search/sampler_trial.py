@@ -1,0 +1,118 @@
+"""A trial of the sampler search: samples of a trained network, judged at each rung."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from pipeline.data.dataset import open_dataset
+from pipeline.generate.draw import Shape, draw, single_threaded
+from pipeline.metrics.features import FeatureSpace
+from pipeline.metrics.features import load as load_features
+from pipeline.metrics.fid import Moments, distance, moments
+from pipeline.metrics.statistics import load_moments
+from pipeline.ncsn.networks import NCSN
+from pipeline.ncsn.samplers.prior import Law
+from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.score import Score
+from pipeline.search import Budget
+from pipeline.search.picture import picture
+from pipeline.search.records import Settings
+from pipeline.search.sampler_space import Proposals
+from pipeline.training.checkpoints import load_network
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all trials have in common."""
+
+    network: Score
+    trained: Ladder
+    """The ladder that the network was trained on."""
+    shape: Shape
+    classifier: FeatureSpace
+    reference: Moments
+    """Of the images that searches judge by, see docs/tuning_sampler.md."""
+    law: Law
+    """Of the training images, where a sampler starts at the data's moments."""
+    budget: Budget
+    """Its rungs are numbers of samples; its seed is that of the samples too."""
+    max_nfe: int
+    """Network evaluations for each sample, the last denoising included."""
+    kinds: Sequence[str]
+    device: str = "cpu"
+
+    @classmethod
+    def read(
+        cls, artifacts: Path, variant: str, trained: Ladder, *, device: str = "cpu", **rest: Any
+    ) -> Self:
+        """From the files of the stages; `rest` are the fields that no file holds."""
+        data, classifier = open_dataset(artifacts / "data"), load_features(artifacts / "reference")
+        train = data.split("train")
+        return cls(
+            network=load_network(artifacts / "models" / variant),
+            trained=trained,
+            shape=train.shape[1:],
+            classifier=classifier.on(device),
+            reference=load_moments(artifacts / "reference", "search"),
+            law=Law.of(train),
+            device=device,
+            **rest,
+        )
+
+    def proposals(self) -> Proposals:
+        """What may be tried within the budget."""
+        return Proposals(self.trained, self.max_nfe, self.kinds, isinstance(self.network, NCSN))
+
+
+def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, Any]]:
+    """Draw samples and, at each rung, measure the FID of all drawn so far.
+
+    Yields:
+        fid (denoised), fid_raw (without the last denoising, an evaluation less), samples, nfe (counted, of
+        those denoised), the sampler as it was used and a picture of the first samples, once for each rung.
+    """
+    sampler = setup.proposals().sampler(settings)
+    return measured(sampler, setup, setup.network, setup.budget.seed)
+
+
+def measured(sampler: Sampler, setup: Setup, network: Score, seed: int) -> Iterator[dict[str, Any]]:
+    """The same of any sampler, on any network and seed."""
+    single_threaded()
+    if isinstance(network, torch.nn.Module):
+        network.to(setup.device)
+    seen: dict[str, list[np.ndarray]] = {"denoised": [], "raw": []}
+    first_samples: dict[str, str] = {}
+    for first, last in zip((0, *setup.budget.rungs), setup.budget.rungs, strict=False):
+        drawn = draw(
+            network,
+            sampler,
+            seed=seed,
+            indices=range(first, last),
+            shape=setup.shape,
+            device=setup.device,
+            law=setup.law,
+        )
+        first_samples = first_samples or picture(drawn.denoised)
+        fids = {kind: _fid(some, getattr(drawn, kind), setup) for kind, some in seen.items()}
+        found = {
+            "fid": fids["denoised"],
+            "fid_raw": fids["raw"],
+            "samples": last,
+            "nfe": drawn.nfe["denoised"],
+        }
+        yield {**found, **_numbers(sampler), **first_samples}
+
+
+def _fid(seen: list[np.ndarray], images: np.ndarray, setup: Setup) -> float:
+    """Of these images and those whose features were seen before, which these join."""
+    seen.append(setup.classifier.features(images))
+    return distance(moments(np.concatenate(seen)), setup.reference)
+
+
+def _numbers(sampler: Sampler) -> dict[str, float]:
+    plain = {**sampler.ladder.plain(), **sampler.options}
+    return {name: value for name, value in plain.items() if not isinstance(value, str)}

@@ -1,0 +1,187 @@
+"""What is chosen from the trials of a search, and how sure that is: measured again on seeds of its own.
+
+A trial that won did so by its samples too, so nothing here believes a trial's own FID: what is compared is
+drawn again from `repeats` seeds that no trial used, the same ones for all. By these
+
+- `tuned` is the trial of lowest FID; `verdict` says whether it beats the analytic choice or ties with it,
+- `knee` is the knee of the front of FID against evaluations (`pareto.knee`),
+- `fewest` is the cheapest of the front whose FID, drawn again, is at most that of the published sampler.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.ncsn.samplers.settings import Sampler
+from pipeline.ncsn.score import Score
+from pipeline.search import pareto
+from pipeline.search.pareto import Point, Spread
+from pipeline.search.records import Record
+
+RULES = ("tuned", "fewest", "knee")
+
+Rungs = Sequence[Mapping[str, float]]
+Job = tuple[Score | None, Sampler, int]
+"""A network, None for the one that was searched on, a sampler, and which of the further seeds, from 1."""
+Measure = Callable[[Sequence[Job]], Sequence[Rungs]]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A sampler as published, on the network it was published for."""
+
+    name: str
+    network: Score
+    sampler: Sampler
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trial that was judged on all samples."""
+
+    record: Record
+    sampler: Sampler
+
+    @property
+    def point(self) -> Point:
+        metrics = self.record.metrics
+        return Point(str(self.record.trial), int(metrics["nfe"]), metrics["fid"])
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The choices, and what was measured again."""
+
+    candidates: list[Candidate]
+    analytic: Candidate
+    by_rule: dict[str, Candidate]
+    """By `RULES`."""
+    front: list[Candidate]
+    """The cheapest first."""
+    again: dict[str, list[Rungs]]
+    """By the trial's number, or by the name of the published sampler: the metrics at each rung, by seed."""
+    spreads: dict[int, Spread]
+    """By the samples at each rung, the spread of log FID over seeds."""
+    verdict: dict[str, Any]
+    lines: dict[str, dict[str, Any]]
+    """By name, as best.yaml has them: `analytic`, `published`, then the rules'."""
+
+
+class _Again:
+    """Measures samplers on further seeds, each once."""
+
+    def __init__(self, measure: Measure, repeats: int) -> None:
+        self._measure, self._repeats = measure, repeats
+        self.found: dict[str, list[Rungs]] = {}
+
+    def __call__(self, wanted: Mapping[str, tuple[Score | None, Sampler]]) -> None:
+        new = [(name, *what) for name, what in wanted.items() if name not in self.found]
+        seeds = range(1, self._repeats + 1)
+        jobs = [(network, sampler, seed) for _, network, sampler in new for seed in seeds]
+        results = list(self._measure(jobs))
+        for place, (name, _, _) in enumerate(new):
+            self.found[name] = results[place * self._repeats : (place + 1) * self._repeats]
+
+    def fids(self, name: str, metric: str = "fid") -> list[float]:
+        """At the last rung, by seed."""
+        return [rungs[-1][metric] for rungs in self.found[name]]
+
+    def ratios(self, name: str) -> list[float]:
+        """Of FID with the last denoising to that without, at the last rung, by seed."""
+        return [rungs[-1]["fid"] / rungs[-1]["fid_raw"] for rungs in self.found[name]]
+
+    def spreads(self) -> dict[int, Spread]:
+        rungs = zip(*(seed for seeds in self.found.values() for seed in seeds), strict=True)
+        counts = [int(at[0]["samples"]) for at in rungs]
+        return {
+            count: Spread.of({n: [s[rung]["fid"] for s in seeds] for n, seeds in self.found.items()})
+            for rung, count in enumerate(counts)
+        }
+
+
+def choose(
+    candidates: Sequence[Candidate],
+    analytic: Candidate,
+    published: Published | None,
+    measure: Measure,
+    repeats: int,
+) -> Chosen:
+    """Choose by all rules; see the module's own words.
+
+    Args:
+        candidates: trials that reached the last rung, at least one.
+        analytic: the trial of the analytic choice.
+        published: None: the analytic choice stands in.
+        measure: the metrics at each rung of each job.
+    """
+    by_name = {candidate.point.name: candidate for candidate in candidates}
+    front = [by_name[point.name] for point in pareto.front([c.point for c in candidates])]
+    tuned, knee = front[-1], by_name[pareto.knee([c.point for c in front]).name]
+    again = _Again(measure, repeats)
+    start = analytic.point.name
+    target = published.name if published else start
+    first = {c.point.name: (None, c.sampler) for c in (analytic, tuned, knee)}
+    again({**first, **({published.name: (published.network, published.sampler)} if published else {})})
+    fewest, reached = _fewest(front, pareto.mean(again.fids(target)), again)
+    by_rule = {"tuned": tuned, "fewest": fewest, "knee": knee}
+    spreads = again.spreads()
+    verdict = _verdict(again.fids(tuned.point.name), again.fids(start), spreads)
+    verdict |= _denoising(again, tuned.point.name)
+    lines = {"analytic": _line(analytic, again)}
+    if published:
+        lines["published"] = _published_line(published, again)
+    lines |= {rule: _line(candidate, again) for rule, candidate in by_rule.items()}
+    lines["fewest"]["reaches_published"] = reached
+    return Chosen(list(candidates), analytic, by_rule, front, again.found, spreads, verdict, lines)
+
+
+def _fewest(front: Sequence[Candidate], target: float, again: _Again) -> tuple[Candidate, bool]:
+    for candidate in front:
+        if candidate.point.fid <= target:
+            again({candidate.point.name: (None, candidate.sampler)})
+            if pareto.mean(again.fids(candidate.point.name)) <= target:
+                return candidate, True
+    return front[-1], False
+
+
+def _verdict(tuned: list[float], analytic: list[float], spreads: dict[int, Spread]) -> dict[str, Any]:
+    spread = spreads[max(spreads)]
+    return {
+        "tuned_against_analytic": pareto.verdict(tuned, analytic, spread),
+        "fid_ratio": pareto.mean(tuned) / pareto.mean(analytic),
+        "equal_up_to": spread.limit(len(tuned), len(analytic)),
+        "std_of_log_fid": {count: one.std for count, one in spreads.items()},
+        "degrees_of_freedom": spread.dof,
+    }
+
+
+def _denoising(again: _Again, name: str) -> dict[str, Any]:
+    """Whether the last denoising of one trial is worth its evaluation.
+
+    Both FIDs of a seed are of the same samples, so that their ratio's logarithm is tested, by its own spread
+    over seeds.
+    """
+    ratios = {name: again.ratios(name) for name in again.found}
+    ratio, spread = pareto.mean(ratios[name]), Spread.of(ratios)
+    limit = spread.limit(len(ratios[name]), math.inf)
+    said = pareto.said(ratio, limit)
+    return {
+        "denoising_against_none": said, "denoising_fid_ratio": ratio, "denoising_equal_up_to": limit
+    }  # fmt: skip
+
+
+def _line(candidate: Candidate, again: _Again) -> dict[str, Any]:
+    return {**candidate.record.line(), **_means(candidate.point.name, again)}
+
+
+def _means(name: str, again: _Again) -> dict[str, Any]:
+    fids, raw = again.fids(name), again.fids(name, "fid_raw")
+    return {"fid_again": pareto.mean(fids), "fid_raw_again": pareto.mean(raw), "seeds": len(fids)}
+
+
+def _published_line(published: Published, again: _Again) -> dict[str, Any]:
+    last = again.found[published.name][0][-1]
+    cost = {"nfe": last["nfe"], "samples": last["samples"]}
+    plain = {"variant": published.name, **published.sampler.plain(), **cost}
+    return {**plain, **_means(published.name, again)}

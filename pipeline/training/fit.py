@@ -1,0 +1,151 @@
+"""A task carried to its end in a folder: resume, train, save, agree with the other workers."""
+
+import contextlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from pipeline.ncsn.errors import UserError
+from pipeline.training import progress, snapshots
+from pipeline.training.allreduce import Group, gathered, place
+from pipeline.training.checkpoints import State, checkpoints, folder_name, fresh, newest_verified, prune, save
+from pipeline.training.history import Row
+from pipeline.training.lock import only
+from pipeline.training.loop import DivergedError, Event, train
+from pipeline.training.progress import Progress
+from pipeline.training.task import Task
+
+STOP = "stop"
+"""A file in a run's folder that asks its workers to save and end, at the next row of the history."""
+PATIENCE_S = 20.0
+"""How long a new writer waits for one whose driver was killed: it ends with its Ray, in a few seconds."""
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+
+def run(
+    task: Task,
+    images: np.ndarray,
+    run_folder: Path,
+    *,
+    group: Group = None,
+    device: torch.device | str = "cpu",
+) -> Path:
+    """Train a task from the newest verified checkpoint in `run_folder` to its end, saving on the way.
+
+    Every worker calls it; the first writes, alone. All workers must see `run_folder`.
+
+    Returns:
+        The checkpoint folder of the last step done: the task's last one, unless `STOP` asked for an end.
+
+    Raises:
+        UserError: on every worker, whichever met it: the loss diverged, `run_folder` cannot be written to or
+            is another writer's, no checkpoint in it verifies, or workers see different checkpoints.
+    """
+    with contextlib.ExitStack() as stack:
+        together(lambda: _enter(stack, run_folder, group), run_folder, group)
+        state = _resume(task, run_folder, group, device)
+        while state.step < task.steps:
+            try:
+                for event in train(task, images, state=state, group=group, device=device):
+                    if _keep(event, run_folder, group):
+                        return run_folder / folder_name(event.step)
+            except DivergedError as error:
+                told = f"{error.found(group)} {_last_good(run_folder)}"
+                if state.rollbacks >= task.rollbacks:
+                    raise UserError(told) from error
+                state = _rolled_back(state, told, run_folder, group, device)
+    return run_folder / folder_name(task.steps)
+
+
+def _rolled_back(
+    state: State, told: str, run_folder: Path, group: Group, device: torch.device | str
+) -> State:
+    """The state to go on from after a divergence: the last regular checkpoint's, at half the learning rate.
+
+    A run that is killed before its next checkpoint diverges once more, and comes here again: same bits.
+    """
+    back = _resume(state.task, run_folder, group, device, every=state.task.checkpoint_every)
+    back.slow_down(state.rollbacks + 1)
+    logger.warning("%s Going back to step %d with half the learning rate.", told, back.step)
+    return back
+
+
+def _enter(stack: contextlib.ExitStack, run_folder: Path, group: Group) -> None:
+    run_folder.mkdir(parents=True, exist_ok=True)
+    if place(group)[0] == 0:
+        stack.enter_context(only("writer", run_folder, patience_s=PATIENCE_S))
+
+
+def _resume(
+    task: Task, run_folder: Path, group: Group, device: torch.device | str, *, every: int = 1
+) -> State:
+    found = together(lambda: newest_verified(run_folder, task, device, every=every), run_folder, group)
+    state = found or fresh(task, device)
+    steps = gathered(state.step, group)
+    if len(set(steps)) > 1:
+        raise UserError(
+            f"workers find checkpoints of steps {steps} in {run_folder}: set compute.storage to a folder "
+            "that every node of the cluster sees."
+        )
+    return state
+
+
+def _keep(event: Event, run_folder: Path, group: Group) -> bool:
+    """Write what a step leaves behind; returns whether the run is to end here, which all workers agree on."""
+    task, (rank, workers) = event.state.task, place(group)
+    stopped = event.row is not None and any(gathered((run_folder / STOP).exists(), group))
+    saved = stopped or event.step % task.checkpoint_every == 0 or event.step == task.steps
+    kept = event.step in snapshots.due(task)
+
+    def write() -> None:
+        if event.row:
+            progress.append(run_folder, _line(event, event.row, workers))
+        if kept:
+            snapshots.keep(run_folder, event.state)
+        if saved:
+            save(run_folder / folder_name(event.step), event.state)
+            prune(run_folder, task.checkpoint_every)
+
+    if event.row or kept or saved:
+        together(write if rank == 0 else lambda: None, run_folder, group)
+    return stopped
+
+
+def _line(event: Event, row: Row, workers: int) -> Progress:
+    steps = event.state.task.steps
+    return Progress(row.step, steps, row.images, row.loss, event.seconds, event.images_per_second, workers)
+
+
+def _last_good(run_folder: Path) -> str:
+    kept = checkpoints(run_folder)
+    return f"The last good checkpoint is {kept[-1]}." if kept else "There is no checkpoint before it."
+
+
+def together(action: Callable[[], T], folder: Path, group: Group) -> T:
+    """Do something in a folder on this worker; where it fails on one worker, UserError is raised on all.
+
+    So no worker waits in a collective for one that has given up. Also a barrier.
+    """
+    value, problem = None, ""
+    try:
+        value = action()
+    except UserError as error:
+        problem = str(error)
+    except OSError as error:
+        problem = _unwritten(error, folder)
+    if problems := [p for p in gathered(problem, group) if p]:
+        raise UserError(problems[0])
+    return value  # type: ignore[return-value]  # no problem here means that the action returned
+
+
+def _unwritten(error: OSError, folder: Path) -> str:
+    return (
+        f"cannot write {error.filename or folder} ({error.strerror or error}): free space or set "
+        "compute.storage to another folder, then run again: it goes on from the last checkpoint."
+    )

@@ -1,0 +1,63 @@
+"""What travels through the storage arrives as it was sent, or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.cluster.storage import Box
+from pipeline.ncsn.errors import UserError
+
+
+@pytest.fixture
+def parcel(tmp_path: Path) -> tuple[Box, Path]:
+    """A box with one parcel of two files, sent from a folder."""
+    source = tmp_path / "source"
+    (source / "data" / "deep").mkdir(parents=True)
+    (source / "data" / "deep" / "a").write_bytes(b"a" * 3_000_000)
+    (source / "b").write_bytes(b"")
+    (source / "unsent").touch()
+    box = Box((tmp_path / "storage").as_uri(), "box")
+    box.push("inputs", source, ["data", "b"])
+    return box, tmp_path / "storage" / "box" / "inputs"
+
+
+def test_a_parcel_arrives_as_it_was_sent(parcel: tuple[Box, Path], tmp_path: Path) -> None:
+    box, place = parcel
+    assert set(box.pull("inputs", tmp_path / "target")) == {"data/deep/a", "b"}
+    assert (tmp_path / "target/data/deep/a").read_bytes() == b"a" * 3_000_000
+    assert (tmp_path / "target/b").read_bytes() == b"" and not (tmp_path / "target/unsent").exists()
+    box.delete()
+    assert not place.parent.exists()
+    box.delete()
+
+
+def test_a_flipped_bit_is_noticed(parcel: tuple[Box, Path], tmp_path: Path) -> None:
+    box, place = parcel
+    content = bytearray((place / "data/deep/a").read_bytes())
+    content[12_345] ^= 1
+    (place / "data/deep/a").write_bytes(content)
+    with pytest.raises(UserError, match="data/deep/a was damaged"):
+        box.pull("inputs", tmp_path / "target")
+
+
+@pytest.mark.parametrize("lost", ["manifest.json", "data/deep/a"])
+def test_a_parcel_that_is_not_whole_is_not_believed(
+    lost: str, parcel: tuple[Box, Path], tmp_path: Path
+) -> None:
+    box, place = parcel
+    (place / lost).unlink()
+    with pytest.raises(UserError, match=r"compute\.job_storage .* cannot be read"):
+        box.pull("inputs", tmp_path / "target")
+
+
+def test_what_is_not_there_cannot_be_sent(parcel: tuple[Box, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="none is missing"):
+        parcel[0].push("inputs", tmp_path, ["none"])
+
+
+def test_unusable_storage_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"compute\.job_storage 'ftp://x/y'"):
+        Box("ftp://x/y", "box")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"compute\.job_storage .* cannot be written"):
+        Box(str(tmp_path / "file"), "box").push("inputs", tmp_path, ["file"])

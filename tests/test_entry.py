@@ -1,0 +1,143 @@
+"""The door of a stage: one clear message and exit code 2 for the user's mistakes, a traceback for ours."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+STAGE = """
+import errno, time
+from pathlib import Path
+from pipeline import door
+from pipeline.ncsn.errors import UserError
+
+def main(params, variant):
+    {body}
+
+if __name__ == "__main__":
+    door.run(main)
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    return tmp_path
+
+
+NETWORKS = STAGE.replace("main(params, variant)", "main(params, network)")
+
+
+def run(place: Path, body: str, *arguments: str, stage: str = STAGE) -> subprocess.CompletedProcess[str]:
+    (place / "stage.py").write_text(stage.format(body=body))
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "stage.py", *arguments]
+    return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, timeout=60)
+
+
+def test_a_good_stage_gets_its_variant(place: Path) -> None:
+    done = run(place, "Path('out').write_text(variant)", "ncsn")
+    assert (done.returncode, (place / "out").read_text()) == (0, "ncsn"), done.stderr
+
+
+def test_a_network_is_a_variant_or_one_with_a_further_seed(place: Path) -> None:
+    text = (place / "params.yaml").read_text()
+    (place / "params.yaml").write_text(text.replace("more_seeds: []", "more_seeds: [7]"))
+    for name, code in (("ncsn", 0), ("ncsn-7", 0), ("ncsn-8", 2), ("ncsm-7", 2)):
+        done = run(place, "Path('out').write_text(network)", name, stage=NETWORKS)
+        assert done.returncode == code
+        assert ((place / "out").read_text() == name) == (code == 0)
+    assert "with a further seed of `more_seeds` [7]" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "arguments", "message"),
+    [
+        ("raise UserError('data.name is wrong')", ["ncsn"], "error: data.name is wrong\n"),
+        ("pass", [], "usage: stage.py VARIANT"),
+        ("pass", ["ncsm"], "'ncsm' is not in params.yaml's `variants`"),
+        (
+            "raise OSError(errno.ENOSPC, 'No space left on device', 'big.npy')",
+            ["ncsn"],
+            "cannot read or write big.npy: No space",
+        ),
+        (
+            "raise PermissionError(errno.EACCES, 'Permission denied', 'in.npy')",
+            ["ncsn"],
+            "cannot read or write in.npy: Permission",
+        ),
+    ],
+)
+def test_a_mistake_is_one_message(place: Path, body: str, arguments: list[str], message: str) -> None:
+    done = run(place, body, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_all_mistakes_in_params_are_told_at_once(place: Path) -> None:
+    text = (place / "params.yaml").read_text().replace("batch_size: 128", "batch_size: 129", 1)
+    (place / "params.yaml").write_text(text.replace("image_size: 8", "image_sise: 8"))
+    done = run(place, "pass", "ncsn")
+    assert done.returncode == 2
+    for piece in (
+        "data.image_sise",
+        "data.image_size",
+        "batch_size (129) must be divisible by microshards (2)",
+    ):
+        assert piece in done.stderr
+
+
+def test_our_own_fault_keeps_its_traceback(place: Path) -> None:
+    done = run(place, "raise KeyError('bug')", "ncsn")
+    assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_a_stage_ends_with_the_process_that_started_it(place: Path) -> None:
+    (place / "stage.py").write_text(STAGE.format(body="Path('up').touch(); time.sleep(60)"))
+    parent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import subprocess; subprocess.run([{sys.executable!r}, 'stage.py', 'ncsn'])",
+        ],
+        cwd=place,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    while not (place / "up").exists():
+        time.sleep(0.05)
+    (child,) = psutil.Process(parent.pid).children()
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    for _ in range(100):
+        if not child.is_running():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"stage {child.pid} outlived its parent")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_a_stage_whose_parent_was_gone_before_it_looked_does_nothing(place: Path) -> None:
+    late = "import time; time.sleep(1)\n" + STAGE.format(body="Path('up').touch()")
+    (place / "stage.py").write_text(late + "    Path('over').touch()\n")
+    alone = f"import subprocess; print(subprocess.Popen([{sys.executable!r}, 'stage.py', 'ncsn']).pid)"
+    told = subprocess.run(
+        [sys.executable, "-c", alone],
+        cwd=place,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(int(told.stdout)).wait(60)
+    assert not (place / "up").exists() and not (place / "over").exists()
