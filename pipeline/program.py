@@ -1,13 +1,15 @@
 """Program hash: what code a result follows from, as the modules that it reaches and what each of them says.
 
-`python -m pipeline.program` writes a file below artifacts/program for each stage of dvc.yaml, with a line for each
-module that the stage reaches. A stage depends on its file instead of on sources, so that it runs again when its
-program has changed, and not for a docstring, a comment, a line break, or a module that it does not reach. Where
-stages name networks, losses, samplers and the like by kind, they have a file each: train/NETWORK, generate/ROW.
+`python -m pipeline.program` writes a file below artifacts/program for each stage of dvc.yaml, with a line for
+each module that the stage reaches. A stage depends on its file instead of on sources: it runs again when its
+program has changed, and not for a docstring, a comment, a line break, or a module that it does not reach.
+Stages whose parameters name networks, losses, samplers and the like by kind have a file per instance, such as
+train/NETWORK and generate/ROW.
 """
 
 import ast
 import functools
+import gc
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +21,7 @@ from pipeline import dvcfile, environment
 from pipeline.dvcfile import PROGRAMS, SOURCES, Entry
 from pipeline.files import whole_folder, write_text
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.kinds import EXTENSIONS, KINDS_ROOMS
 
 ROOT = Path(__file__).parents[1]
 OBSERVERS = (
@@ -35,22 +38,22 @@ OBSERVERS = (
     "pipeline/reporting/",
     "pipeline/tracking/",
 )
-"""They see results and change none, but where a root itself is among them, as the tables and figures of `report` are."""
+"""They see results and change none. They count where a root is among them, as for the figures of `report`."""
 CARRIERS = ("ray", "safetensors", "ruamel", "mlflow", "dvc", "pydantic", "matplotlib")
-"""Packages that carry or show results; the version of any other that a program imports is part of its version."""
+"""Packages that carry or show results. The version of any other that a program imports is part of its own."""
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "torch_fidelity": "torch-fidelity"}
 ROOMS = {
-    "network": "pipeline.ncsn.networks",
-    "loss": "pipeline.ncsn.losses",
-    "ema": "pipeline.ncsn.averages",
-    "optimizer": "pipeline.training.optimizers",
-    "schedule": "pipeline.training.schedules",
-    "sampler": "pipeline.ncsn.samplers",
-    "kinds": "pipeline.ncsn.samplers",
-    "features": "pipeline.metrics.features",
+    "network": "networks",
+    "loss": "losses",
+    "ema": "averages",
+    "optimizer": "optimizers",
+    "schedule": "schedules",
+    "sampler": "samplers",
+    "features": "features",
+    "data": "datasets",
 }
-"""By key of params.yaml, the package where the kinds below that key are found, by `pipeline.ncsn.kinds`."""
-EVERY_KIND = {"frontier": "sampler"}
+"""By key of params.yaml, the room of the kinds below that key, see `pipeline.ncsn.kinds`."""
+EVERY_KIND = {"frontier": "samplers", "evaluate": "measures", "report": "measures"}
 """Stages that use every kind of a room."""
 BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 """The fields of a syntax tree that hold statements."""
@@ -59,7 +62,7 @@ BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 def version(*roots: str) -> str:
     """Code version of a result: the digest of its program, and the packages that compute it.
 
-    A package's build (+cpu, +cu126) is left out: where the device changes bits, a fingerprint names the device.
+    A package's build (+cpu, +cu126) is left out: where the device changes bits, fingerprints name the device.
     """
     return _version(tuple(sorted(set(roots))))
 
@@ -113,7 +116,7 @@ def _place(path: Path, root: Path) -> str:
 
 @functools.cache
 def files_of(name: str, root: Path = ROOT) -> tuple[Path, ...]:
-    """The files that importing a dotted name runs: the packages above, and the longest prefix that is a module."""
+    """The files that importing a dotted name runs: its packages, and the longest prefix that is a module."""
     pieces = name.split(".")
     if pieces[0] not in SOURCES:
         return ()
@@ -128,9 +131,10 @@ def module_of(path: Path, root: Path = ROOT) -> str:
 
 
 def imports(path: Path, root: Path = ROOT) -> tuple[str, ...]:
-    """What a file imports, as absolute dotted names; `from a import b` is a.b. Types' own imports are left out."""
+    """What a file imports, as absolute dotted names, without imports for types; `from a import b` is a.b."""
     package = module_of(path, root).split(".")
-    return _imports(path.read_bytes(), tuple(package if path.name == "__init__.py" else package[:-1]), str(path))
+    package = package if path.name == "__init__.py" else package[:-1]
+    return _imports(path.read_bytes(), tuple(package), str(path))
 
 
 @functools.cache
@@ -173,7 +177,7 @@ def _meaning_sha256(content: bytes, name: str) -> str:
 def meaning(node: Any) -> str:
     """A syntax tree as text, the same from any version of Python that has its nodes.
 
-    Fields that a version does not know yet are empty there, and left out; so is `ctx`, which follows from the place.
+    Empty fields are left out, since a version may not know them; so is `ctx`, which follows from the place.
     """
     if isinstance(node, ast.AST):
         found = [(name, getattr(node, name, None)) for name in node._fields if name != "ctx"]
@@ -203,25 +207,29 @@ def modules(value: Any, room: str = "") -> Iterator[str]:
     Args:
         value: a section of params.yaml, or what was made of one; {"sampler": {"kind": "heun"}} names
             pipeline.ncsn.samplers.heun, and extensions.samplers.heun.
-        room: the key of `ROOMS` that encloses it.
+        room: of the kinds in it, where it is not told by a key of `ROOMS`.
     """
     if isinstance(value, Mapping):
-        yield from _of_kind(room, value.get("kind"))
+        yield from _of_kind(room, value.get("kind", value.get("name")))
+        for kind in value.get("kinds", ()):
+            yield from _of_kind("samplers", kind)
         for key, below in value.items():
-            yield from modules(below, key if key in ROOMS else room)
+            yield from modules(below, ROOMS.get(key, room))
     elif isinstance(value, list | tuple):
         for below in value:
             yield from modules(below, room)
-    elif isinstance(value, str) and room == "kinds":
-        yield from _of_kind(room, value)
     else:
         yield from _of_object(value, room)
 
 
 def _of_kind(room: str, kind: Any) -> Iterator[str]:
+    """Both places where a kind may be; where it is not, there is no file, and nothing is reached."""
     if room and isinstance(kind, str):
-        package = ROOMS[room]
-        yield from (f"{package}.{kind}", f"extensions.{package.rpartition('.')[2]}.{kind}")
+        yield from (f"{package}.{kind}" for package in _packages(room))
+
+
+def _packages(room: str) -> tuple[str, str]:
+    return KINDS_ROOMS[room], f"{EXTENSIONS}.{room}"
 
 
 def _of_object(value: Any, room: str) -> Iterator[str]:
@@ -249,15 +257,15 @@ def _roots(path: str, entry: Entry, params: Mapping[str, Any], root: Path) -> It
     if stage == "report":
         yield "pipeline.reporting.report"
     if stage in EVERY_KIND:
-        yield from _every_kind(ROOMS[EVERY_KIND[stage]], root)
+        yield from _every_kind(EVERY_KIND[stage], root)
     for section in _sections(entry, params):
         yield from modules(section)
 
 
-def _every_kind(package: str, root: Path) -> Iterator[str]:
-    for name in (package, f"extensions.{package.rpartition('.')[2]}"):
-        places = root.joinpath(*name.split(".")).glob("*.py")
-        yield from (f"{name}.{path.stem}" for path in places if not path.stem.startswith("_"))
+def _every_kind(room: str, root: Path) -> Iterator[str]:
+    for package in _packages(room):
+        places = root.joinpath(*package.split(".")).glob("*.py")
+        yield from (f"{package}.{path.stem}" for path in places if not path.stem.startswith("_"))
 
 
 def _sections(entry: Entry, params: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -269,7 +277,7 @@ def _sections(entry: Entry, params: Mapping[str, Any]) -> Iterator[Mapping[str, 
 
 
 def _behind(dep: str, params: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The parameters whose kinds a file below artifacts/ names: of a network, samplers, or the feature space."""
+    """The parameters behind a file in artifacts/ that names kinds: networks, samplers, the feature space."""
     _, made, name = (*Path(dep).parts, "", "")[:3]
     name = Path(name).stem
     if made == "models":
@@ -308,6 +316,7 @@ def write(root: Path) -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # syntax trees are many objects and no garbage: half the time went into looking
     try:
         write(Path.cwd())
     except (UserError, SyntaxError) as error:
