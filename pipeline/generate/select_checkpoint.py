@@ -184,7 +184,7 @@ def _verifies(place: Path) -> bool:
 
 def _code(folders: Mapping[int, Path], sampler: Mapping[str, Any], space: Any) -> str:
     """Version of the code that an FID comes from."""
-    network = read_json(next(iter(folders.values())) / "state.json")["task"]["network"]
+    network = load_network(next(iter(folders.values())))
     kinds = program.modules({"network": network, "sampler": sampler, "features": space})
     return program.version("pipeline.generate.select_checkpoint", *kinds)
 
