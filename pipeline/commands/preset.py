@@ -70,27 +70,30 @@ def _overlaid(base_text: str, overlay_text: str, name: str, extra_seeds: Sequenc
     yaml = YAML()
     yaml.Representer, yaml.width = _Representer, 4096
     try:
-        base, overlay = yaml.load(base_text), yaml.load(overlay_text) or {}
+        base, overlay = yaml.load(base_text), yaml.load(overlay_text) or CommentedMap()
     except YAMLError as error:
         raise UserError(f"preset {name!r} is not valid YAML: {error}") from error
     lay(overlay, base)
     base["preset"] = name
     if extra_seeds:
-        base["extra_seeds"] = _in_one_line(CommentedSeq(extra_seeds))
-        rows = extra_rows(base["rows"], list(extra_seeds))
-        base["extra_rows"] = CommentedMap({key: _in_one_line(CommentedMap(row)) for key, row in rows.items()})
+        _add_seeds(base, extra_seeds)
     target = io.StringIO()
     yaml.dump(base, target)
     return _after_head(target.getvalue(), _head(overlay_text))
 
 
-def _in_one_line[T: (CommentedMap, CommentedSeq)](value: T) -> T:
-    value.fa.set_flow_style()
-    return value
+def _add_seeds(base: CommentedMap, extra_seeds: Sequence[int]) -> None:
+    """Set extra_seeds and extra_rows, a line for each row."""
+    base["extra_seeds"] = seeds = CommentedSeq(extra_seeds)
+    seeds.fa.set_flow_style()
+    base["extra_rows"] = rows = CommentedMap()
+    for name, row in extra_rows(base["rows"], list(extra_seeds)).items():
+        rows[name] = line = CommentedMap(row)
+        line.fa.set_flow_style()
 
 
 def lay(overlay: CommentedMap, base: CommentedMap) -> None:
-    """Lay one mapping over another, in place; one of `WHOLE`, or of another `kind`, replaces the whole below it."""
+    """Lay one mapping over another, in place; one of `WHOLE` or of another `kind` replaces the one below."""
     for key, value in overlay.items():
         below = base.get(key)
         mappings = isinstance(value, dict) and isinstance(below, dict) and key not in WHOLE

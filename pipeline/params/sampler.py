@@ -12,7 +12,7 @@ Rho = Annotated[float, Field(ge=1, allow_inf_nan=False)] | None
 
 
 class LangevinSampler(Section):
-    """Annealed Langevin dynamics; step_size `analytic`: by technique 4 of NCSNv2 from the levels and the steps."""
+    """Annealed Langevin dynamics; step_size `analytic`: by technique 4 of NCSNv2."""
 
     kind: Literal["langevin"]
     step_size: Positive | Literal["analytic"]
@@ -21,7 +21,7 @@ class LangevinSampler(Section):
 
 
 class SearchedSampler(Section):
-    """What `tune_sampler` found: the lowest FID, the fewest evaluations at the baseline's FID, or the knee."""
+    """What `tune_sampler` found: lowest FID, fewest evaluations at the baseline's FID, or the knee."""
 
     from_: Annotated[Literal["tune_sampler"], Field(alias="from")]
     choose: Literal["lowest_fid", "fewest_nfe", "knee"]

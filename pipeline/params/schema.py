@@ -227,9 +227,15 @@ def _starts(params: Params) -> Iterator[str]:
     for name, start in tune.starts.items() if recipe else ():
         if isinstance(start, StartingLaw) != law:
             keys = "p_mean and p_std" if law else "sigma_max, sigma_min and num_levels"
-            yield f"tune_noise.starts.{name}: the loss of recipes.{tune.network} is searched by {keys}: give these"
+            yield (
+                f"tune_noise.starts.{name}: the loss of recipes.{tune.network} is searched by {keys}: "
+                "give these"
+            )
     if law and tune.max_nfe < 3:
-        yield f"tune_noise.max_nfe ({tune.max_nfe}) must be at least 3: Heun's method takes as many on two levels"
+        yield (
+            f"tune_noise.max_nfe ({tune.max_nfe}) must be at least 3: "
+            "Heun's method takes as many on two levels"
+        )
 
 
 def _sizes(params: Params) -> Iterator[str]:

@@ -90,8 +90,8 @@ class TuneNoise(Search):
             raise ValueError(f"starts.{taken[0]}: rename it: the search's results have that name")
         if 0 < self.num_trials < self.num_starts():
             raise ValueError(
-                f"num_trials ({self.num_trials}) must be at least {self.num_starts()}: the search starts from "
-                f"the analytic choice and from {self.num_starts() - 1} in `starts`; 0 searches nothing"
+                f"num_trials ({self.num_trials}) must be at least {self.num_starts()}: the search starts "
+                f"from the analytic choice and from {self.num_starts() - 1} in `starts`; 0 searches nothing"
             )
         return self
 
