@@ -55,8 +55,8 @@ def test_hashes_come_from_the_tracked_folder_that_holds_a_path(tmp_path: Path) -
 TEMPLATE = """
 stages:
   listed: {foreach: "${networks}", do: {cmd: x, outs: ["a/${item}"]}}
-  mapped: {foreach: "${rows}", do: {cmd: x, deps: ["b/${item.network}"], outs: [{"a/${key}": {cache: false}}]}}
-  crossed: {matrix: {network: "${networks}", seed: [1, 2]}, cmd: x, params: ["recipes.${item.network}"], outs: ["c/${key}"]}
+  mapped: {foreach: "${rows}", do: {deps: ["b/${item.network}"], outs: [{"a/${key}": {cache: false}}]}}
+  crossed: {matrix: {network: "${networks}", seed: [1, 2]}, params: ["n.${item.network}"], outs: ["c/${key}"]}
   none: {foreach: "${empty}", do: {cmd: x}}
 """
 
@@ -70,7 +70,7 @@ def test_templates_are_filled_in_as_dvc_does(tmp_path: Path) -> None:
     ]
     assert found["listed@n"].outs == ("a/n",)
     assert found["mapped@r"] == dvcfile.Entry(("b/m",), ("a/r",), ())
-    assert found["crossed@n-2"] == dvcfile.Entry((), ("c/n-2",), ("recipes.n",))
+    assert found["crossed@n-2"] == dvcfile.Entry((), ("c/n-2",), ("n.n",))
     with pytest.raises(UserError, match=r"'listed@x' is not in .*it has listed@m, listed@n"):
         dvcfile.entry(tmp_path, "listed", "x")
 
@@ -86,5 +86,6 @@ def test_unknown_names_are_told(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("data: {name: digits}\n")
     with pytest.raises(UserError, match=r"data\.nmae"):
         dvcfile.entry(tmp_path, "train")
+    (tmp_path / "params.yaml").write_text("data: {nmae: digits}\n")
     with pytest.raises(UserError, match=r"'trian' is not in .*it has train"):
         dvcfile.entry(tmp_path, "trian")
