@@ -19,7 +19,7 @@ class Exponential:
     def __post_init__(self) -> None:
         if not 0 <= self.rate < 1:
             raise UserError(
-                f"ema.rate is {self.rate}: it must be at least 0 and below 1, or use {{kind: none}}."
+                f"rate is {self.rate}: it must be at least 0 and below 1; no average is the kind none."
             )
 
     def update(self, average: list[Tensor], weights: list[Tensor], step: int) -> None:

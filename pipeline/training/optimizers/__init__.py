@@ -42,20 +42,20 @@ def check_positive(**settings: float) -> None:
     """Raise UserError unless each setting of an optimiser, named by its key, is positive and finite."""
     for name, value in settings.items():
         if not (value > 0 and math.isfinite(value)):
-            raise UserError(f"optimizer.{name} is {value}: it must be a positive number.")
+            raise UserError(f"{name} is {value}: it must be a positive number.")
 
 
 def check_fractions(**settings: float) -> None:
     """Raise UserError unless each setting of an optimiser, named by its key, is at least 0 and below 1."""
     for name, value in settings.items():
         if not 0 <= value < 1:
-            raise UserError(f"optimizer.{name} is {value}: it must be at least 0 and below 1.")
+            raise UserError(f"{name} is {value}: it must be at least 0 and below 1.")
 
 
 def check_betas(betas: tuple[float, ...]) -> tuple[float, float]:
     """Adam's two rates of decay as a pair. Raises UserError unless they are two numbers in [0, 1)."""
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        raise UserError(f"optimizer.betas is {list(betas)}: it must be two numbers from 0 to below 1.")
+        raise UserError(f"betas is {list(betas)}: it must be two numbers from 0 to below 1.")
     return betas[0], betas[1]
 
 

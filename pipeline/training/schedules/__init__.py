@@ -26,7 +26,7 @@ class Schedule(Protocol):
 def check_warmup(steps: int, fewest: int) -> None:
     """Raise UserError unless a warm-up has at least so many steps."""
     if steps < fewest:
-        raise UserError(f"schedule.warmup_steps is {steps}: it must be at least {fewest}.")
+        raise UserError(f"warmup_steps is {steps}: it must be at least {fewest}.")
 
 
 def warmed(step: int, warmup_steps: int) -> float:

@@ -28,7 +28,7 @@ class Cosine:
     def __post_init__(self) -> None:
         check_warmup(self.warmup_steps, fewest=0)
         if not 0 <= self.final <= 1:
-            raise UserError(f"schedule.final is {self.final}: it must be from 0 to 1.")
+            raise UserError(f"final is {self.final}: it must be from 0 to 1.")
 
     def factor(self, step: int, steps: int) -> float:
         """The warm-up's factor, then final + (1 - final) (1 + cos(pi t)) / 2 with t from 0 to 1."""
