@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from pipeline.data.order import batch_indices
+from pipeline.ncsn import kinds
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.losses import log_normal_sigma, log_uniform_sigma
+from pipeline.ncsn.losses import Loss
 from pipeline.training.task import Task
 
 STREAM = 0x7261696E  # keeps these draws apart from every other use of the same seed
@@ -64,14 +65,8 @@ def sigmas(task: Task, rng: np.random.Generator, count: int) -> torch.Tensor:
     "levels": a level of the ladder, each as likely (NCSN, equation 6). "log_uniform": any sigma between
     the ladder's ends. "edm": log-normal (arXiv 2206.00364, table 1), ladder or not.
     """
-    ladder, kind = torch.tensor(task.network["sigmas"]), task.loss["kind"]
-    if kind == "levels":
-        return ladder[torch.from_numpy(rng.integers(0, len(ladder), count))]
-    if kind == "log_uniform":
-        u = torch.from_numpy(rng.random(count, np.float32))
-        return log_uniform_sigma(u, float(ladder[0]), float(ladder[-1]))
-    z = torch.from_numpy(rng.standard_normal(count, np.float32))
-    return log_normal_sigma(z, task.loss["p_mean"], task.loss["p_std"])
+    loss: Loss = kinds.make("losses", task.loss)
+    return loss.sigmas(rng, count, torch.tensor(task.network["sigmas"]))
 
 
 def _dequantised(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

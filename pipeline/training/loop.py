@@ -15,10 +15,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from pipeline.ncsn import kinds
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.execution import evaluated
-from pipeline.ncsn.losses import denoising_score_matching, edm_weighting
-from pipeline.ncsn.networks.unet import SIGMA_DATA
+from pipeline.ncsn.losses import Loss, denoising_score_matching
 from pipeline.ncsn.score import Score
 from pipeline.training.allreduce import Group, gathered, place, sum_in_order
 from pipeline.training.batches import Draw, microshards
@@ -209,10 +209,8 @@ def _score(network: torch.nn.Module, task: Task) -> Score:
 
 
 def _loss(score: Score, draw: Draw, task: Task) -> Tensor:
-    loss = denoising_score_matching(score, draw.x, draw.sigma, draw.noise)
-    if task.loss["kind"] != "edm":
-        return loss
-    return edm_weighting(draw.sigma, SIGMA_DATA / 2) * loss  # in units of pixels in [0, 1]
+    loss: Loss = kinds.make("losses", task.loss)
+    return loss.weight(draw.sigma) * denoising_score_matching(score, draw.x, draw.sigma, draw.noise)
 
 
 class _Clock:
