@@ -58,6 +58,22 @@ def _hidden(network: nn.Module) -> Iterator[Tensor]:
         yield from (w for w in module.parameters(recurse=False) if w.ndim > 1 and w.requires_grad)
 
 
+def _muon(matrices: list[nn.Parameter], settings: Muon) -> torch.optim.Optimizer:
+    return torch.optim.Muon(
+        matrices,
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+        momentum=settings.momentum,
+        adjust_lr_fn="match_rms_adamw",
+    )
+
+
+def _adamw(weights: list[Tensor], settings: Muon) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        weights, settings.lr, settings.betas, settings.eps, weight_decay=settings.weight_decay, fused=True
+    )
+
+
 class _MuonWithAdamW:
     """Two optimisers as one, whose state is named by the network's own parameters.
 
@@ -66,19 +82,11 @@ class _MuonWithAdamW:
 
     def __init__(self, hidden: list[Tensor], rest: list[Tensor], settings: Muon) -> None:
         self._pairs = [(weight, nn.Parameter(weight.detach().view(len(weight), -1))) for weight in hidden]
-        shared = {"lr": settings.lr, "weight_decay": settings.weight_decay}
         self._parts: list[torch.optim.Optimizer] = []
         if hidden:
-            matrices = [matrix for _, matrix in self._pairs]
-            self._parts += [
-                torch.optim.Muon(
-                    matrices, momentum=settings.momentum, adjust_lr_fn="match_rms_adamw", **shared
-                )
-            ]
+            self._parts.append(_muon([matrix for _, matrix in self._pairs], settings))
         if rest:
-            self._parts += [
-                torch.optim.AdamW(rest, betas=settings.betas, eps=settings.eps, fused=True, **shared)
-            ]
+            self._parts.append(_adamw(rest, settings))
         self.state = self._shared_state(rest)
 
     def _shared_state(self, rest: list[Tensor]) -> MutableMapping[Any, Any]:
