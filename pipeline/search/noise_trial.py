@@ -17,7 +17,7 @@ from pipeline.search import Budget
 from pipeline.search.log_normal import LogNormal, NoiseRange, parts, read
 from pipeline.search.picture import picture
 from pipeline.search.records import Settings
-from pipeline.training.checkpoints import State
+from pipeline.training.state import State
 from pipeline.training.loop import train
 from pipeline.training.task import Task
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.mixtures import GaussianMixture, Noisy
+from pipeline.toy.mixture import GaussianMixture, Noisy
 
 MEANS = torch.tensor([[-2.0, 0.5], [1.0, 1.0], [0.0, -3.0]], dtype=torch.float64)
 WEIGHTS = (0.2, 0.5, 0.3)

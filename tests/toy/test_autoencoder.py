@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.losses import sliced_score_matching
-from pipeline.ncsn.networks.autoencoder import AutoEncoder, ResidualBlock
+from pipeline.toy.autoencoder import AutoEncoder, ResidualBlock
+from pipeline.toy.score_matching import sliced_score_matching
 
 PUBLISHED = [32, 64, 64, 128, 128]
 

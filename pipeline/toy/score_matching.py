@@ -1,6 +1,10 @@
-"""Sliced score matching, at one noise level and over many.
+"""Sliced and explicit score matching, per example: what denoising score matching is compared with.
+
+Of one score and one noise level, the expectations of all three differ by what no score can change. So all
+have the same gradients and the same minimiser, the score of the noisy data.
 
 References:
+    A. Hyvärinen, "Estimation of Non-Normalized Statistical Models by Score Matching", 2005, equation 2.
     Y. Song et al., "Sliced Score Matching", arXiv 1905.07088.
     Y. Song, S. Ermon, "Generative Modeling by Estimating Gradients of the Data Distribution",
         arXiv 1907.05600.
@@ -9,7 +13,22 @@ References:
 import torch
 from torch import Tensor
 
-from ..score import Score, match
+from pipeline.ncsn.score import Score, match
+
+
+def explicit_score_matching(score: Score, target: Score, x: Tensor, sigma: Tensor) -> Tensor:
+    """1/2 ||score(x, sigma) - target(x, sigma)||^2, half the Fisher divergence in expectation.
+
+    Args:
+        score: the score model.
+        target: the true score, such as that of a `GaussianMixture`.
+        x: points of the density whose score is the target, (B, *shape).
+        sigma: handed to both, () or (B,).
+
+    Returns:
+        (B,), summed over pixels and channels; the other losses are this one but for a constant.
+    """
+    return (score(x, sigma) - target(x, sigma)).square().flatten(1).sum(1) / 2
 
 
 def sliced_score_matching(

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .blocks import Norm, RefineBlock, ResidualBlock
+from ._blocks import Norm, RefineBlock, ResidualBlock
 
 CPU_LAYOUT = torch.channels_last
 """Of the features: the one in which a CPU pools and convolves faster."""
@@ -89,6 +89,26 @@ def plan(image_size: int) -> Plan:
     return chosen
 
 
+def check_width(width: int) -> None:
+    """Refuse a width that leaves a normalisation over channels nothing to compare.
+
+    Raises:
+        UserError: a width below 2.
+    """
+    if width < 2:
+        raise UserError(f"width is {width}: a network needs at least 2 channels.")
+
+
+def check_channels(channels: int) -> None:
+    """Refuse images without channels.
+
+    Raises:
+        UserError: a number of channels below 1.
+    """
+    if channels < 1:
+        raise UserError(f"channels is {channels}: an image has at least 1.")
+
+
 class RefineNet(nn.Module):
     """Maps images, (B, C, H, W), to as many values, with a normalisation that may know the noise level.
 
@@ -111,8 +131,8 @@ class RefineNet(nn.Module):
             UserError: a number of channels below 1, a width below 2, or a size it cannot halve evenly.
         """
         super().__init__()
-        if channels < 1 or width < 2:
-            raise UserError(f"network has channels {channels} and width {width}: it needs at least 1 and 2.")
+        check_channels(channels)
+        check_width(width)
         layout = plan(image_size)
         self.cascades = layout.cascades
         widths = [width * cascade.multiple for cascade in self.cascades]

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import UserError
+from pipeline.ncsn.errors import UserError
 
 FILTERS = (1, 2, 2, 4, 4)
 """Of the five residual blocks down, as multiples of the first's; the five blocks up mirror them."""
