@@ -21,8 +21,8 @@ from pipeline.generate import generate
 from pipeline.generate.generate import Samples
 from pipeline.generate.shards import CODE, code_version
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.prior import Law
-from pipeline.ncsn.samplers.settings import Sampler
+from pipeline.ncsn.prior import Law
+from pipeline.ncsn.sampler import Sampler
 from pipeline.training import checksums
 from pipeline.training.checkpoints import load_network
 
