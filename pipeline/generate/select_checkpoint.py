@@ -21,8 +21,8 @@ from pipeline.files import read_json, sha256, write_json
 from pipeline.generate import generate
 from pipeline.generate.generate import Samples
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.prior import Law
-from pipeline.ncsn.samplers.settings import Sampler
+from pipeline.ncsn.prior import Law
+from pipeline.ncsn.sampler import Sampler
 from pipeline.training import checksums
 from pipeline.training.checkpoints import load_network
 

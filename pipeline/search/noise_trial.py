@@ -12,7 +12,7 @@ from pipeline.metrics.features import FeatureSpace
 from pipeline.metrics.fid import Moments, distance, moments, standard_error
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.networks import make_network
-from pipeline.ncsn.samplers.settings import Sampler
+from pipeline.ncsn.sampler import Sampler
 from pipeline.search import Budget
 from pipeline.search.log_normal import LogNormal, NoiseRange, parts, read
 from pipeline.search.picture import picture

@@ -17,7 +17,7 @@ from pipeline.generate.select_checkpoint import Choice, best, choose
 from pipeline.metrics import features, statistics
 from pipeline.metrics.fid import distance, moments
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.sampler import Ladder, Sampler
 from pipeline.program import ROOT, files_of
 
 SHAPE = (1, 2, 2)
