@@ -165,13 +165,26 @@ class Task:
             image_shape: (C, H, W) of one image.
             data_sha256: `data_digest` of the training images.
         """
-        own = {name: getattr(recipe, name) for name in (*ROOMS, "dequantise", "flip")}
-        shared = (field.name for field in dataclasses.fields(cls) if hasattr(train, field.name))
         return cls(
             network=network_arguments(recipe.network, sigmas, image_shape),
+            loss=recipe.loss,
+            optimizer=recipe.optimizer,
+            schedule=recipe.schedule,
+            ema=recipe.ema,
+            dequantise=recipe.dequantise,
+            flip=recipe.flip,
+            steps=recipe.steps or train.steps,
+            batch_size=train.batch_size,
+            micro_batches=train.micro_batches,
+            determinism=train.determinism,
+            precision=train.precision,
+            compile=train.compile,
+            checkpoint_every=train.checkpoint_every,
+            log_every=train.log_every,
+            seed=train.seed,
             data_sha256=data_sha256,
-            **own,
-            **{name: getattr(train, name) for name in shared} | {"steps": recipe.steps or train.steps},
+            rollbacks=train.rollbacks,
+            snapshot_every=train.snapshot_every,
         )
 
     @classmethod
