@@ -14,9 +14,9 @@ from pipeline.metrics.features import FeatureSpace
 from pipeline.metrics.features import load as load_features
 from pipeline.metrics.fid import Moments, distance, moments
 from pipeline.metrics.statistics import load_moments
-from pipeline.ncsn.networks import NCSN
-from pipeline.ncsn.samplers.prior import Law
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.networks import conditional_on_levels
+from pipeline.ncsn.prior import Law
+from pipeline.ncsn.sampler import Ladder, Sampler
 from pipeline.ncsn.score import Score
 from pipeline.search import Budget
 from pipeline.search.picture import picture
@@ -65,7 +65,7 @@ class Setup:
 
     def proposals(self) -> Proposals:
         """What may be tried within the budget."""
-        return Proposals(self.trained, self.max_nfe, self.kinds, isinstance(self.network, NCSN))
+        return Proposals(self.trained, self.max_nfe, self.kinds, conditional_on_levels(self.network))
 
 
 def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, Any]]:
