@@ -16,8 +16,8 @@ def main(params: Params) -> None:
     train = (data.split("train"), data.split_labels("train"))
     held_out = (data.split("held_out"), data.split_labels("held_out"))
     with tracking.stage("reference", None, params) as run:
-        settings = params.reference.kwargs() | {"device": device("auto" if params.compute.use_gpu else False)}
-        metrics = build(Path("artifacts/reference"), train, held_out, **settings)
+        where = device("auto" if params.compute.use_gpu else False)
+        metrics = build(Path("artifacts/features"), train, held_out, params.features, device=where)
         shown = ("held_out_accuracy", "floor_fid")
         write_json(
             Path("artifacts/metrics/reference.json"), {key: metrics[key] for key in shown if key in metrics}
