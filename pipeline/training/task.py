@@ -1,30 +1,25 @@
 """What is to be trained, as frozen plain data whose hash names the run."""
 
 import dataclasses
-import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 import torch
 
-from pipeline.files import sources_sha256
+from pipeline import program
 from pipeline.ncsn.errors import UserError
 
-# Whatever is computed during training lives in these files; a change of any makes another task.
-CODE = ("ncsn", "data/order.py", "training")
 # These change how often a result is kept, not the result.
 OBSERVING = ("checkpoint_every",)
 
 
-@functools.cache
-def code_version(package: Path = Path(__file__).parents[1]) -> str:
-    """SHA-256 of the sources that training runs, and the version of torch."""
-    return f"{sources_sha256(package, CODE)} torch {torch.__version__.split('+')[0]}"
+def code_version(settings: Any) -> str:
+    """Version of the code that trains: what `fit` and the kinds in these settings reach, and the packages."""
+    return program.version("pipeline.training.fit", *program.modules(settings))
 
 
 def data_digest(images: np.ndarray) -> str:
@@ -68,7 +63,8 @@ class Task:
     data_sha256: str
     rollbacks: int = 0
     snapshot_every: int = 0
-    code: str = field(default_factory=code_version)
+    code: str = ""
+    """`code_version` of the task itself, unless it is given."""
 
     def __post_init__(self) -> None:
         if self.batch_size % self.microshards:
@@ -78,6 +74,8 @@ class Task:
             )
         if not self.network.get("sigmas"):
             raise UserError("the task's network has no `sigmas`: give it the noise ladder to be trained on.")
+        if not self.code:
+            object.__setattr__(self, "code", code_version(self))
 
     @classmethod
     def build(
