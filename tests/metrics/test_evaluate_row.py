@@ -116,7 +116,7 @@ def test_against_held_out_images_the_floor_is_of_training_images(
 
 
 def test_the_unseen_half_is_what_no_search_judges_by(digits):
-    """The folder `features` has the moments that a search judges by; with the unseen half they are the whole."""
+    """The folder `features` has the moments a search judges by; with the unseen half they are the whole."""
     judged = digits.held_out[::2]
     assert len(judged) + len(digits.held_out[UNSEEN]) == len(digits.held_out)
     assert not {x.tobytes() for x in judged} & {x.tobytes() for x in digits.held_out[UNSEEN]}
