@@ -8,22 +8,18 @@ from pipeline.data.dataset import open_dataset
 from pipeline.files import sha256, write_json
 from pipeline.generate import score
 from pipeline.metrics import features
-from pipeline.metrics.bits_per_dim import likelihood
-from pipeline.metrics.evaluate_row import evaluate_variant, headline
-from pipeline.metrics.reference_split import UNSEEN
+from pipeline.metrics.evaluate_row import evaluate_row, headline
 from pipeline.params import Params, searched
 from pipeline.selected_checkpoint import network_folder
 from pipeline.training.checkpoints import load_network
 
 
 def main(params: Params, network: str) -> None:
-    """artifacts/{data,reference,{models,samples,selection}/N} -> artifacts/{evaluation/N,metrics/N}."""
+    """artifacts/{data,features,{models,samples,selection}/N} -> artifacts/{evaluation/N,metrics/N}."""
     variant = params.networks()[network].variant
     data, compute = open_dataset(Path("artifacts/data")), params.compute
-    settings = params.evaluate.kwargs()
-    held_out, bits = data.split("held_out"), settings.pop("likelihood")
     spread = score.scorer(
-        features.load(Path("artifacts/reference")),
+        features.load(Path("artifacts/features")),
         Path(compute.storage),
         workers=compute.workers,
         cpus_per_worker=compute.cpus_per_worker,
@@ -31,20 +27,15 @@ def main(params: Params, network: str) -> None:
     )
     with spread as space, tracking.stage("evaluate", network, params) as run:
         run.log_dataset(data.manifest)
-        metrics = evaluate_variant(
+        metrics = evaluate_row(
             Path("artifacts/samples") / network,
             data.split("train"),
-            held_out,
+            data.split("held_out"),
             space,
-            searched=searched(params.noise[variant], params.sampler[variant]),
-            **settings,
-        )
-        metrics["bits_per_dim"] = likelihood(
             load_network(network_folder(Path("artifacts"), network)),
-            held_out[UNSEEN],
-            seed=settings["seed"],
+            params.evaluate,
+            searched=searched(params.noise[variant], params.sampler[variant]),
             device=device("auto" if compute.use_gpu else False),
-            **bits,
         )
         path = Path("artifacts/evaluation") / f"{network}.json"
         write_json(path, metrics)
