@@ -82,7 +82,8 @@ def made(artifacts: Path, network: str, preset: str, find: Find, tags_of: TagsOf
         path = artifacts / pattern.format(network=network)
         if not path.exists():
             continue
-        run_id = find({"stage": stage, "variant": network, "preset": preset, tag: sha256(path)})
+        key = "network" if stage == "train" else "row"
+        run_id = find({"stage": stage, key: network, "preset": preset, tag: sha256(path)})
         if run_id:
             found.append(_made(stage, network, run_id, tags_of(run_id)))
     return tuple(found)

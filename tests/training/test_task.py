@@ -72,7 +72,7 @@ def test_an_edit_of_the_training_code_makes_another_task_and_one_elsewhere_does_
     shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__"))
     assert code_version(package) == code_version()
     code_version.cache_clear()
-    for place in ("ncsn/samplers/langevin.py", "data/catalogue.py", "tracking/runs.py"):
+    for place in ("ncsn/samplers/langevin.py", "data/catalogue.py", "tracking/recorder.py"):
         (package / place).write_text("# edited\n")
     assert code_version(package) == code_version(source)
     for place in ("training/loop.py", "ncsn/losses/denoising.py", "data/order.py", "ncsn/networks/blocks.py"):
