@@ -82,11 +82,15 @@ def made(artifacts: Path, network: str, preset: str, find: Find, tags_of: TagsOf
         path = artifacts / pattern.format(network=network)
         if not path.exists():
             continue
-        key = "network" if stage == "train" else "row"
-        run_id = find({"stage": stage, key: network, "preset": preset, tag: sha256(path)})
+        run_id = find({"stage": stage, key_tag(stage): network, "preset": preset, tag: sha256(path)})
         if run_id:
             found.append(_made(stage, network, run_id, tags_of(run_id)))
     return tuple(found)
+
+
+def key_tag(stage: str) -> str:
+    """The tag of a run that names what its stage works on."""
+    return "network" if stage == "train" else "row"
 
 
 def _made(stage: str, network: str, run_id: str, tags: Mapping[str, str]) -> Made:

@@ -1,7 +1,8 @@
 """Record of a stage: a file of lines, one for each call on a run, and a note of how far it was delivered.
 
 A line is `CHECKSUM {"at": ..., "run": ..., "call": ..., "arguments": ..., "once": ...}`. Lines are only ever
-added. Below `.runs/tracking` of the repository: NAME.jsonl, the record; NAME.state, how far delivery came; NAME.files, copies of the files that are still to be delivered. Whoever writes a record holds its lock.
+added. Below `.runs/tracking` of the repository: NAME.jsonl, the record; NAME.state, how far delivery came;
+NAME.files, copies of the files that are still to be delivered. Whoever writes a record holds its lock.
 """
 
 import contextlib
