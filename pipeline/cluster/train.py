@@ -15,8 +15,7 @@ import ray.train
 import torch.distributed as dist
 from ray.train.torch import get_device
 
-from pipeline.cluster.connect import connect, worker_environment
-from pipeline.cluster.device import UseGpu
+from pipeline.cluster.connect import UseGpu, connect, worker_environment
 from pipeline.cluster.elastic import LeanTrainer, at_once, divisor, scaled
 from pipeline.cluster.stopping import EXIT_CODE, asked, stoppable
 from pipeline.files import write_text

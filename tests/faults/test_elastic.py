@@ -26,7 +26,7 @@ SOON = {
 DRIVER = f"""
 import logging, sys
 from pathlib import Path
-from pipeline.distributed import elastic
+from pipeline.cluster import elastic
 from pipeline.cluster.train import fit
 from tests.training.tiny import make_images, make_task
 

@@ -56,11 +56,11 @@ def slow(settings: dict[str, float], place: str) -> Iterator[dict[str, float]]:
 SAMPLER_DRIVER = """
 import sys
 from pathlib import Path
-from pipeline.distributed.sampler import tune_sampler
+from pipeline.search import sampler
 from pipeline.cluster.connect import connect
 from tests.faults.test_search import sampler_search, seen
 
-tune_sampler.trial = seen
+sampler.trial = seen
 with connect(workers=2, cpus_per_worker=1, use_gpu=False):
     sampler_search(Path(sys.argv[1]))
 """
