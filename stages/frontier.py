@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline import entry, tracking
-from pipeline.cluster.device import has_gpu
+from pipeline.cluster.connect import has_gpu
 from pipeline.files import read_json, read_yaml, whole_folder
 from pipeline.metrics import features, statistics
 from pipeline.ncsn.ladder import Ladder

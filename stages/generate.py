@@ -35,7 +35,7 @@ def main(params: Params, network: str) -> None:
             networks, sampler, reference=ARTIFACTS / "reference", **settings | apart
         )
         score = load_network(choice.folder)
-        made = generate.placed(score, sampler, **settings)
+        made = generate.generate(score, sampler, **settings)
         manifest = params.generate.model_dump(exclude={"selection"}) | {"seed": settings["seed"]}
         manifest |= {"nfe": made.nfe, "sampler": sampler.plain()}
         with whole_folder(ARTIFACTS / "samples" / network) as folder:

@@ -10,7 +10,7 @@ from pipeline.files import whole_folder, write_yaml
 from pipeline.metrics import features, statistics
 from pipeline.params import Params
 from pipeline.reporting import noise_search
-from pipeline.search import Budget, Kept, log_normal, noise, noise_trial, resources
+from pipeline.search import Budget, SearchStore, log_normal, noise, noise_trial, resources
 from pipeline.search.records import tell
 
 DATA, REFERENCE, OUT = Path("artifacts/data"), Path("artifacts/reference"), Path("artifacts/noise")
@@ -22,13 +22,13 @@ def main(params: Params) -> None:
     images = open_dataset(DATA).split("train")
     start = noise.analytic(images, **params.tune_noise.analytic.kwargs())
     ranges = noise.settled(rules, images)
-    kept = Kept(Path(params.compute.storage), "tune_noise")
+    store = SearchStore(Path(params.compute.storage), "tune_noise")
     with tracking.stage("tune_noise", None, params) as run:
         with whole_folder(OUT) as folder:
             if ranges.keys() != rules.keys():
                 others = {v: ladder for v, ladder in ranges.items() if rules[v]["rule"] != "continuous"}
                 points = {"analytic": start, **others}
-                found = _search(params, images, points, on_trial=tell(run), kept=kept)
+                found = _search(params, images, points, on_trial=tell(run), store=store)
                 run.log_metrics(found.compared.lines)
                 found.write(folder)
                 noise_search.draw(folder)
@@ -37,7 +37,7 @@ def main(params: Params) -> None:
             for variant, one in ranges.items():
                 write_yaml(folder / f"{variant}.yaml", {**one.plain(), "rule": rules[variant]["rule"]})
                 run.log_params({"noise": {variant: one.plain()}})
-        kept.discard()
+        store.publish()
         run.log_artifact(OUT)
 
 

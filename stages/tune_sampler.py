@@ -5,10 +5,11 @@ from pathlib import Path
 from pipeline import entry, tracking
 from pipeline.cluster import connect
 from pipeline.files import read_yaml, whole_folder, write_yaml
-from pipeline.ncsn.sampler import Ladder, Sampler
+from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.sampler import Sampler
 from pipeline.params import Params
 from pipeline.reporting import sampler_search
-from pipeline.search import Budget, Kept, resources
+from pipeline.search import Budget, SearchStore, resources
 from pipeline.search import sampler as tune_sampler
 from pipeline.search.found import write
 from pipeline.search.records import tell
@@ -22,23 +23,27 @@ def main(params: Params) -> None:
     """artifacts/{data,reference,noise,models} -> artifacts/sampler/{<variant>,best}.yaml, *.csv, *.png."""
     rules = {variant: rule.kwargs() for variant, rule in params.sampler.items()}
     ladders = {variant: Ladder.read(read_yaml(ARTIFACTS / f"noise/{variant}.yaml")) for variant in rules}
-    kept, samplers = Kept(Path(params.compute.storage), "tune_sampler"), dict[str, Sampler]()
+    store, samplers = SearchStore(Path(params.compute.storage), "tune_sampler"), dict[str, Sampler]()
     with tracking.stage("tune_sampler", None, params) as run:
         with whole_folder(OUT) as folder:
             if any(rule["rule"] in RULES for rule in rules.values()):
-                found = _search(params, rules, ladders, run, kept)
+                found = _search(params, rules, ladders, run, store)
                 write(folder, found)
                 sampler_search.draw(folder)
                 samplers = found.samplers
             for variant, sampler in tune_sampler.settled(rules, ladders, samplers).items():
                 write_yaml(folder / f"{variant}.yaml", {**sampler.plain(), "rule": rules[variant]["rule"]})
                 run.log_params({"sampler": {variant: sampler.plain()}})
-        kept.discard()
+        store.publish()
         run.log_artifact(OUT)
 
 
 def _search(
-    params: Params, rules: tune_sampler.Rules, ladders: dict[str, Ladder], run: tracking.Run, kept: Kept
+    params: Params,
+    rules: tune_sampler.Rules,
+    ladders: dict[str, Ladder],
+    run: tracking.Run,
+    store: SearchStore,
 ) -> tune_sampler.Found:
     tune, compute, models = params.tune_sampler, params.compute, ARTIFACTS / "models"
     sizes = {key: getattr(compute, key) for key in ("workers", "cpus_per_worker", "use_gpu")}
@@ -60,7 +65,7 @@ def _search(
             repeats=tune.repeats,
             published=tune_sampler.published(models, rules, ladders, tune.baseline, tune.variant),
             on_trial=tell(run),
-            kept=kept,
+            store=store,
         )
     run.log_metrics(found.chosen.lines)
     return found

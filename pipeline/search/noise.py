@@ -20,7 +20,7 @@ from pipeline.files import write_yaml
 from pipeline.ncsn import noise
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
-from pipeline.search import Kept, Range, search
+from pipeline.search import Range, SearchStore, search
 from pipeline.search.log_normal import NoiseRange, searched
 from pipeline.search.noise_trial import Setup, trial, trial_again
 from pipeline.search.noise_verdict import Compared, compare, tell
@@ -91,7 +91,7 @@ def tune(
     repeats: int = 0,
     workers: int = 1,
     on_trial: OnTrial | None = None,
-    kept: Kept | None = None,
+    store: SearchStore | None = None,
 ) -> Found:
     """Search for the noise range of the smallest FID, on the Ray that is connected.
 
@@ -103,7 +103,7 @@ def tune(
             goes by the noise of the samples alone.
         workers: of each trial. More than one: each is a Ray Train run, `resources` are then not heeded, and
             so many trials run at a time as workers fit. The number changes no result.
-        kept: where trials are kept, see `search`.
+        store: where trials are written, see `search`.
 
     Raises:
         UserError: every trial failed, fewer trials than starting points, bounds that let sigma_min reach
@@ -120,10 +120,10 @@ def tune(
     given = {name: value for name, value in start.plain().items() if name not in bounds}
     setup, ranges = replace(setup, given=given), space(start, unique, bounds, longest=setup.max_nfe - 1)
     settings = [{name: point.plain()[name] for name in ranges} for point in unique]
-    ask = partial(search, metric="fid", shared={"setup": setup}, resources=resources, kept=kept)
+    ask = partial(search, metric="fid", shared={"setup": setup}, resources=resources, store=store)
     with contextlib.ExitStack() as stack:
         if workers > 1 or setup.budget.algorithm == "pbt":
-            scratch = stack.enter_context(_scratch(kept, setup, ranges, settings))
+            scratch = stack.enter_context(_scratch(store, setup, vars(setup.budget), ranges, settings))
             ask = _placed(ask, setup, workers, scratch)
         if setup.budget.algorithm == "pbt":
             records = _evolved(ask, setup, ranges, settings, scratch, on_trial)
@@ -143,10 +143,10 @@ def _last(records: Sequence[Record], setup: Setup, point: NoiseRange) -> Record:
 
 
 @contextlib.contextmanager
-def _scratch(kept: Kept | None, *parts: Any) -> Iterator[Path]:
-    """A folder for what trials go on from; with `kept` it stays, as the search's trials do."""
-    if kept:
-        yield kept.folder("scratch", *parts).resolve()
+def _scratch(store: SearchStore | None, *parts: Any) -> Iterator[Path]:
+    """A folder for what trials go on from; with `store` it stays, as the search's trials do."""
+    if store:
+        yield store.scratch(*parts).resolve()
     else:
         with tempfile.TemporaryDirectory(prefix="ncsn-scratch-") as folder:
             yield Path(folder)
@@ -156,7 +156,7 @@ def _placed(ask: Ask, setup: Setup, workers: int, scratch: Path) -> Ask:
     """The same search with so many workers a trial; one: this very search."""
     if workers == 1:
         return ask
-    from pipeline.search.team import HELD, Team
+    from pipeline.search.noise_workers import HELD, Team
 
     team = Team(workers, setup.device == "cuda", scratch)
     at_once = team.at_once(setup.budget.max_concurrent)

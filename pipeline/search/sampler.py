@@ -18,8 +18,9 @@ import torch
 
 from pipeline.cluster import connect
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.sampler import Ladder, Sampler
-from pipeline.search import Kept, search
+from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.sampler import Sampler
+from pipeline.search import SearchStore, search
 from pipeline.search.records import FINISHED, Record, shown
 from pipeline.search.sampler_space import Bounds
 from pipeline.search.sampler_trial import Setup, measured, trial
@@ -53,7 +54,7 @@ def tune(
     repeats: int,
     published: Published | None = None,
     on_trial: OnTrial | None = None,
-    kept: Kept | None = None,
+    store: SearchStore | None = None,
 ) -> Found:
     """Search for the sampler of the smallest FID within each budget, on the Ray that is connected.
 
@@ -62,7 +63,7 @@ def tune(
         bounds: see `Proposals.space`.
         repeats: seeds beside the search's own, behind every comparison of what is chosen.
         published: what the rule `fewest` has to equal; None: the analytic choice.
-        kept: where trials are kept, see `search`.
+        store: where trials are written, see `search`.
 
     Raises:
         UserError: every trial failed, budgets without room for two levels or, with a conditional network, for
@@ -81,7 +82,7 @@ def tune(
             shared={"setup": one},
             resources=resources,
             on_trial=_renumbered(on_trial, offset),
-            kept=kept,
+            store=store,
         )
         records += [_reported(record, offset) for record in found]
         candidates += _candidates(found, one, offset)

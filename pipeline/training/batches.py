@@ -49,7 +49,9 @@ def micro_batches(
         )
     order = batch_indices(task.seed, step, task.batch_size, len(images))
     indices = np.asarray(order).reshape(task.micro_batches, -1)
-    return [_examples(task, images[indices[part]], generator(task.seed, step, part), device) for part in parts]
+    return [
+        _examples(task, images[indices[part]], generator(task.seed, step, part), device) for part in parts
+    ]
 
 
 def _examples(task: Task, pixels: np.ndarray, rng: np.random.Generator, device: torch.device) -> MicroBatch:

@@ -20,7 +20,8 @@ from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.networks import make_network
 from pipeline.ncsn.prior import Law
 from pipeline.ncsn.rng import SampleNoise
-from pipeline.ncsn.sampler import Ladder, Sampler
+from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.sampler import Sampler
 from pipeline.reporting import repeats, rows, tables
 from pipeline.training import checkpoints
 from pipeline.training.task import Task
