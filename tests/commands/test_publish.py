@@ -111,7 +111,7 @@ def test_a_sampler_that_begins_at_the_data_is_published_with_where_it_begins(
 ) -> None:
     with pytest.raises(UserError, match=r"has no start\.safetensors"):
         publish.load_start(published)
-    prepare(root / "artifacts/data", name="digits", source=None, image_size=8, held_out=360, seed=0)
+    prepare(root / "artifacts/data", name="digits", source=None, image_size=8, num_held_out=360, seed=0)
     path = root / "artifacts/samples/tuned/manifest.json"
     sampler = Sampler("dpm_solver", Ladder(1.0, 0.01, 3), {}, "data")
     write_json(path, read_json(path) | {"sampler": sampler.plain()})

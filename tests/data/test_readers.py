@@ -28,7 +28,7 @@ def test_own_split_and_pixels_come_through(
     made = request.getfixturevalue(SIZES[name][0])
     monkeypatch.setattr(source, "BLOCK_BYTES", block)
     prepare(
-        tmp_path / "out", name=name, source=str(made.folder), image_size=SIZES[name][1], held_out=None, seed=0
+        tmp_path / "out", name=name, source=str(made.folder), image_size=SIZES[name][1], num_held_out=None, seed=0
     )
     data = open_dataset(tmp_path / "out")
     np.testing.assert_array_equal(data.split("train"), made.images[: -made.test])
@@ -47,7 +47,7 @@ def test_digits_are_scikit_learns(tmp_path: Path) -> None:
     from sklearn.datasets import load_digits
 
     published = load_digits()
-    manifest = prepare(tmp_path / "out", name="digits", source=None, image_size=8, held_out=720, seed=0)
+    manifest = prepare(tmp_path / "out", name="digits", source=None, image_size=8, num_held_out=720, seed=0)
     data = open_dataset(tmp_path / "out")
     held = manifest["split"]["held_out_source_rows"]
     train = np.setdiff1d(np.arange(1797), held)
@@ -58,7 +58,7 @@ def test_digits_are_scikit_learns(tmp_path: Path) -> None:
 
 
 def prepare_celeba(folder: Path, out: Path, size: int = 64) -> Any:
-    return prepare(out, name="celeba", source=str(folder), image_size=size, held_out=None, seed=0)
+    return prepare(out, name="celeba", source=str(folder), image_size=size, num_held_out=None, seed=0)
 
 
 def test_celeba_folder_gives_the_zips_pixels(celeba: Any, tmp_path: Path) -> None:
