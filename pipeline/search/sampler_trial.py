@@ -14,9 +14,9 @@ from pipeline.metrics.features import FeatureSpace
 from pipeline.metrics.features import load as load_features
 from pipeline.metrics.fid import Moments, distance, moments
 from pipeline.metrics.statistics import load_moments
+from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.networks import conditional_on_levels
 from pipeline.ncsn.prior import Law
-from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.sampler import Sampler
 from pipeline.ncsn.score import Score
 from pipeline.search import Budget, Judged
@@ -47,17 +47,17 @@ class Setup:
 
     @classmethod
     def read(
-        cls, artifacts: Path, variant: str, trained: Ladder, *, device: str = "cpu", **rest: Any
+        cls, artifacts: Path, network: str, trained: Ladder, *, device: str = "cpu", **rest: Any
     ) -> Self:
         """From the files of the stages; `rest` are the fields that no file holds."""
-        data, classifier = open_dataset(artifacts / "data"), load_features(artifacts / "reference")
+        data, classifier = open_dataset(artifacts / "data"), load_features(artifacts / "features")
         train = data.split("train")
         return cls(
-            network=load_network(artifacts / "models" / variant),
+            network=load_network(artifacts / "models" / network),
             trained=trained,
             shape=train.shape[1:],
             classifier=classifier.on(device),
-            reference=load_moments(artifacts / "reference", "search"),
+            reference=load_moments(artifacts / "features", "search"),
             law=Law.of(train),
             device=device,
             **rest,

@@ -10,8 +10,8 @@ import torch
 
 from pipeline.cluster import connect
 from pipeline.generate.generate import Samples
-from pipeline.ncsn.networks import make_network
 from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.networks import make_network
 from pipeline.ncsn.sampler import Sampler
 
 SHAPE = (1, 8, 8)

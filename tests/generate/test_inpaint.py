@@ -11,8 +11,8 @@ from torch import Tensor
 from pipeline.generate import inpaint
 from pipeline.generate.inpaint import COMPLETIONS, FIRST, IMAGES, complete, known_columns
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.rng import SampleNoise
 from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.rng import SampleNoise
 from pipeline.ncsn.sampler import Sampler
 
 LADDER = Ladder(1.0, 0.01, 12)
