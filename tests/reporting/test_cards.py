@@ -28,7 +28,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
     artifacts = tmp_path_factory.mktemp("cards")
     prepare(artifacts / "data", name="digits", source=None, image_size=8, held_out=360, seed=0)
     manifest = open_dataset(artifacts / "data").manifest
-    return manifest, dataset_card.card(manifest, _classes(artifacts, manifest))
+    return manifest, dataset_card.dataset_card(manifest, _classes(artifacts, manifest))
 
 
 def test_the_dataset_card_says_what_the_manifest_says(prepared: tuple[dict[str, Any], str]) -> None:

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.reporting import verdict
-from pipeline.reporting.reference_set import FLOOR
-from pipeline.reporting.rows import Row, Table
+from pipeline.reporting.rows import FLOOR, Row, Table
 
 MakeRow = Callable[..., Row]
 MakeTable = Callable[..., Table]
@@ -85,7 +84,7 @@ def test_denoised_is_compared_with_denoised(make_row: MakeRow, make_table: MakeT
     assert [v.holds for v in verdict.against_baseline(make_table(*rows))] == [False, True]
 
 
-def test_without_a_tuned_variant_there_is_no_comparison(make_row: MakeRow, make_table: MakeTable) -> None:
+def test_without_a_tuned_row_there_is_no_comparison(make_row: MakeRow, make_table: MakeTable) -> None:
     assert verdict.against_baseline(make_table(make_row("ncsnv2", True, 2.0))) == ()
 
 
