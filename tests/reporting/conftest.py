@@ -186,8 +186,8 @@ def build(artifacts: Path) -> Callable[..., Table]:
 def make_row() -> Callable[..., Row]:
     def make(system: str, denoised: bool | None, fid: float | None, **changes: Any) -> Row:
         common = {"n": 720, "n_reference": 1077, "evaluator": "E", "nfe": 100} if fid is not None else {}
-        fields = {"network": None if denoised is None else system, **common, **changes}
-        return Row(system, denoised, f"dvc repro evaluate@{system}", measures=estimates(fid), **fields)
+        fields = {"network": None if denoised is None else system, "measures": estimates(fid)}
+        return Row(system, denoised, f"dvc repro evaluate@{system}", **(fields | common | changes))
 
     return make
 

@@ -116,7 +116,7 @@ def test_every_line_figure_is_vector_and_follows_the_colour_scheme(reports: Path
 
 def test_what_is_missing_is_left_out_or_says_its_command(write: Callable[..., Path], artifacts: Path) -> None:
     (artifacts / "frontier/frontier.csv").unlink()
-    (artifacts / "sampler/trials.csv").unlink()
+    (artifacts / "tune_sampler/trials.csv").unlink()
     (artifacts / "samples/ncsn/intermediate.npy").unlink()
     for path in artifacts.glob("samples/*/inpainting.npy"):
         path.unlink()
