@@ -22,8 +22,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 from benchmarks.asked import asked
 from pipeline.generate.draw import draw, single_threaded
 from pipeline.metrics.fid import distance, moments
-from pipeline.ncsn.sampler import Ladder, Sampler
-from pipeline.reporting import style
+from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.sampler import Sampler
+from pipeline.reporting.figures import style
 from pipeline.search import Budget, Range, SearchStore, search_here
 from pipeline.search import sampler as tune_sampler
 from stages import tune_sampler as stage

@@ -1,6 +1,5 @@
 """A written table against the one that the files give now, field by field and hash by hash."""
 
-import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import Any
 from pipeline.files import read_json, sha256
 from pipeline.git import Commit
 from pipeline.ncsn.errors import UserError
-from pipeline.reporting import rows, tables
+from pipeline.reporting import tables
 from pipeline.reporting.lineage import File
+from pipeline.reporting.read_table import read_table
 from pipeline.reporting.rows import Row, Table
 from pipeline.verify.findings import AGAIN, PULL, Finding
 
@@ -43,8 +43,8 @@ def name_of(row: Row) -> str:
 class Now:
     """The rows that the files give now, each read when it is asked for."""
 
-    def __init__(self, artifacts: Path, extra_seeds: Sequence[int]) -> None:
-        self._artifacts, self._extra_seeds = artifacts, extra_seeds
+    def __init__(self, artifacts: Path, rows: Mapping[str, str], extra_seeds: Sequence[int]) -> None:
+        self._artifacts, self._networks, self._extra_seeds = artifacts, rows, extra_seeds
         self._known: dict[str, list[Row] | str] = {}
 
     def row(self, row: Row) -> Row | str:
@@ -66,7 +66,8 @@ class Now:
     def _build(self, name: str) -> Table:
         manifest = read_json(self._artifacts / MANIFEST)
         manifest["sha256"] = {**manifest["sha256"], "images": sha256(self._artifacts / IMAGES)}
-        return rows.build(self._artifacts, [name], manifest, Commit(None), more_seeds=self._extra_seeds)
+        rows = {name: self._networks.get(name, name)}
+        return read_table(self._artifacts, rows, manifest, Commit(None), extra_seeds=self._extra_seeds)
 
 
 def findings(row: Row, now: Row | str, artifacts: Path) -> Iterator[Finding]:
@@ -103,10 +104,14 @@ def _fix(path: str) -> str:
 
 
 def _fields(row: Row, now: Row) -> Iterator[Finding]:
-    for field in dataclasses.fields(Row):
-        expected, found = getattr(now, field.name), getattr(row, field.name)
-        if field.name not in RECORDED | {"files"} and expected != found:
-            yield Finding(f"the table's {field.name}", str(expected), str(found), AGAIN)
+    cells, written = now.cells(), row.cells()
+    for name in (name for name in {**cells, **written} if name not in RECORDED | {"files"}):
+        if (expected := cells.get(name)) != (found := written.get(name)):
+            yield Finding(f"the table's {name}", str(expected), str(found), AGAIN)
+    if {one.measure: one.interval for one in now.measures} != {
+        one.measure: one.interval for one in row.measures
+    }:
+        yield Finding("the table's intervals", "those of the files", "others", AGAIN)
 
 
 def _witnesses(row: Row) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
-"""The look of every figure, in one place: fonts, colours, sizes, and how a figure becomes a file."""
+"""Style of every figure: fonts, colours, sizes, and how a figure becomes files and an entry of the page."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,3 +97,34 @@ def bare(axes: Axes) -> None:
     axes.set(xticks=[], yticks=[])
     axes.grid(False)
     axes.spines[:].set_visible(False)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Picture of a figure, or the place of one whose stage has not run."""
+
+    files: tuple[str, ...] = ()
+    """File names in the figures folder, the PNG first; empty where the stage has not run."""
+    label: str = ""
+    """What tells it from the figure's other pictures."""
+
+
+@dataclass(frozen=True)
+class FigureEntry:
+    """Figure of the page: its words, its pictures, and the command where there are none."""
+
+    title: str
+    caption: str
+    command: str
+    """What makes its data; of one picture alone: with @ and the label."""
+    pictures: tuple[Picture, ...]
+
+    @property
+    def drawn(self) -> bool:
+        """Whether there is any picture."""
+        return any(picture.files for picture in self.pictures)
+
+
+def keep(made: Figure, folder: Path, name: str, *, label: str = "") -> Picture:
+    """Save a figure as name.png and name.svg."""
+    return Picture(tuple(save(made, folder, name)), label)

@@ -1,11 +1,11 @@
-"""The pictures of the search for a noise range: where a trial's line runs, and which search they tell of."""
+"""The pictures of the search for a noise range: where a trial's line runs, and which search they show."""
 
 from pathlib import Path
 
 import pytest
 
-from pipeline.reporting import curves, noise_search
-from pipeline.reporting.parallel import parallel
+from pipeline.reporting.figures import searches, trials
+from pipeline.reporting.figures.trials import NOISE_LAW, parallel
 
 LAWS = [
     {"trial": "1", "p_mean": "-1.5", "p_std": "0.5", "fid": "4.0", "steps": "80", "status": "finished"},
@@ -23,7 +23,7 @@ def written(folder: Path) -> Path:
 
 
 def test_a_line_runs_by_differences_of_p_mean_and_by_ratios_of_what_is_positive() -> None:
-    (axes,) = parallel(LAWS, noise_search.NAMES).axes
+    (axes,) = parallel(LAWS, searches.NOISE_AXES).axes
     drawn = {line.get_linestyle(): line for line in axes.lines if len(line.get_xdata()) == 3}
     assert len([line for line in axes.lines if len(line.get_xdata()) == 3]) == 3, "none of the failed one"
     assert list(drawn["--"].get_ydata()) == pytest.approx([0.5, 0.5, 0.5]), "the stopped one"
@@ -31,16 +31,15 @@ def test_a_line_runs_by_differences_of_p_mean_and_by_ratios_of_what_is_positive(
 
 
 def test_a_search_for_a_law_is_told_from_one_for_a_ladder(tmp_path: Path) -> None:
-    written(tmp_path / "artifacts/noise")
-    first, second = noise_search.shown(tmp_path / "figures", tmp_path / "artifacts")
+    written(tmp_path / "artifacts/tune_noise")
+    first, second = searches.noise_figures(tmp_path / "figures", tmp_path / "artifacts")
     assert "EDM's law" in first.caption and "ladder" not in first.caption and first.drawn
     assert second.pictures[0].files == ("parallel_noise.png", "parallel_noise.svg")
-    best = curves.best(curves.read_trials(tmp_path / "artifacts/noise/trials.csv", curves.NOISE_LAW))
+    best = trials.best(trials.read_trials(tmp_path / "artifacts/tune_noise/trials.csv", NOISE_LAW))
     assert best.number == 2
-    noise_search.draw(tmp_path / "artifacts/noise")
-    assert {"trials.png", "parallel.png"} <= {p.name for p in (tmp_path / "artifacts/noise").iterdir()}
+    assert [p.name for p in (tmp_path / "artifacts/tune_noise").iterdir()] == ["trials.csv"], "no pictures"
 
 
 def test_without_a_search_there_is_one_place_and_no_picture(tmp_path: Path) -> None:
-    (only,) = noise_search.shown(tmp_path / "figures", tmp_path / "artifacts")
+    (only,) = searches.noise_figures(tmp_path / "figures", tmp_path / "artifacts")
     assert not only.drawn and "ladder" in only.caption

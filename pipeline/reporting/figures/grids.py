@@ -1,4 +1,4 @@
-"""Figures made of pixels: images enlarged by whole factors, so that every pixel of the data is a square."""
+"""Grids of images, enlarged by whole factors, so that every pixel of the data is a square."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.reporting import style
+from pipeline.reporting.figures import style
 
 Images = NDArray[np.uint8]
 
@@ -19,7 +19,7 @@ CELL = 64
 
 @dataclass(frozen=True)
 class Panel:
-    """A titled mosaic of images."""
+    """Panel of a grid: a titled mosaic of images."""
 
     title: str
     note: str
@@ -102,7 +102,7 @@ def strip(intermediate: Images, labels: Sequence[str], *, rows: int = 4, columns
 
 @dataclass(frozen=True)
 class Group:
-    """Columns of images under one title."""
+    """Group of columns of images under one title."""
 
     title: str
     images: Images

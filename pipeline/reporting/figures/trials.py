@@ -1,26 +1,24 @@
-"""Figures made of lines and points: losses along training, and FID over the settings that a search tried."""
+"""Trials of a search: FID against each setting, and all settings as parallel coordinates."""
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from numpy.typing import NDArray
+from matplotlib.ticker import MaxNLocator
 
-from pipeline.ncsn.errors import UserError
-from pipeline.reporting import style
-
-Floats = NDArray[np.float64]
+from pipeline.reporting.figures import style
+from pipeline.reporting.figures.curves import log, read_columns, read_rows
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A setting to plot FID against."""
+    """Axis of a plot: a setting that FID is plotted against."""
 
     column: str
     label: str
@@ -34,7 +32,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Search:
-    """A search whose trials are drawn."""
+    """Search whose trials are drawn: its settings, and what a trial was judged on."""
 
     axes: tuple[Axis, ...]
     """One panel each."""
@@ -46,8 +44,8 @@ class Search:
 
 STEP_SIZE = Search(
     (
-        Axis("step_lr", "step size ε"),
-        Axis("step_lr_ratio", "step size / analytic choice", analytic=1.0),
+        Axis("step_size", "step size ε"),
+        Axis("step_size_ratio", "step size / analytic choice", analytic=1.0),
         Axis("steps_per_level", "T, steps per level", whole=True),
     ),
     budget="samples",
@@ -74,35 +72,13 @@ NOISE_LAW = Search(
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial of a search as its CSV has it."""
+    """Trial of a search as its CSV has it."""
 
     number: int
     settings: Mapping[str, float]
     fid: float
     budget: int
     """What it was judged on, samples or training steps: FIDs are compared only where this is equal."""
-
-
-def read_columns(path: Path, names: Sequence[str]) -> dict[str, Floats]:
-    """Columns of a CSV file by name; an empty cell is NaN.
-
-    Raises:
-        UserError: the file or a column is missing, or a cell is no number.
-    """
-    rows = read_rows(path)
-    try:
-        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
-    except (KeyError, ValueError) as error:
-        raise UserError(f"{path}: bad or missing column ({error}): delete it and run `dvc repro`.") from error
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file; raises UserError where it is missing."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: run `dvc repro` to make it.") from error
 
 
 def read_trials(path: Path, search: Search) -> list[Trial]:
@@ -119,38 +95,6 @@ def read_trials(path: Path, search: Search) -> list[Trial]:
     judged = [row for row, ok in zip(rows, whole, strict=True) if ok]
     good = [row for row in judged if all(math.isfinite(row[name]) for name in names)]
     return [Trial(int(row["trial"]), row, row["fid"], int(row[search.budget])) for row in good]
-
-
-@style.house
-def loss_curves(curves: Mapping[str, tuple[Floats, Floats]]) -> Figure:
-    """The training loss of each variant over the images it has seen, thin as logged and bold as smoothed.
-
-    Args:
-        curves: variant -> (images seen, loss), two arrays of one length.
-    """
-    figure = style.figure(2.9)
-    axes = figure.subplots()
-    for place, (variant, (images, loss)) in enumerate(curves.items()):
-        colour = style.CYCLE[place % len(style.CYCLE)]
-        axes.plot(images, loss, color=colour, alpha=0.25, linewidth=0.7)
-        dashes = style.DASHES[place % len(style.DASHES)]
-        axes.plot(images, smoothed(loss), color=colour, linewidth=1.6, linestyle=dashes, label=variant)
-    values = np.concatenate([loss for _, loss in curves.values()])
-    if values.min() > 0 and values.max() > 5 * values.min():
-        log(axes, "y")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
-    axes.set(xlabel="images seen in training", ylabel="training loss", xlim=(0, None))
-    style.legend_above(axes)
-    return figure
-
-
-def smoothed(values: Floats, share: float = 0.06) -> Floats:
-    """The centred running mean over a share of the curve, over less of it at the ends. (n,) -> (n,)."""
-    half = max(1, int(len(values) * share / 2))
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    place = np.arange(len(values))
-    low, high = np.maximum(place - half, 0), np.minimum(place + half + 1, len(values))
-    return np.asarray((total[high] - total[low]) / (high - low))
 
 
 @style.house
@@ -221,32 +165,74 @@ def _ring(panel: Axes, axis: Axis, trial: Trial, colour: str, size: float, label
     )
 
 
-def log(panel: Axes, which: str) -> None:
-    """A logarithmic axis with as many labelled ticks as a narrow panel has room for."""
-    (panel.set_xscale if which == "x" else panel.set_yscale)("log")
-    axis = panel.xaxis if which == "x" else panel.yaxis
-    low, high = (panel.get_xlim if which == "x" else panel.get_ylim)()
-    decades = math.log10(high / low)
-    if decades < 0.7:
-        axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    else:
-        subs = (1.0, 2.0, 5.0) if decades < 1.2 else ((1.0, 3.0) if decades < 2.2 else (1.0,))
-        axis.set_major_locator(LogLocator(subs=subs))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
-    axis.set_minor_formatter(NullFormatter())
+Ends = tuple[float, float]
+SIGNED = ("p_mean",)
+"""Settings on a linear axis: logarithms, which may be negative. The others are positive, on a logarithmic
+one, where a setting that is not used is empty or 0."""
 
 
-def _plain(value: float) -> str:
-    """0.05 as it is, 2e-05 as a power of ten."""
-    if 1e-3 <= abs(value) < 1e5 or value == 0:
-        return f"{value:g}"
-    mantissa, exponent = f"{value:.1e}".split("e")
-    head = "" if mantissa == "1.0" else f"{float(mantissa):g}·"
-    return f"{head}10$^{{{int(exponent)}}}$"
+@style.house
+def parallel(rows: Sequence[dict[str, str]], names: Mapping[str, str]) -> Figure:
+    """An upright axis for each column, the name of a sampler first where the rows have a `kind`.
+
+    Args:
+        rows: of trials.csv, one with an FID at least.
+        names: by column, what its axis is called, `fid` among them; where no trial has a value there is none.
+    """
+    good = [(row, _values(row, names)) for row in rows if row["status"] != "failed" and row["fid"]]
+    columns = [name for name in names if any(name in values for _, values in good)]
+    kinds = list(dict.fromkeys(row["kind"] for row, _ in good if "kind" in row))
+    ends = {name: _ends([values[name] for _, values in good if name in values]) for name in columns}
+    figure = style.figure(3.4)
+    axes = figure.subplots()
+    norm, colours = LogNorm(ends["fid"][0], ends["fid"][1] * 1.0001), colormaps[style.SEQUENTIAL]
+    for row, values in sorted(good, key=lambda pair: -pair[1]["fid"]):
+        points = [(0, _place(kinds, row["kind"]))] if kinds else []
+        used = [(x, name) for x, name in enumerate(columns, bool(kinds)) if name in values]
+        points += [(x, _share(name, ends[name], values[name])) for x, name in used]
+        whole = row["status"] == "finished"
+        axes.plot(
+            *zip(*points, strict=True), color=colours(norm(values["fid"])), linewidth=1.6 if whole else 0.7,
+            linestyle="-" if whole else "--", marker="o", markersize=2.5, alpha=0.9,
+        )  # fmt: skip
+    _uprights(axes, kinds, {names[name]: ends[name] for name in columns})
+    return figure
 
 
-def _thousands(value: float) -> str:
-    for size, unit in ((1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:g}{unit}"
-    return f"{value:g}"
+def _values(row: dict[str, str], names: Mapping[str, str]) -> dict[str, float]:
+    """The cells that lie on their axes."""
+    cells = {name: float(row[name]) for name in names if row.get(name)}
+    return {name: value for name, value in cells.items() if value > 0 or name in SIGNED}
+
+
+def _uprights(axes: Axes, kinds: Sequence[str], ends: Mapping[str, Ends]) -> None:
+    style.bare(axes)
+    labels = ["sampler", *ends] if kinds else list(ends)
+    axes.vlines(range(len(labels)), 0, 1, color=style.GREY, linewidth=0.7, zorder=1)
+    for kind in kinds:
+        axes.text(-0.08, _place(kinds, kind), kind, ha="right", va="center", fontsize=7)
+    for x, pair in enumerate(ends.values(), bool(kinds)):
+        for y, value in zip((-0.04, 1.04), pair, strict=True):
+            text = f"{value:.3g}".replace("-", "−")
+            axes.text(x, y, text, ha="center", va="top" if y < 0 else "bottom", fontsize=7)
+    axes.set(xlim=(-0.1 if kinds else -0.3, len(labels) - 0.7), ylim=(-0.12, 1.12))
+    axes.set_xticks(range(len(labels)), labels)
+    axes.tick_params(length=0)
+
+
+def _ends(values: Sequence[float]) -> Ends:
+    return min(values), max(values)
+
+
+def _share(name: str, ends: Ends, value: float) -> float:
+    """Where a value lies between the ends, 0 to 1, by the axis's scale; in the middle where both are one."""
+    low, high = ends
+    if high <= low:
+        return 0.5
+    if name in SIGNED:
+        return (value - low) / (high - low)
+    return float(np.log(value / low) / math.log(high / low))
+
+
+def _place(kinds: Sequence[str], kind: str) -> float:
+    return 0.5 if len(kinds) == 1 else 1 - kinds.index(kind) / (len(kinds) - 1)

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from pipeline.reporting import style
-from pipeline.reporting.curves import smoothed
+from pipeline.reporting.figures import style
+from pipeline.reporting.figures.curves import smoothed
 from pipeline.toy import Divergence, LossCurve, Panel, ScoreFields
 from pipeline.toy.mixture import HALF_WIDTH, MEANS, Array
 
@@ -26,12 +26,12 @@ PAPER = {"width": 32, "batch_size": 128, "steps": 50_000, "lr": 1e-3}
 
 
 @style.house
-def loss_curves(curves: Sequence[LossCurve], data: str, setting: Mapping[str, Any]) -> Figure:
+def toy_loss_curves(curves: Sequence[LossCurve], data: str, setting: Mapping[str, Any]) -> Figure:
     """Figure 1: the loss of each batch (thin) and its running mean (bold), a panel for each sigma.
 
     Args:
         data: the data set's name.
-        setting: width, batch_size, steps and lr of the trainings, to be told beside the paper's.
+        setting: width, batch_size, steps and lr of the trainings, to be printed next to the paper's.
     """
     figure = style.figure(2.5)
     for axes, curve in zip(figure.subplots(1, len(curves), sharex=True, sharey=True), curves, strict=True):
@@ -60,7 +60,7 @@ def _beside_the_papers(setting: Mapping[str, Any]) -> str:
 def score_fields(fields: ScoreFields) -> Figure:
     """Figure 2: the true and the estimated score on one scale, and where they differ.
 
-    The circles hold 86 % of each mode's samples (two standard deviations): there has the network seen data.
+    The circles hold 86 % of each mode's samples (two standard deviations): the network has seen data there.
     """
     figure = style.figure(2.75)
     true, estimated, error = figure.subplots(1, 3, sharex=True, sharey=True)
@@ -121,7 +121,7 @@ def _arrows(axes: Axes, fields: ScoreFields, score: Array, title: str) -> None:
 
 
 @style.house
-def samples(panels: Sequence[Panel], divergences: Sequence[Divergence]) -> Figure:
+def toy_samples(panels: Sequence[Panel], divergences: Sequence[Divergence]) -> Figure:
     """Figure 3: samples by each method with the share of them in each mode; below, the ladder that fails."""
     figure = style.figure(4.75)
     above, below = figure.subfigures(2, 1, height_ratios=[2.65, 2.1], squeeze=False).ravel()
@@ -141,12 +141,12 @@ def samples(panels: Sequence[Panel], divergences: Sequence[Divergence]) -> Figur
 
 
 def _failure(axes: Axes, divergence: Divergence) -> None:
-    """How the samples grow, to the iteration after which one is no longer a number."""
+    """How the samples grow, to the iteration after which one is NaN."""
     end = divergence.finite + 1
     _titles(axes, "Annealed, σ 10 to 0.1", TITLES[divergence.name][1])
     axes.semilogy(np.arange(1, end), divergence.sizes, color=style.VERMILION, marker=".")
     axes.axvline(end, color=style.GREY, linewidth=0.8, linestyle="--")
-    where = f"not a number after iteration {end}\nof 1,000, in level {divergence.level} of 10"
+    where = f"NaN after iteration {end}\nof 1,000, in level {divergence.level} of 10"
     axes.text(0.93, 0.08, where, transform=axes.transAxes, ha="right", size=7.5)
     axes.set(xlabel="iteration", xlim=(0, end + 1))
 

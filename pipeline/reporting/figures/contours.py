@@ -1,4 +1,4 @@
-"""FID over two settings of a search at a time: coloured between its trials, and nowhere else."""
+"""Contours of FID over two settings of a search at a time: coloured between its trials, and nowhere else."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,8 +10,8 @@ from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.tri import LinearTriInterpolator, Triangulation, UniformTriRefiner
 
-from pipeline.reporting import curves, style
-from pipeline.reporting.figure_entry import Shown, keep
+from pipeline.reporting.figures import curves, style
+from pipeline.reporting.figures.style import FigureEntry, keep
 
 Pair = tuple[str, str]
 LABELS = {
@@ -20,28 +20,28 @@ LABELS = {
     "num_levels": "L, number of levels",
     "nfe": "network evaluations per sample",
 }
-SEARCHES: dict[str, tuple[str, str, tuple[Pair, Pair]]] = {
-    "noise": ("Noise range", "tune_noise", (("sigma_max", "sigma_min"), ("sigma_max", "num_levels"))),
-    "sampler": ("Sampler search", "tune_sampler", (("nfe", "sigma_max"), ("nfe", "sigma_min"))),
+SEARCHES: dict[str, tuple[str, tuple[Pair, Pair]]] = {
+    "tune_noise": ("Noise range", (("sigma_max", "sigma_min"), ("sigma_max", "num_levels"))),
+    "tune_sampler": ("Sampler search", (("nfe", "sigma_max"), ("nfe", "sigma_min"))),
 }
-"""The folder of a search below artifacts/: its name, its stage, the settings against each other."""
+"""The stage of a search, which is its folder in artifacts/: its name, the settings against each other."""
 LEVELS = 12
 
 
-def shown(folder: Path, artifacts: Path, search: str) -> Iterator[Shown]:
+def contour_figures(folder: Path, artifacts: Path, stage: str) -> Iterator[FigureEntry]:
     """The figure of a search for the page; none where it has not run, or too few trials span an area."""
-    name, stage, pairs = SEARCHES[search]
-    path = artifacts / search / "trials.csv"
+    name, pairs = SEARCHES[stage]
+    path = artifacts / stage / "trials.csv"
     made = contours(curves.read_rows(path), pairs) if path.exists() else None
     if made is None:
         return
     caption = (
         f"FID of the trials of `{stage}` over two settings at a time, linear in logarithms between "
-        "neighbouring trials: where there is no colour, none was tried. Hollow: stopped, its FID of fewer "
+        "neighbouring trials: nothing was tried where there is no colour. Hollow: stopped, its FID of fewer "
         "steps or samples. Other settings vary from trial to trial: a map of what was tried, no surface."
     )
-    picture = keep(made, folder, f"contour_{search}")
-    yield Shown(f"{name}: FID between the trials", caption, f"dvc repro {stage}", (picture,))
+    picture = keep(made, folder, f"contour_{stage.removeprefix('tune_')}")
+    yield FigureEntry(f"{name}: FID between the trials", caption, f"dvc repro {stage}", (picture,))
 
 
 @style.house

@@ -1,4 +1,4 @@
-"""DINOv2's features, in which FID goes with what people see where Inception's does not (arXiv 2306.04675).
+"""DINOv2, whose FID agrees with human judgement where Inception's does not (arXiv 2306.04675).
 
 The network is a vision transformer (arXiv 2010.11929) with LayerScale (arXiv 2103.17239), of which torch has
 all but the patches, the positions and the scale; the last is folded into the weights before it. Images are
@@ -6,9 +6,9 @@ blown up to 224 pixels (bicubic) and normalised as by EDM2's evaluator; the feat
 the last norm.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate
 
-from pipeline.metrics.pretrained import Pretrained
+from pipeline.metrics.features._pretrained import Pretrained, PretrainedSpace
 from pipeline.ncsn.errors import UserError
 
 PATCH, SIDE = 14, 224
@@ -36,16 +36,14 @@ NAMES = (
 OTHERS = {"cls_token", "pos_embed", "mask_token"}
 
 
-@dataclasses.dataclass(frozen=True)
-class DINOv2(Pretrained):
+class DINOv2Space(PretrainedSpace):
     """Features (N, D), D 384, 768 or 1024 for ViT-S, B and L; no classes, so there is no inception score."""
 
     kind = "dinov2"
-    url = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth"
 
     def both(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Images uint8 (N, 3, H, W) -> (N, D) and (N, 0); raises UserError where they are no such images."""
-        (found,) = self._outputs(images, lambda chunk: (self._network(chunk),))
+        (found,) = self.outputs(images, lambda chunk: (self.network(chunk),))
         return found.numpy(), np.empty((len(images), 0), np.float32)
 
     @property
@@ -54,13 +52,22 @@ class DINOv2(Pretrained):
         width = self.weights["cls_token"].shape[-1]
         return f"DINOv2 ViT of width {width}, class token, weights sha256 {self.sha256[:8]}"
 
-    def _made(self) -> nn.Module:
+    def make(self) -> nn.Module:
+        """The vision transformer."""
         try:
             return VisionTransformer(self.weights).eval().requires_grad_(False)
         except (KeyError, RuntimeError) as error:
             raise UserError(
-                f"reference.weights does not hold DINOv2's ViT-S, B or L without registers: {error}"
+                f"features.weights does not hold DINOv2's ViT-S, B or L without registers: {error}"
             ) from error
+
+
+@dataclass(frozen=True)
+class DINOv2(Pretrained):
+    """DINOv2's vision transformer, for RGB images."""
+
+    space = DINOv2Space
+    url = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth"
 
 
 class VisionTransformer(nn.Module):

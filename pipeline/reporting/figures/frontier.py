@@ -1,4 +1,4 @@
-"""FID against the network evaluations that it costs, for every sampler on one network."""
+"""Frontier: FID against the network evaluations that it costs, for every sampler on one network."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,27 +9,26 @@ from matplotlib.figure import Figure
 
 from pipeline.files import read_json
 from pipeline.ncsn.errors import UserError
-from pipeline.reporting import curves as lines
-from pipeline.reporting import style
-from pipeline.reporting.curves import Floats
-from pipeline.reporting.figure_entry import Shown, keep
-from pipeline.reporting.reference_set import is_whole
-from pipeline.reporting.rows import Row, Table
+from pipeline.reporting.figures import curves as lines
+from pipeline.reporting.figures import style
+from pipeline.reporting.figures.curves import Floats
+from pipeline.reporting.figures.style import FigureEntry, keep
+from pipeline.reporting.rows import Row, Table, is_whole_split
 
 COMMAND = "dvc repro frontier"
 COLOURS = (*style.CYCLE, style.GREY)
 
 
 @dataclass(frozen=True)
-class Frontier:
-    """FIDs of some samplers at some costs, all on the same number of samples."""
+class FrontierCurves:
+    """Frontier: FIDs of some samplers at some costs, all on the same number of samples."""
 
     curves: Mapping[str, tuple[Floats, Floats]]
     """Sampler -> (network evaluations per sample, FID), two arrays of one length, the cheapest first."""
     num_samples: int
 
 
-def shown(folder: Path, artifacts: Path, table: Table) -> Iterator[Shown]:
+def frontier_figures(folder: Path, artifacts: Path, table: Table) -> Iterator[FigureEntry]:
     """The figure; none where the run has no frontier.
 
     Raises:
@@ -38,23 +37,24 @@ def shown(folder: Path, artifacts: Path, table: Table) -> Iterator[Shown]:
     path = artifacts / "frontier/frontier.csv"
     if not path.exists():
         return
-    found = read(path)
-    same = (row for row in table.rows if row.n == found.num_samples and is_whole(row.reference_set, "train"))
+    found = read_frontier(path)
+    whole = (row for row in table.rows if is_whole_split(row.reference_set, "train"))
+    same = (row for row in whole if row.n == found.num_samples)
     marks = [row for row in same if row.measured]
     about = path.with_name("manifest.json")
-    variant = read_json(about).get("variant") if about.exists() else None
-    network = f"the network of `{variant}`" if variant else "one network"
+    name = read_json(about).get("network") if about.exists() else None
+    network = f"the network `{name}`" if name else "one network"
     beside = "the table's own points (hollow) and the floor" if marks else "no row of the table"
     caption = (
         f"FID on {found.num_samples:,} samples of {network} against the network evaluations per sample, for "
-        "every sampler, against the training images. Beside them stands what was measured on as many "
-        f"samples, against the same: {beside}."
+        "every sampler, against the training images. Next to them is what was measured on as many "
+        f"samples, against the same images: {beside}."
     )
-    made = keep(draw(found, marks), folder, "frontier")
-    yield Shown("FID against network evaluations", caption, COMMAND, (made,))
+    made = keep(frontier_plot(found, marks), folder, "frontier")
+    yield FigureEntry("FID against network evaluations", caption, COMMAND, (made,))
 
 
-def read(path: Path) -> Frontier:
+def read_frontier(path: Path) -> FrontierCurves:
     """A frontier from its CSV: sampler, nfe, fid, num_samples.
 
     Raises:
@@ -73,12 +73,12 @@ def read(path: Path) -> Frontier:
         some = (names == name) & good
         order = np.argsort(numbers["nfe"][some], kind="stable")
         curves[name] = (numbers["nfe"][some][order], numbers["fid"][some][order])
-    return Frontier(curves, int(counts[0]))
+    return FrontierCurves(curves, int(counts[0]))
 
 
 @style.house
-def draw(found: Frontier, marks: Sequence[Row]) -> Figure:
-    """A line per sampler, the variants' own rows as hollow marks, the floor as a dashed line.
+def frontier_plot(found: FrontierCurves, marks: Sequence[Row]) -> Figure:
+    """A line per sampler, the table's own rows as hollow marks, the floor as a dashed line.
 
     Args:
         marks: measured rows of the table on the same number of samples, the floor maybe among them.

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.metrics.network import FeatureNetwork, shift
+from pipeline.metrics.features.classifier import FeatureNetwork, shift
 
 
 @pytest.mark.parametrize(("channels", "image_size"), [(1, 3), (1, 8), (1, 28), (3, 32), (3, 64)])
