@@ -64,7 +64,7 @@ class Projection:
 def generated(place: Path, given: argparse.Namespace) -> None:
     """Draw the samples into `place`, a stage's way."""
     from pipeline.generate.generate import generate
-    from pipeline.ncsn.samplers.settings import Ladder, Sampler
+    from pipeline.ncsn.sampler import Ladder, Sampler
 
     made = generate(
         Gaussian(), Sampler("euler", Ladder(1.0, 0.01, 4), {}), shape=SHAPE, num_samples=given.num_samples,

@@ -22,7 +22,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 from benchmarks.asked import asked
 from pipeline.generate.draw import draw, single_threaded
 from pipeline.metrics.fid import distance, moments
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.sampler import Ladder, Sampler
 from pipeline.reporting import style
 from pipeline.search import Budget, Kept, Range, search_here
 from pipeline.search import sampler as tune_sampler

@@ -6,7 +6,7 @@ from pipeline import entry, tracking
 from pipeline.cluster.device import has_gpu
 from pipeline.files import read_json, read_yaml, whole_folder
 from pipeline.metrics import features, statistics
-from pipeline.ncsn.samplers.settings import Ladder
+from pipeline.ncsn.ladder import Ladder
 from pipeline.params import Params
 from pipeline.search.frontier import Point, Setup, frontier, write
 from pipeline.selected_checkpoint import network_folder

@@ -9,8 +9,8 @@ from pipeline import entry, selected_checkpoint, tracking
 from pipeline.data.dataset import open_dataset
 from pipeline.files import read_json, read_yaml, sha256, whole_folder, write_json
 from pipeline.generate import generate, inpaint, select_checkpoint
-from pipeline.ncsn.samplers.prior import Law
-from pipeline.ncsn.samplers.settings import Sampler
+from pipeline.ncsn.prior import Law
+from pipeline.ncsn.sampler import Sampler
 from pipeline.params import Params
 from pipeline.training.checkpoints import load_network
 from pipeline.training.snapshots import candidates

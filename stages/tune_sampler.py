@@ -5,7 +5,7 @@ from pathlib import Path
 from pipeline import entry, tracking
 from pipeline.cluster import connect
 from pipeline.files import read_yaml, whole_folder, write_yaml
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.sampler import Ladder, Sampler
 from pipeline.params import Params
 from pipeline.reporting import sampler_search
 from pipeline.search import Budget, Kept, resources

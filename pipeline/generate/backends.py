@@ -11,8 +11,8 @@ import torch
 from pipeline.generate.draw import Drawn, Shape, draw, single_threaded
 from pipeline.generate.shards import Store, fingerprint
 from pipeline.ncsn.execution import evaluated
-from pipeline.ncsn.samplers.prior import Law
-from pipeline.ncsn.samplers.settings import Sampler
+from pipeline.ncsn.prior import Law
+from pipeline.ncsn.sampler import Sampler
 from pipeline.ncsn.score import Score
 
 WATCHED = 8

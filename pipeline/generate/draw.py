@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.ncsn.samplers.images import to_uint8
-from pipeline.ncsn.samplers.langevin import denoised
-from pipeline.ncsn.samplers.nfe import CountEvaluations
-from pipeline.ncsn.samplers.prior import Law
-from pipeline.ncsn.samplers.rng import SampleNoise
-from pipeline.ncsn.samplers.settings import Sampler
+from pipeline.ncsn.images import to_uint8
+from pipeline.ncsn.sampler import denoised
+from pipeline.ncsn.nfe import CountEvaluations
+from pipeline.ncsn.prior import Law
+from pipeline.ncsn.rng import SampleNoise
+from pipeline.ncsn.sampler import Sampler
 from pipeline.ncsn.score import Score
 
 Shape = tuple[int, int, int]

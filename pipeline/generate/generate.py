@@ -16,8 +16,8 @@ from pipeline.cluster.device import UseGpu, has_gpu
 from pipeline.generate.backends import Work, in_threads, over_ray
 from pipeline.generate.draw import Shape
 from pipeline.generate.shards import Disk, Memory, Store
-from pipeline.ncsn.samplers.prior import Law
-from pipeline.ncsn.samplers.settings import Sampler
+from pipeline.ncsn.prior import Law
+from pipeline.ncsn.sampler import Sampler
 from pipeline.ncsn.score import Score
 
 logger = logging.getLogger(__name__)

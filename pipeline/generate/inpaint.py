@@ -17,10 +17,10 @@ from pipeline.cluster import connect
 from pipeline.cluster.device import UseGpu, device
 from pipeline.generate.draw import single_threaded
 from pipeline.ncsn.execution import evaluated
-from pipeline.ncsn.samplers.images import to_uint8
-from pipeline.ncsn.samplers.inpainting import inpainting
-from pipeline.ncsn.samplers.rng import SampleNoise
-from pipeline.ncsn.samplers.settings import Sampler
+from pipeline.ncsn.images import to_uint8
+from pipeline.ncsn.inpainting import inpainting
+from pipeline.ncsn.rng import SampleNoise
+from pipeline.ncsn.sampler import Sampler
 from pipeline.ncsn.score import Score
 
 IMAGES, COMPLETIONS = 4, 6

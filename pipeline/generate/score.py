@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline import program
 from pipeline.cluster.device import UseGpu, has_gpu
-from pipeline.generate.shards import code_version, intact
+from pipeline.generate.shards import intact
 from pipeline.memmap import release, stacked
 from pipeline.metrics.features import FeatureSpace, Images
 from pipeline.metrics.fid import SHARD, Moments, merged, part
@@ -33,7 +34,7 @@ Work = Callable[[FeatureSpace, Images], Any]
 
 AHEAD = 2
 """Shards in flight over Ray for each CPU, or each GPU where those compute."""
-CODE, PART = ("metrics",), "part.npy"
+PART = "part.npy"
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ class Scorer:
 
     def _resumed(self, images: Images, starts: Sequence[int], work: Work) -> NDArray[np.float32]:
         """Make the shards that are not on disk, then read all of them in their order."""
-        whose = f"{self.name} on {self.evaluator.device}"
+        code = program.version("pipeline.metrics.fid", *program.modules(self.evaluator))
+        whose = f"{self.name} on {self.evaluator.device} by {code}"
         place = self.storage / f"scores-{_fingerprint(images, whose, work)}"
         self._places.append(place)
         shards = {start: place / f"shard_{start:08d}" for start in starts}
@@ -145,7 +147,6 @@ def _starts(images: Images) -> range:
 def _fingerprint(images: Images, evaluator: str, work: Work) -> str:
     """Of all that the numbers follow from, 64 hexadecimal digits."""
     digest = hashlib.sha256(f"{evaluator} {work.__name__} {images.dtype} {images.shape[1:]}".encode())
-    digest.update(code_version(CODE).encode())
     for start in _starts(images):
         digest.update(np.ascontiguousarray(images[start : start + SHARD]).data)
         release(images)

@@ -15,14 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline import program
 from pipeline.cluster.device import UseGpu
 from pipeline.files import read_json, sha256, write_json
 from pipeline.generate import generate
 from pipeline.generate.generate import Samples
-from pipeline.generate.shards import CODE, code_version
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.prior import Law
-from pipeline.ncsn.samplers.settings import Sampler
+from pipeline.ncsn.prior import Law
+from pipeline.ncsn.sampler import Sampler
 from pipeline.training import checksums
 from pipeline.training.checkpoints import load_network
 
@@ -31,8 +31,6 @@ logger = logging.getLogger(__name__)
 KINDS = ("raw", "denoised")
 AT_ONCE = 4
 """Networks sampled side by side on a cluster: a thousand samples are few shards."""
-JUDGED_BY = (*CODE, "metrics", "generate/select_checkpoint.py")
-"""Where an FID comes from, besides weights, settings and the reference."""
 
 FIDs = dict[str, float] | None
 """`raw` and `denoised`; None where the dynamics diverged."""
@@ -104,6 +102,7 @@ def choose(
 
         drawn = {"num_samples": num_samples, "seed": seed, **settings}
         rest = {"sampler": sampler.plain(), "law": law.digest() if law else None, "gpu": where["use_gpu"]}
+        rest["code"] = _code(folders, rest["sampler"], space)
         kept = storage / f"selection-{_fingerprint(folders, reference / features.CONFIG, drawn | rest)}"
         draw = partial(_drawn, sampler=sampler, storage=kept / "samples", law=law, **drawn, **where)
         found = _all(folders, draw, measure, kept, AT_ONCE if where["remote"] else 1)
@@ -183,8 +182,15 @@ def _verifies(place: Path) -> bool:
     return True
 
 
+def _code(folders: Mapping[int, Path], sampler: Mapping[str, Any], space: Any) -> str:
+    """Version of the code that an FID comes from."""
+    network = load_network(next(iter(folders.values())))
+    kinds = program.modules({"network": network, "sampler": sampler, "features": space})
+    return program.version("pipeline.generate.select_checkpoint", *kinds)
+
+
 def _fingerprint(folders: Mapping[int, Path], reference: Path, follows: Mapping[str, Any]) -> str:
     """32 hexadecimal digits of all that the FIDs follow from; `reference` names the hashes of its files."""
     names = [*(folder / checksums.MANIFEST for folder in folders.values()), reference]
-    plain = {"files": [sha256(name) for name in names], "code": code_version(JUDGED_BY), **follows}
+    plain = {"files": [sha256(name) for name in names], **follows}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:32]

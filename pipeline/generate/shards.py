@@ -9,7 +9,6 @@ import logging
 import shutil
 import time
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +16,8 @@ import numpy as np
 import torch
 from torch.nn import Module
 
-from pipeline.files import read_json, sources_sha256, write_json
+from pipeline import program
+from pipeline.files import read_json, write_json
 from pipeline.generate.draw import Drawn
 from pipeline.memmap import stacked
 from pipeline.ncsn.errors import UserError
@@ -26,8 +26,6 @@ from pipeline.training import checksums
 logger = logging.getLogger(__name__)
 
 ARRAYS = ("raw", "denoised", "levels")
-CODE = ("ncsn", "generate/draw.py")
-"""Where the bits of a shard come from, besides its settings."""
 
 
 class Store(Protocol):
@@ -134,12 +132,6 @@ def intact(place: Path) -> bool:
     return True
 
 
-@cache
-def code_version(places: tuple[str, ...] = CODE, package: Path = Path(__file__).parents[1]) -> str:
-    """SHA-256 of the sources, those that a shard is made by, and the version of torch."""
-    return f"{sources_sha256(package, places)} torch {torch.__version__}"
-
-
 def fingerprint(network: Module, settings: dict[str, Any]) -> str:
     """SHA-256, 64 hexadecimal digits, of all that the bits of a shard follow from.
 
@@ -147,7 +139,8 @@ def fingerprint(network: Module, settings: dict[str, Any]) -> str:
         network: its structure as torch prints it, and every weight and buffer.
         settings: all else, as values that JSON holds.
     """
-    plain = {"network": str(network), "code": code_version(), **settings}
+    code = program.version("pipeline.generate.draw", *program.modules({"network": network, **settings}))
+    plain = {"network": str(network), "code": code, **settings}
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for name, value in sorted(network.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

@@ -13,8 +13,8 @@ from pipeline.metrics.features import Images
 from pipeline.ncsn.likelihood import bits_per_dim
 from pipeline.ncsn.networks import conditional_on_levels
 from pipeline.ncsn.noise import geometric_sigmas
-from pipeline.ncsn.samplers.nfe import CountEvaluations
-from pipeline.ncsn.samplers.rng import SampleNoise
+from pipeline.ncsn.nfe import CountEvaluations
+from pipeline.ncsn.rng import SampleNoise
 
 _BATCH = 64
 _CELL = 1 / 256

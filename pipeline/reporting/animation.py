@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.files import read_json
-from pipeline.ncsn.samplers.settings import Sampler
+from pipeline.ncsn.sampler import Sampler
 from pipeline.reporting import style
 from pipeline.reporting.figure_entry import Picture
 from pipeline.reporting.grids import CELL, EDGE, Images, mosaic

@@ -27,7 +27,7 @@ def search_here(
 ) -> list[Record]:
     """`over_ray.search` with the same records, times apart; a trial must not kill its process."""
     proposer, halving = Proposer(space, points, budget), Halving(budget)
-    folder = kept.folder(trial.__qualname__, metric, space, points, budget, shared) if kept else None
+    folder = kept.folder(trial, metric, space, points, budget, shared) if kept else None
     ledger = Ledger(metric, budget, Journal(folder), on_trial)
     task = Task(trial, metric, {**(shared or {}), **(aside or {})}, ledger.known)
     for place in range(budget.num_trials):

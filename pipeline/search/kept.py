@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.generate.shards import code_version
+from pipeline import program
 
-CODE = ("data/order.py", "ncsn", "training", "metrics", "generate/draw.py", "search")
-"""Where the bits of a trial come from, besides its settings, and what lies beside that."""
+ROOTS = ("pipeline.search.run", "pipeline.search.here", "pipeline.search.algorithms")
+"""What decides which trials there are; what they compute follows from the parts of a search."""
 
 
 class Kept:
@@ -41,7 +41,7 @@ class Kept:
 
 
 def fingerprint(*parts: Any) -> str:
-    """SHA-256, 64 hexadecimal digits, of values and of the code that trials run.
+    """SHA-256, 64 hexadecimal digits, of values and of the code that these name: functions, classes, kinds.
 
     Args:
         parts: plain values, mappings, sequences, arrays, networks, functions of a module, and dataclasses
@@ -50,7 +50,7 @@ def fingerprint(*parts: Any) -> str:
     Raises:
         TypeError: a part is something else.
     """
-    digest = hashlib.sha256(code_version(CODE).encode())
+    digest = hashlib.sha256(program.version(*ROOTS, *program.modules(parts)).encode())
     for piece in _pieces(parts):
         digest.update(piece)
     return digest.hexdigest()

@@ -19,7 +19,7 @@ import torch
 from pipeline.files import write_yaml
 from pipeline.ncsn import noise
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Ladder
+from pipeline.ncsn.ladder import Ladder
 from pipeline.search import Kept, Range, search
 from pipeline.search.log_normal import NoiseRange, searched
 from pipeline.search.noise_trial import Setup, trial, trial_again

@@ -12,7 +12,8 @@ from pipeline.metrics.features import FeatureSpace
 from pipeline.metrics.fid import Moments, distance, moments, standard_error
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.networks import make_network
-from pipeline.ncsn.samplers.settings import Sampler
+from pipeline.ncsn.sampler import Sampler
+from pipeline.ncsn.samplers.langevin import Langevin
 from pipeline.search import Budget
 from pipeline.search.log_normal import LogNormal, NoiseRange, parts, read
 from pipeline.search.picture import picture
@@ -97,7 +98,7 @@ class Setup:
                 f"{noise_range.num_levels} levels and denoising exceed tune_noise.max_nfe ({self.max_nfe}): "
                 "raise it, or shorten the ladder"
             )
-        return Sampler.analytic(noise_range, (self.max_nfe - 1) // noise_range.num_levels)
+        return Langevin("analytic", (self.max_nfe - 1) // noise_range.num_levels).on(noise_range)
 
 
 def trial(settings: Settings, setup: Setup, team: "Team | None" = None) -> Iterator[dict[str, Any]]:

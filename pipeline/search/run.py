@@ -71,7 +71,7 @@ def search(
     Raises:
         UserError: every trial failed; the message holds the first reason.
     """
-    folder = kept.folder(trial.__qualname__, metric, space, points, budget, shared) if kept else None
+    folder = kept.folder(trial, metric, space, points, budget, shared) if kept else None
     ledger = Ledger(metric, budget, Journal(folder), on_trial)
     task = Task(trial, metric, {**(shared or {}), **(aside or {})}, ledger.known)
     runnable = tune.with_parameters(_run, task=task)

@@ -18,7 +18,7 @@ import torch
 
 from pipeline.cluster import connect
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.sampler import Ladder, Sampler
 from pipeline.search import Kept, search
 from pipeline.search.records import FINISHED, Record, shown
 from pipeline.search.sampler_space import Bounds

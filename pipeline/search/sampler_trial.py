@@ -15,8 +15,8 @@ from pipeline.metrics.features import load as load_features
 from pipeline.metrics.fid import Moments, distance, moments
 from pipeline.metrics.statistics import load_moments
 from pipeline.ncsn.networks import conditional_on_levels
-from pipeline.ncsn.samplers.prior import Law
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.prior import Law
+from pipeline.ncsn.sampler import Ladder, Sampler
 from pipeline.ncsn.score import Score
 from pipeline.search import Budget
 from pipeline.search.picture import picture

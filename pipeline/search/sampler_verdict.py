@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.ncsn.samplers.settings import Sampler
+from pipeline.ncsn.sampler import Sampler
 from pipeline.ncsn.score import Score
 from pipeline.search import pareto
 from pipeline.search.pareto import Point, Spread

@@ -1,7 +1,6 @@
 """A training as frozen plain data: the hash of what can change its weights names its run."""
 
 import dataclasses
-import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -11,11 +10,11 @@ from typing import Any, Protocol, Self
 import numpy as np
 import torch
 
+from pipeline import program
 from pipeline.ncsn.averages import Average
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.kinds import make, module, plain
+from pipeline.ncsn.kinds import make, plain
 from pipeline.ncsn.losses import Loss
-from pipeline.program import digest
 from pipeline.training.optimizers import Optimizer
 from pipeline.training.schedules import Schedule
 
@@ -25,10 +24,9 @@ OBSERVING = ("log_every", "snapshot_every")
 """Fields that change what is written, not what is trained."""
 
 
-@functools.cache
-def code_version(*modules: str) -> str:
-    """SHA-256 of the program that training and some further modules reach, and the version of torch."""
-    return f"{digest('pipeline.training.fit', *modules)} torch {torch.__version__.split('+')[0]}"
+def code_version(settings: Any) -> str:
+    """Version of the code that trains: what `fit` and the kinds in these settings reach, and the packages."""
+    return program.version("pipeline.training.fit", *program.modules(settings))
 
 
 def data_digest(images: np.ndarray) -> str:
@@ -146,12 +144,7 @@ class Task:
         if not self.network.get("sigmas"):
             raise UserError("the task's network has no `sigmas`: give it the noise ladder to train on.")
         if not self.code:
-            object.__setattr__(self, "code", code_version(*self._modules()))
-
-    def _modules(self) -> list[str]:
-        """The modules of its kinds, which training finds by name and no import tells of."""
-        network = module("networks", self.network["kind"]).__name__
-        return sorted({network, *(type(getattr(self, name)).__module__ for name in ROOMS)})
+            object.__setattr__(self, "code", code_version(self))
 
     @classmethod
     def build(

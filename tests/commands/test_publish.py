@@ -18,9 +18,9 @@ from pipeline.files import read_json, write_json
 from pipeline.git import Commit
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.networks import make_network
-from pipeline.ncsn.samplers.prior import Law
-from pipeline.ncsn.samplers.rng import SampleNoise
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.prior import Law
+from pipeline.ncsn.rng import SampleNoise
+from pipeline.ncsn.sampler import Ladder, Sampler
 from pipeline.reporting import repeats, rows, tables
 from pipeline.training import checkpoints
 from pipeline.training.task import Task

@@ -7,7 +7,7 @@ import torch
 
 from pipeline.generate.generate import Samples
 from pipeline.ncsn.networks import make_network
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.sampler import Ladder, Sampler
 
 SHAPE = (1, 8, 8)
 SAMPLER = Sampler.langevin(Ladder(1.0, 0.1, 3), step_lr=1e-3, steps_per_level=2)

@@ -9,7 +9,7 @@ from pipeline.generate import inpaint
 from pipeline.generate.draw import draw, evenly
 from pipeline.generate.generate import generate
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.sampler import Ladder, Sampler
 from tests.generate.small import SAMPLER, SETTINGS, SHAPE, make, same
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from pipeline.generate import inpaint
 from pipeline.generate.inpaint import COMPLETIONS, FIRST, IMAGES, complete, kept
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.rng import SampleNoise
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.rng import SampleNoise
+from pipeline.ncsn.sampler import Ladder, Sampler
 
 LADDER = Ladder(1.0, 0.01, 12)
 SAMPLER = Sampler.langevin(LADDER, step_lr=2e-5, steps_per_level=30)

@@ -26,7 +26,7 @@ from pipeline.metrics.features import Classifier
 from pipeline.metrics.fid import SHARD, moments
 from pipeline.metrics.network import FeatureNetwork
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.sampler import Ladder, Sampler
 from tests.distributed import small
 from tests.generate.small import SAMPLER, SHAPE, make, same
 

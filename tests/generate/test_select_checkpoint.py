@@ -17,8 +17,8 @@ from pipeline.generate.select_checkpoint import Choice, best, choose
 from pipeline.metrics import features, statistics
 from pipeline.metrics.fid import distance, moments
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
-from tests.test_architecture import ROOT, file_of
+from pipeline.ncsn.sampler import Ladder, Sampler
+from pipeline.program import ROOT, files_of
 
 SHAPE = (1, 2, 2)
 SAMPLER = Sampler.langevin(Ladder(1.0, 0.1, 8), step_lr=2e-3, steps_per_level=10)
@@ -197,16 +197,15 @@ def test_of_one_network_nothing_is_read_and_nothing_left(tmp_path: Path) -> None
 def loaded_at_once(path: Path) -> set[Path]:
     """The project's files that a file imports outside of its functions."""
     found = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
-    files = {file_of(f"{node.module}.{name.name}", ROOT) for node in found for name in node.names}
-    return {file for file in files if file and file.is_relative_to(ROOT)}
+    return {file for node in found for name in node.names for file in files_of(f"{node.module}.{name.name}")}
 
 
 def test_the_stage_loads_no_evaluator_where_nothing_is_chosen() -> None:
     seen = {ROOT / "stages/generate.py"}
     while more := {file for path in seen for file in loaded_at_once(path)} - seen:
         seen |= more
-    distributed = ROOT / "pipeline/distributed"
-    assert distributed / "samples/selection.py" in seen and distributed / "samples/score.py" not in seen
+    generate = ROOT / "pipeline/generate"
+    assert generate / "select_checkpoint.py" in seen and generate / "score.py" not in seen
     assert not [path for path in seen if path.is_relative_to(ROOT / "pipeline/metrics")]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.git import Commit
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.sampler import Ladder, Sampler
 from pipeline.reporting import report, rows
 from pipeline.reporting.lineage import Made
 from pipeline.reporting.rows import Row, Table

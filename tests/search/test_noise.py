@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Ladder
+from pipeline.ncsn.ladder import Ladder
 from pipeline.reporting.noise_search import side_by_side
 from pipeline.search import Kept, search_here
 from pipeline.search.noise import analytic, settled, space, tune

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.ncsn.samplers.settings import Ladder
+from pipeline.ncsn.ladder import Ladder
 from pipeline.search import Kept, Range, search_here
 from pipeline.search.noise import Found, tune
 from pipeline.search.noise_trial import Setup

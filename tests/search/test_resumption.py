@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.ncsn.samplers.settings import Ladder
+from pipeline.ncsn.ladder import Ladder
 from pipeline.search import Budget, Choice, Kept, Range, search_here
 from pipeline.search.journal import Journal
 from pipeline.search.kept import fingerprint

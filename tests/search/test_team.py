@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Ladder
+from pipeline.ncsn.ladder import Ladder
 from pipeline.search import Kept, search_here
 from pipeline.search.noise import space, tune
 from pipeline.search.noise_trial import Setup, trial

@@ -9,7 +9,7 @@ import pytest
 from pipeline.files import read_json, sha256
 from pipeline.generate import generate as sample
 from pipeline.generate import select_checkpoint
-from pipeline.ncsn.samplers.settings import Sampler
+from pipeline.ncsn.sampler import Sampler
 from pipeline.params import Params
 from pipeline.training.checkpoints import load_network
 from stages import evaluate, frontier, generate, prepare, reference, train, tune_noise, tune_sampler

@@ -8,7 +8,7 @@ import scipy.integrate
 import torch
 from torch import Tensor
 
-from pipeline.ncsn.samplers.rng import SampleNoise
+from pipeline.ncsn.rng import SampleNoise
 from pipeline.toy.mixture import GaussianMixture
 
 HIGH, LOW = 5.0, 0.1

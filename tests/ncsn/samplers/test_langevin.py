@@ -16,8 +16,8 @@ from pipeline.ncsn.samplers.langevin import (
     denoised,
     langevin,
 )
-from pipeline.ncsn.samplers.nfe import CountEvaluations
-from pipeline.ncsn.samplers.rng import SampleNoise
+from pipeline.ncsn.nfe import CountEvaluations
+from pipeline.ncsn.rng import SampleNoise
 from pipeline.toy.mixture import GaussianMixture
 
 IMAGE = (1, 2, 2)

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.noise import geometric_sigmas, karras_sigmas
-from pipeline.ncsn.samplers.langevin import denoised
-from pipeline.ncsn.samplers.nfe import CountEvaluations
+from pipeline.ncsn.sampler import denoised
+from pipeline.ncsn.nfe import CountEvaluations
 from pipeline.ncsn.samplers.ode import Method, probability_flow, probability_flow_levels
-from pipeline.ncsn.samplers.rng import SampleNoise
+from pipeline.ncsn.rng import SampleNoise
 from pipeline.toy.mixture import GaussianMixture
 from tests.ncsn.samplers.exact import IMAGE, NO_NOISE, image_mixture, ladder, mixture, slope, solved
 

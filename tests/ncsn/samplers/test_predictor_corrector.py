@@ -17,7 +17,7 @@ from pipeline.ncsn.samplers.predictor_corrector import (
     predictor_corrector,
     predictor_corrector_levels,
 )
-from pipeline.ncsn.samplers.rng import SampleNoise
+from pipeline.ncsn.rng import SampleNoise
 
 LADDER = geometric_sigmas(2.0, 0.05, 8)
 ONE = torch.ones(1)

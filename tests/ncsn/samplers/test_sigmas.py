@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.inpainting import inpainting_levels
-from pipeline.ncsn.samplers.rng import SampleNoise
+from pipeline.ncsn.inpainting import inpainting_levels
+from pipeline.ncsn.rng import SampleNoise
 from pipeline.ncsn.samplers.settings import KINDS
 from pipeline.ncsn.samplers.sigmas import check_ladder, last
 

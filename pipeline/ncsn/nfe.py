@@ -1,15 +1,31 @@
-"""What a sampler costs, counted on a score that costs nothing, and the most levels that fit a budget."""
+"""Number of function evaluations (NFE) of a sampler, counted rather than computed, and the levels it buys."""
 
 from collections.abc import Callable
 from dataclasses import replace
 
 from torch import Tensor
 
-from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.nfe import CountEvaluations
-from pipeline.ncsn.samplers.rng import SampleNoise
-from pipeline.ncsn.samplers.settings import Sampler
-from pipeline.ncsn.score import match
+from .errors import UserError
+from .rng import SampleNoise
+from .sampler import Sampler
+from .score import Score, match
+
+
+class CountEvaluations:
+    """A score that counts its evaluations.
+
+    Attributes:
+        nfe: network evaluations per sample so far; a call evaluates each sample of its batch once.
+    """
+
+    def __init__(self, score: Score) -> None:
+        self.score = score
+        self.nfe = 0
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """The score at x, (B, *shape), and one more evaluation on the count."""
+        self.nfe += 1
+        return self.score(x, sigma)
 
 
 def fitted(at: Callable[[int], Sampler], budget: int) -> Sampler:

@@ -10,11 +10,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from ..score import Score
-from .langevin import Convention, langevin
+from .errors import UserError
+from .ladder import check_ladder
 from .rng import Noise
-from .sigmas import check_ladder, last
+from .sampler import last
+from .samplers.langevin import Convention, langevin
+from .score import Score
 
 Form = Literal["v1", "v2"]
 """Where the known part's noise comes from. 'v1', algorithm 2 of NCSN: drawn once a level, pasted after every
@@ -34,7 +35,7 @@ def inpainting_levels(
     *,
     known: Tensor,
     mask: Tensor,
-    step_lr: float,
+    step_size: float,
     steps_per_level: int,
     form: Form,
     convention: Convention = "released",
@@ -48,7 +49,7 @@ def inpainting_levels(
         rng: draws the start, z and the known part's noise for these B samples.
         known: the clean image, broadcastable to (B, *shape); its values outside the mask do not matter.
         mask: where it is known, boolean or of zeros and ones, broadcastable to (B, *shape).
-        step_lr: the step eps at the last level, in squared units of x (the paper: 2e-5).
+        step_size: the step eps at the last level, in squared units of x (the paper: 2e-5).
         steps_per_level: T, at least 1 (the paper: 100).
         form: see `Form`.
         convention: see `pipeline.ncsn.samplers.langevin.Convention`.
@@ -70,12 +71,12 @@ def inpainting_levels(
     x = rng.uniform() if start is None else start
     known, mask = _fitted(known, "known", x), _boolean(_fitted(mask, "mask", x))
     for sigma in sigmas.to(x.device):
-        step_size = step_lr * (float(sigma) / float(sigmas[-1])) ** 2
+        alpha = step_size * (float(sigma) / float(sigmas[-1])) ** 2
         pasted = _noisy(known, rng, sigma) if form == "v1" else known
         for _ in range(steps_per_level):
             if form == "v2":
                 x = torch.where(mask, _noisy(known, rng, sigma), x)
-            x = langevin(score, x, rng, sigma=sigma, step_size=step_size, steps=1, convention=convention)
+            x = langevin(score, x, rng, sigma=sigma, step_size=alpha, steps=1, convention=convention)
             if form == "v1":
                 x = torch.where(mask, pasted, x)
         yield x
@@ -88,7 +89,7 @@ def inpainting(
     *,
     known: Tensor,
     mask: Tensor,
-    step_lr: float,
+    step_size: float,
     steps_per_level: int,
     form: Form,
     convention: Convention = "released",
@@ -96,10 +97,10 @@ def inpainting(
 ) -> Tensor:
     """Images whose part under the mask is `known`, up to noise of about sigma_L.
 
-    Neither paper denoises them; `pipeline.ncsn.samplers.langevin.denoised` does, for one more evaluation.
+    Neither paper denoises them; `pipeline.ncsn.sampler.denoised` does, for one more evaluation.
 
     Args:
-        score, sigmas, rng, known, mask, step_lr, steps_per_level, form, convention, start: see
+        score, sigmas, rng, known, mask, step_size, steps_per_level, form, convention, start: see
             `inpainting_levels`.
 
     Returns:
@@ -114,7 +115,7 @@ def inpainting(
         rng,
         known=known,
         mask=mask,
-        step_lr=step_lr,
+        step_size=step_size,
         steps_per_level=steps_per_level,
         form=form,
         convention=convention,

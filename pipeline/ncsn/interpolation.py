@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from ..score import Score
-from .langevin import Convention, annealed_langevin
+from .errors import UserError
 from .rng import SampleNoise
+from .sampler import SamplerSettings, sample
+from .score import Score
 
 
 class InterpolatedNoise:
@@ -83,42 +83,31 @@ class InterpolatedNoise:
 
 
 def interpolation(
+    settings: SamplerSettings,
     score: Score,
     sigmas: Tensor,
     rng: InterpolatedNoise,
     *,
-    step_lr: float,
-    steps_per_level: int,
     denoise: bool,
-    convention: Convention = "released",
     start: Tensor | None = None,
 ) -> Tensor:
-    """Samples between pairs of samples by annealed Langevin dynamics, as NCSNv2 makes them.
+    """Samples between pairs of samples, as NCSNv2 makes them by annealed Langevin dynamics.
 
     Args:
+        settings: a kind of sampler, such as `Langevin`.
+        score, sigmas, denoise: see `pipeline.ncsn.sampler.sample`.
         rng: the pairs, P of them with `count` samples each.
         start: (P, *shape), from which all samples of a pair start, as in the paper; None starts them between
-            the uniform starts of its two, so that the ends are these samples.
-        score, sigmas, step_lr, steps_per_level, denoise, convention: see
-            `pipeline.ncsn.samplers.langevin.annealed_langevin`.
+            the starts of its two, so that the ends are these samples.
 
     Returns:
-        (P * count, *shape), unclamped: a row of `count` for each pair; L * T evaluations of the score, and
-        one for denoising.
+        (P * count, *shape), unclamped: a row of `count` for each pair.
 
     Raises:
-        UserError: another number of starts than pairs, and as `annealed_langevin`.
+        UserError: another number of starts than pairs, or what the sampler refuses.
     """
-    return annealed_langevin(
-        score,
-        sigmas,
-        rng,
-        step_lr=step_lr,
-        steps_per_level=steps_per_level,
-        denoise=denoise,
-        convention=convention,
-        start=None if start is None else _shared(start, rng),
-    )
+    shared = None if start is None else _shared(start, rng)
+    return sample(settings, score, sigmas, rng, denoise=denoise, start=shared)
 
 
 def _shared(start: Tensor, rng: InterpolatedNoise) -> Tensor:

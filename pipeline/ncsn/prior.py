@@ -1,4 +1,6 @@
-"""Where a sampler begins that cannot forget where it began: the Gaussian of the data's first two moments.
+"""Initial distribution of samplers: a Gaussian with the data's mean and covariance, or one about 0.5.
+
+Langevin dynamics forget where they start; a solver of the ODE does not.
 
 The law of the data with noise sigma_1 has their mean m and the covariance S + sigma_1^2 I, exactly. A start
 at N(0.5, sigma_1^2 I) leaves S and m - 0.5 out, which sigma_1 dwarfs in EDM's ladders. On a ladder that was
@@ -13,7 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .ladder import check_ladder
 from .rng import Noise
+
+PRIOR_MEAN = 0.5
+"""The mean of pixels in [0, 1] at sigma_1, before any is seen. EDM's pixels lie in [-1, 1] and start from
+sigma_1 z; here that is 0.5 + sigma_1 z, with sigma_1 half of EDM's. At NCSN's sigma_1 = 1 a start around 0
+would be off by half a standard deviation."""
 
 AT_MOST = 2_000
 """Images whose moments are taken, the first ones: a bound on the size of `Law.root`."""
@@ -47,3 +55,21 @@ class Law:
     def digest(self) -> str:
         """SHA-256 of both, for a fingerprint of samples."""
         return hashlib.sha256(self.mean.numpy().tobytes() + self.root.numpy().tobytes()).hexdigest()
+
+
+def begin(sigmas: Tensor, rng: Noise, start: Tensor | None) -> Tensor:
+    """The start on a ladder, which is checked here.
+
+    Args:
+        sigmas: the ladder, (L,), L at least 1.
+        rng: draws the start if there is none.
+        start: (B, *shape), or None for N(0.5, sigma_1^2 I), see `PRIOR_MEAN`.
+
+    Returns:
+        (B, *shape).
+
+    Raises:
+        UserError: a ladder that is empty, does not descend or has a sigma that is not positive.
+    """
+    check_ladder(sigmas)
+    return PRIOR_MEAN + sigmas[0].to(rng.device) * rng.normal() if start is None else start
