@@ -95,7 +95,12 @@ def test_a_longer_training_continues_from_the_finished_one_on_two_workers(
     with caplog.at_level(logging.INFO):
         end = fit_two(make_task(steps=7), tmp_path / "run", told.append)
     assert "continues the finished run of 4 steps to step 7" in caplog.messages
-    assert [(row.step, row.steps, row.workers) for row in told] == [(2, 7, 1), (4, 7, 1), (6, 7, 2), (7, 7, 2)]
+    assert [(row.step, row.steps, row.workers) for row in told] == [
+        (2, 7, 1),
+        (4, 7, 1),
+        (6, 7, 2),
+        (7, 7, 2),
+    ]
     assert digest(end) == digest(training.fit(make_task(steps=7), make_images(), tmp_path / "undisturbed"))
     assert not (tmp_path / "run/published").exists(), "until it is copied, it is not to be deleted"
 
