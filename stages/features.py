@@ -1,9 +1,9 @@
-"""Stage `reference`: the feature space that samples are judged in, its self-test, and the floor's FID."""
+"""Stage `features`: the feature space that samples are judged in, its self-test, and the floor's FID."""
 
 from pathlib import Path
 
 from pipeline import entry, tracking
-from pipeline.cluster.device import device
+from pipeline.cluster.connect import device
 from pipeline.data.dataset import open_dataset
 from pipeline.files import write_json
 from pipeline.metrics.build import build
@@ -11,16 +11,16 @@ from pipeline.params import Params
 
 
 def main(params: Params) -> None:
-    """artifacts/data -> artifacts/reference, artifacts/metrics/reference.json."""
+    """artifacts/data -> artifacts/features, artifacts/metrics/features.json."""
     data = open_dataset(Path("artifacts/data"))
     train = (data.split("train"), data.split_labels("train"))
     held_out = (data.split("held_out"), data.split_labels("held_out"))
-    with tracking.stage("reference", None, params) as run:
-        settings = params.reference.kwargs() | {"device": device("auto" if params.compute.use_gpu else False)}
-        metrics = build(Path("artifacts/reference"), train, held_out, **settings)
+    with tracking.stage("features", None, params) as run:
+        settings = params.features.kwargs() | {"device": device("auto" if params.compute.use_gpu else False)}
+        metrics = build(Path("artifacts/features"), train, held_out, **settings)
         shown = ("held_out_accuracy", "floor_fid")
         write_json(
-            Path("artifacts/metrics/reference.json"), {key: metrics[key] for key in shown if key in metrics}
+            Path("artifacts/metrics/features.json"), {key: metrics[key] for key in shown if key in metrics}
         )
         run.log_metrics(metrics)
 

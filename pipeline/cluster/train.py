@@ -18,8 +18,7 @@ import torch.distributed as dist
 from ray.train.torch import get_device
 from ray.train.v2.api.config import ScalingConfig
 
-from pipeline.cluster.connect import connect, worker_environment
-from pipeline.cluster.device import UseGpu
+from pipeline.cluster.connect import UseGpu, connect, worker_environment
 from pipeline.cluster.trainer import at_once, divisor, run_workers, scaling_of
 from pipeline.files import write_text
 from pipeline.ncsn.errors import UserError

@@ -8,12 +8,11 @@ import pytest
 
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
-from pipeline.search import Kept, search_here
+from pipeline.search import SearchStore, search_here
 from pipeline.search.noise import space, tune
-from pipeline.search.noise_trial import Setup, trial
+from pipeline.search.noise_trial import Segment, Setup, adopted, trained, trial
+from pipeline.search.noise_workers import Team
 from pipeline.search.records import FAILED, FINISHED, Record
-from pipeline.search.segments import Segment, adopted, trained
-from pipeline.search.team import Team
 from tests.search.short import BOUNDS, RECIPE, START, made
 
 OTHER = Ladder(0.5, 0.05, 5)
@@ -35,8 +34,8 @@ def without_time(records: list[Record]) -> list[Record]:
 @pytest.mark.usefixtures("local_ray")
 def test_a_search_with_two_workers_a_trial_has_the_records_of_one(setup: Setup, tmp_path: Path) -> None:
     """Two CPUs hold the workers of one trial: the other one waits, whatever `max_concurrent` says."""
-    kept = Kept(tmp_path, "tune_noise")
-    ask: dict[str, Any] = {"bounds": BOUNDS, "resources": {"cpu": 1}, "kept": kept}
+    store = SearchStore(tmp_path, "tune_noise")
+    ask: dict[str, Any] = {"bounds": BOUNDS, "resources": {"cpu": 1}, "store": store}
     found = tune(setup, START, {"huge": HUGE}, workers=2, **ask)
     points = [START.plain(), HUGE.plain()]
     here = search_here(
@@ -48,8 +47,8 @@ def test_a_search_with_two_workers_a_trial_has_the_records_of_one(setup: Setup, 
     assert here[1].status == FAILED and here[1].reason.startswith("RuntimeError: "), "by its own name"
     again = tune(setup, START, {"huge": HUGE}, workers=1, **ask)
     assert again.records == found.records, "the number of workers names no search: times too are equal"
-    kept.discard()
-    assert not list(tmp_path.iterdir()), "no checkpoint is left"
+    store.publish()
+    assert [path.name.split("-")[0] for path in tmp_path.iterdir()] == ["search"], "no checkpoint is left"
 
 
 def test_more_workers_than_ray_holds_are_refused_and_fewer_run_side_by_side(
@@ -89,5 +88,5 @@ def test_weights_for_each_level_go_on_with_their_own_alone(setup: Setup, tmp_pat
     donor = Segment(START, 2, None, tmp_path / "donor")
     trained(donor, levels)
     assert trained(Segment(START, 4, donor.target, None), levels)["steps"] == 4
-    with pytest.raises(UserError, match="cannot go on with other levels"):
+    with pytest.raises(UserError, match="cannot continue with other levels"):
         trained(Segment(Ladder(1.0, 0.05, 6), 4, donor.target, None), levels)

@@ -1,6 +1,6 @@
-"""Trials of `tune_noise` that are Ray Train runs of several workers, a run for each rung.
+"""Workers of a `tune_noise` trial: a Ray Train run of several processes for each rung.
 
-The trial's own process reserves nothing, Ray Train reserves the workers, and so many trials are let run at a
+The trial's own process reserves nothing, Ray Train reserves the workers, and only as many trials run at a
 time as workers fit: none holds what another one waits for. Training is the same on any number of workers.
 """
 
@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import ray.train
 import torch.distributed as dist
 
 from pipeline.cluster.connect import connect, worker_environment
-from pipeline.cluster.elastic import LeanTrainer
+from pipeline.cluster.trainer import run_workers, scaling_of
 from pipeline.generate.draw import single_threaded
 from pipeline.ncsn.errors import UserError
+from pipeline.search import Judged
 from pipeline.search.log_normal import NoiseRange
-from pipeline.search.noise_trial import Setup
-from pipeline.search.segments import Segment, trained
+from pipeline.search.noise_trial import Segment, Setup, trained
 from pipeline.training.checkpoints import folder_name
 
 HELD = {"cpu": 0.0, "memory": 1.0}
@@ -56,7 +55,7 @@ class Team:
             )
         return min(most, *(int(have[kind] // self.workers) for kind in kinds))
 
-    def rungs(self, noise_range: NoiseRange, setup: Setup) -> Iterator[dict[str, Any]]:
+    def rungs(self, noise_range: NoiseRange, setup: Setup) -> Iterator[Judged]:
         """What `noise_trial.trial` yields, each rung's training begun where the last one ended."""
         self.storage.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="trial-", dir=self.storage))
@@ -69,38 +68,30 @@ class Team:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def trained(self, segment: Segment, setup: "ray.ObjectRef[Setup]") -> dict[str, Any]:
-        """`segments.trained` by all workers; raises what their first one raised, under its name."""
+    def trained(self, segment: Segment, setup: "ray.ObjectRef[Setup]") -> Judged:
+        """`noise_trial.trained` by all workers; raises what their first one raised, under its name."""
         records = self.storage / f".ray-{uuid.uuid4().hex}"
-        each = {"CPU": 1.0, **({"GPU": 1.0} if self.use_gpu else {})}
         with connect(workers=self.workers, cpus_per_worker=1, use_gpu=self.use_gpu):
-            trainer = LeanTrainer(
+            found, raised = run_workers(
                 _work,
-                microshards=self.workers,
-                train_loop_config={"segment": segment, "setup": [setup]},
-                scaling_config=ray.train.ScalingConfig(
-                    num_workers=self.workers, use_gpu=self.use_gpu, resources_per_worker=each
-                ),
-                run_config=ray.train.RunConfig(
-                    name="rung",
-                    storage_path=str(records),
-                    worker_runtime_env=worker_environment(1),  # type: ignore[call-arg]  # version 1's
-                ),
+                {"segment": segment, "setup": [setup]},
+                scaling_of(self.workers, None, cpus_per_worker=1, gpu=self.use_gpu),
+                micro_batches=self.workers,
+                name="rung",
+                records=records,
+                environment=worker_environment(1),
             )
-            try:
-                found, raised = trainer.fit().return_value  # type: ignore[attr-defined]  # version 1's
-            finally:
-                shutil.rmtree(records, ignore_errors=True)
         if raised:
             kind, reason = raised
             raise type(kind, (Exception,), {})(reason)  # named in the trial's reason as one worker's would be
-        return dict(found)
+        judged: Judged = found
+        return judged
 
 
-def _work(config: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, str] | None]:
-    """A worker's life: its metrics, or the name and the reason of what it raised."""
+def _work(config: dict[str, Any]) -> tuple[Judged | None, tuple[str, str] | None]:
+    """A worker: what it measured, or the name and the reason of what it raised."""
     single_threaded()
-    found, raised = dict[str, Any](), None
+    found, raised = None, None
     try:
         found = trained(config["segment"], ray.get(config["setup"][0]))
     except Exception as error:  # a trial that fails must not be tried again

@@ -1,4 +1,4 @@
-"""The picture of a trial: its first samples, on its run, whatever became of the search."""
+"""Records of trials in MLflow: metrics at every rung, and a picture of samples that no decision reads."""
 
 import base64
 import io
@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.search import Budget, Kept, Range, search_here
-from pipeline.search.picture import PICTURE, picture
-from pipeline.search.records import FAILED, Record, Settings, tell
+from pipeline.search import Budget, Judged, Range, SearchStore, search_here
+from pipeline.search.records import FAILED, Record, Settings, png, tell
 from pipeline.search.sampler_trial import trial
 from tests.search.searched import made
 
@@ -25,7 +24,7 @@ def pixels(png: str) -> np.ndarray:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_it_shows_the_first_samples_in_squares(channels: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (40, channels, 8, 6), dtype=np.uint8)
-    found = pixels(picture(images)[PICTURE])
+    found = pixels(png(images))
     found = found[:, :, None] if channels == 1 else found
     assert found.shape == (2 * 8 * 5, 8 * 6 * 5, channels)
     for place in (0, 7, 8, 15):
@@ -39,15 +38,15 @@ def test_it_shows_the_first_samples_in_squares(channels: int) -> None:
     ("count", "side", "shape"), [(1, 8, (32, 32)), (11, 64, (64, 512)), (40, 600, (1200, 600))]
 )
 def test_few_or_large_samples_make_a_smaller_one(count: int, side: int, shape: tuple[int, int]) -> None:
-    assert pixels(picture(np.zeros((count, 1, side, side), np.uint8))[PICTURE]).shape == shape
+    assert pixels(png(np.zeros((count, 1, side, side), np.uint8))).shape == shape
 
 
 def test_it_costs_a_trial_of_the_default_run_little() -> None:
     images = np.random.default_rng(0).integers(0, 256, (128, 1, 8, 8), dtype=np.uint8)
-    picture(images)
+    png(images)
     start = time.process_time()
     for _ in range(20):
-        picture(images)
+        png(images)
     assert (time.process_time() - start) / 20 < 0.02
 
 
@@ -69,7 +68,7 @@ class Child:
         self.pictures[f"{self.name}/{name}"] = png
 
     def log_metrics(self, values: Any, step: int = 0) -> None:
-        assert PICTURE not in values
+        assert set(values) == {"loss"}
 
     def set_tags(self, tags: Any) -> None: ...
     def end(self, status: str = "FINISHED") -> None: ...
@@ -80,7 +79,7 @@ def shade(settings: Settings) -> Iterator[dict[str, Any]]:
     for rung in range(2):
         if rung and settings["x"] > 5:
             raise ArithmeticError("x is too large")
-        yield {"loss": -settings["x"], **picture(np.full((1, 1, 8, 8), 10 * rung + 1, np.uint8))}
+        yield Judged({"loss": -settings["x"]}, np.full((1, 1, 8, 8), 10 * rung + 1, np.uint8))
 
 
 def test_each_trials_run_has_the_last_one_also_when_the_search_is_resumed(tmp_path: Path) -> None:
@@ -95,7 +94,7 @@ def test_each_trials_run_has_the_last_one_also_when_the_search_is_resumed(tmp_pa
 
         search_here(
             shade, {"x": Range(0.1, 10.0)}, metric="loss", budget=Budget(5, (1, 2), 2, 1, seed=0),
-            points=[{"x": 1.0}, {"x": 9.0}], on_trial=on_trial, kept=Kept(tmp_path, "shade"),
+            points=[{"x": 1.0}, {"x": 9.0}], on_trial=on_trial, store=SearchStore(tmp_path, "shade"),
         )  # fmt: skip
         return run
 
@@ -110,5 +109,7 @@ def test_each_trials_run_has_the_last_one_also_when_the_search_is_resumed(tmp_pa
 
 def test_a_sampler_trial_shows_its_first_samples_at_every_rung() -> None:
     setup = made()
-    found = [one[PICTURE] for one in trial(setup.proposals().points()[0], setup)]
-    assert found[0] == found[1] and pixels(found[0]).shape == (2 * 32, 8 * 32)
+    found = list(trial(setup.proposals().points()[0], setup))
+    assert np.array_equal(found[0].samples, found[1].samples) and len(found[0].samples) == 16
+    assert pixels(png(found[0].samples)).shape == (2 * 32, 8 * 32)
+    assert all(isinstance(value, int | float) for one in found for value in one.values())
