@@ -81,10 +81,15 @@ def made(artifacts: Path, row: str, preset: str, find: Find, tags_of: TagsOf) ->
         path = artifacts / pattern.format(name=name)
         if not path.exists():
             continue
-        run_id = find({"stage": stage, "variant": name, "preset": preset, tag: sha256(path)})
+        run_id = find({"stage": stage, key_tag(stage): name, "preset": preset, tag: sha256(path)})
         if run_id:
             found.append(_made(stage, name, run_id, tags_of(run_id)))
     return tuple(found)
+
+
+def key_tag(stage: str) -> str:
+    """The tag of a run that names what its stage works on."""
+    return "network" if stage == "train" else "row"
 
 
 def _made(stage: str, name: str, run_id: str, tags: Mapping[str, str]) -> Made:
