@@ -1,0 +1,232 @@
+"""The reference of params.yaml from the typed schema: key, type, bounds, default preset's value, meaning."""
+
+import ast
+import dataclasses
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import annotated_types
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+
+from pipeline.params import Params
+
+ROOT = Path(__file__).parents[2]
+ENTRIES = {"noise": "NETWORK", "recipes": "NETWORK", "sampler": "ROW", "rows": "ROW", "extra_rows": "ROW-SEED"}
+"""What the keys of a mapping are, by section."""
+SIGNS = {"gt": "above {}", "ge": "at least {}", "lt": "below {}", "le": "at most {}"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """A key of params.yaml."""
+
+    path: tuple[str, ...]
+    type: str
+    bounds: str
+    meaning: str
+    kind: str | None = None
+    """The kind that has it, of the settings around it."""
+
+    @property
+    def dotted(self) -> str:
+        return ".".join(self.path)
+
+
+def page() -> str:
+    """A heading and a table for each section of params.yaml."""
+    keys = list(walk(Params, ()))
+    single = [key for key in keys if len(key.path) == 1]
+    parts = ["## Top level", _table(single)]
+    for name in dict.fromkeys(key.path[0] for key in keys if len(key.path) > 1):
+        parts += [f"## {name}", *filter(None, [_comment((name,))]), _table([k for k in keys if k.path[0] == name])]
+    return "\n\n".join(parts)
+
+
+def _table(keys: list[Key]) -> str:
+    head = "| key | type | bounds | default preset | meaning |\n|---|---|---|---|---|"
+    return "\n".join([head, *map(_row, keys)])
+
+
+def _row(key: Key) -> str:
+    kind = f" (kind `{key.kind}`)" if key.kind else ""
+    cells = f"`{key.dotted}`{kind}", key.type, key.bounds, _default(key), key.meaning
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def walk(model: type, path: tuple[str, ...], kind: str | None = None) -> Iterator[Key]:
+    """All keys below a section or a kind's settings, in the order of the code."""
+    for name, annotation, metadata in _fields(model):
+        if not (kind and name == "kind"):
+            yield from _key(model, (*path, name), annotation, metadata, kind)
+
+
+def _fields(model: type) -> Iterator[tuple[str, Any, list[Any]]]:
+    if issubclass(model, BaseModel):
+        for name, field in model.model_fields.items():
+            yield name, field.annotation, list(field.metadata)
+        return
+    hints = typing.get_type_hints(model, include_extras=True)
+    for item in dataclasses.fields(model):
+        yield item.name, hints[item.name], []
+
+
+def _key(model: type, path: tuple[str, ...], annotation: Any, metadata: list, kind: str | None) -> Iterator[Key]:
+    annotation, metadata = _bare(annotation, metadata)
+    if get_origin(annotation) in (dict, Mapping) or get_origin(annotation) is typing.get_origin(Mapping[str, int]):
+        path, annotation = (*path, ENTRIES.get(path[0], "NAME")), get_args(annotation)[1]
+        annotation, metadata = _bare(annotation, [])
+    parts = _sections(annotation, metadata)
+    if not parts:
+        yield Key(path, _type(annotation), _bounds(annotation, metadata), _meaning(model, path, kind), kind)
+    for name, part in parts:
+        yield from walk(part, path, name or kind)
+
+
+def _bare(annotation: Any, metadata: list) -> tuple[Any, list]:
+    while get_origin(annotation) is Annotated:
+        annotation, *more = get_args(annotation)
+        metadata = [*metadata, *more]
+    return annotation, metadata
+
+
+def _sections(annotation: Any, metadata: list) -> list[tuple[str | None, type]]:
+    """The sections that a key may hold, each with its kind's name; none, where it holds a value."""
+    found = []
+    for part in get_args(annotation) if _is_union(annotation) else (annotation,):
+        part, more = _bare(part, [])
+        if inspect.isclass(part) and (issubclass(part, BaseModel) or dataclasses.is_dataclass(part)):
+            found += [(name, part) for name in _names(part)]
+    return found
+
+
+def _names(part: type) -> list[str | None]:
+    fields = {name: annotation for name, annotation, _ in _fields(part)}
+    if "kind" in fields:
+        return [", ".join(get_args(fields["kind"]))]
+    return [None]
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (typing.Union, types.UnionType)
+
+
+def _type(annotation: Any) -> str:
+    annotation, _ = _bare(annotation, [])
+    if get_origin(annotation) is Literal:
+        return " or ".join(f"`{value}`" for value in get_args(annotation))
+    if _is_union(annotation):
+        return " or ".join(map(_type, get_args(annotation)))
+    if get_origin(annotation) in (list, tuple):
+        return f"list of {_type(get_args(annotation)[0])}"
+    words = {int: "integer", float: "number", str: "text", bool: "true or false", type(None): "null"}
+    return words.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _bounds(annotation: Any, metadata: list) -> str:
+    parts = [*_limits(metadata)]
+    for inner in get_args(annotation):
+        if get_origin(inner) is Annotated:
+            parts += _bounds(*_bare(inner, [])).split("; ")
+    return "; ".join(dict.fromkeys(filter(None, parts)))
+
+
+def _limits(metadata: list) -> Iterator[str]:
+    for item in metadata:
+        if isinstance(item, FieldInfo):
+            yield from _limits(item.metadata)
+        elif isinstance(item, annotated_types.Len | annotated_types.MinLen | annotated_types.MaxLen):
+            yield from _length(item)
+        else:
+            yield from (text.format(getattr(item, sign)) for sign, text in SIGNS.items() if hasattr(item, sign))
+            if getattr(item, "pattern", None):
+                yield f"like `{item.pattern}`"
+
+
+def _length(item: Any) -> Iterator[str]:
+    if getattr(item, "min_length", None):
+        yield f"at least {item.min_length} of them"
+    if getattr(item, "max_length", None):
+        yield f"at most {item.max_length} of them"
+
+
+@functools.cache
+def _file() -> CommentedMap:
+    return YAML().load(ROOT / "conf/digits.yaml")
+
+
+@functools.cache
+def _words() -> Mapping[str, str]:
+    return YAML(typ="safe").load(Path(__file__).parent / "meanings.yaml")
+
+
+def _default(key: Key) -> str:
+    found = list(_values(_file(), key.path, key.kind))
+    return f"`{_plain(found[0])}`" if found else ""
+
+
+def _values(node: Any, path: tuple[str, ...], kind: str | None) -> Iterator[Any]:
+    """What stands at a path, a capital part of which is any key; of settings with a kind, of that kind alone."""
+    if not path:
+        yield node
+    elif isinstance(node, Mapping):
+        if kind and "kind" in node and node["kind"] not in kind.split(", ") and len(path) == 1:
+            return
+        for name in list(node) if path[0].isupper() else [path[0]]:
+            if name in node:
+                yield from _values(node[name], path[1:], kind)
+
+
+def _plain(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"{float(value):g}" if isinstance(value, float) else str(list(value) if isinstance(value, list) else value)
+
+
+def _meaning(model: type, path: tuple[str, ...], kind: str | None) -> str:
+    dotted = ".".join(path)
+    words = _words()
+    texts = [words.get(dotted), _attribute(model, path[-1]), _comment(path), words.get(f"*.{path[-1]}")]
+    return " ".join(next((text for text in texts if text), "").split())
+
+
+def _comment(path: tuple[str, ...]) -> str:
+    """The comment on a key's line of conf/digits.yaml."""
+    nodes: list[Any] = [_file()]
+    for part in path[:-1]:
+        nodes = [node[name] for node in nodes for name in (node if part.isupper() else [part]) if name in node]
+        nodes = [node for node in nodes if isinstance(node, CommentedMap)]
+    for node in nodes:
+        tokens = node.ca.items.get(path[-1], [])
+        text = next((token.value for token in tokens if token and not isinstance(token, list)), "")
+        if text.strip() and not text.startswith("\n"):
+            return text.strip().splitlines()[0].lstrip("# ").strip()
+    return ""
+
+
+@functools.cache
+def _docstrings(model: type) -> Mapping[str, str]:
+    """The docstrings below the fields of a class."""
+    body = ast.parse(inspect.getsource(model).lstrip()).body[0].body
+    pairs = zip(body, body[1:], strict=False)
+    return {
+        before.target.id: after.value.value
+        for before, after in pairs
+        if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+    }
+
+
+def _attribute(model: type, name: str) -> str:
+    """A field's own docstring, from the class or those it is made from."""
+    for base in model.__mro__:
+        if base is not object and base is not BaseModel and base.__module__.startswith(("pipeline", "extensions")):
+            if text := _docstrings(base).get(name):
+                return text
+    return ""
