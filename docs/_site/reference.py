@@ -1,6 +1,6 @@
 """Reference pages from the code: params.yaml's keys, the stages, the commands, the API.
 
-`python docs/_site/reference.py params` (or stages, commands) prints one of them.
+`PYTHONPATH=. python docs/_site/reference.py params` (or stages, commands, make) prints one of them.
 """
 
 import ast
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import params_reference
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
@@ -79,11 +80,8 @@ def _entry(entry: str | dict) -> str:
 
 def params() -> str:
     """The keys of params.yaml, a table for each section."""
-    import params as schema
-
-    return schema.page()
+    return params_reference.page()
 
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
     sys.stdout.write(globals()[sys.argv[1]]() + "\n")

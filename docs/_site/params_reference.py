@@ -145,15 +145,18 @@ def _limits(metadata: list) -> Iterator[str]:
         elif isinstance(item, annotated_types.Len | annotated_types.MinLen | annotated_types.MaxLen):
             yield from _length(item)
         else:
-            yield from (text.format(getattr(item, sign)) for sign, text in SIGNS.items() if hasattr(item, sign))
+            found = {text: getattr(item, sign) for sign, text in SIGNS.items() if hasattr(item, sign)}
+            yield from (text.format("2³¹" if bound == 2**31 else bound) for text, bound in found.items())
             if getattr(item, "pattern", None):
                 yield f"like `{item.pattern}`"
 
 
 def _length(item: Any) -> Iterator[str]:
-    if getattr(item, "min_length", None):
+    if getattr(item, "min_length", None) == getattr(item, "max_length", 0):
+        yield f"{item.min_length} of them"
+    elif getattr(item, "min_length", None):
         yield f"at least {item.min_length} of them"
-    if getattr(item, "max_length", None):
+    elif getattr(item, "max_length", None):
         yield f"at most {item.max_length} of them"
 
 
@@ -187,7 +190,11 @@ def _values(node: Any, path: tuple[str, ...], kind: str | None) -> Iterator[Any]
 def _plain(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return f"{float(value):g}" if isinstance(value, float) else str(list(value) if isinstance(value, list) else value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_plain, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {_plain(item)}' for key, item in value.items())}}}"
+    return f"{float(value):g}" if isinstance(value, float) else str(value)
 
 
 def _meaning(model: type, path: tuple[str, ...], kind: str | None) -> str:
