@@ -1,6 +1,7 @@
 """The reference of params.yaml from the typed schema: key, type, bounds, default preset's value, meaning."""
 
 import ast
+import collections.abc
 import dataclasses
 import functools
 import inspect
@@ -16,11 +17,24 @@ from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
+from pipeline.ncsn.kinds import find
+from pipeline.ncsn.kinds import kinds as all_kinds
 from pipeline.params import Params
+from pipeline.params.kinds import ByKind
 
 ROOT = Path(__file__).parents[2]
-ENTRIES = {"noise": "NETWORK", "recipes": "NETWORK", "sampler": "ROW", "rows": "ROW", "extra_rows": "ROW-SEED"}
+ENTRIES = {
+    "noise": "NETWORK",
+    "recipes": "NETWORK",
+    "sampler": "ROW",
+    "rows": "ROW",
+    "extra_rows": "ROW-SEED",
+}
 """What the keys of a mapping are, by section."""
+ELSEWHERE = {"tune_sampler.baseline.sampler": "mapping"}
+"""Keys whose content another section explains, with its type."""
+ABSENT = ("compute.most_workers",)
+"""Fields of the schema that are no keys of the file."""
 SIGNS = {"gt": "above {}", "ge": "at least {}", "lt": "below {}", "le": "at most {}"}
 
 
@@ -46,7 +60,11 @@ def page() -> str:
     single = [key for key in keys if len(key.path) == 1]
     parts = ["## Top level", _table(single)]
     for name in dict.fromkeys(key.path[0] for key in keys if len(key.path) > 1):
-        parts += [f"## {name}", *filter(None, [_comment((name,))]), _table([k for k in keys if k.path[0] == name])]
+        parts += [
+            f"## {name}",
+            *filter(None, [_comment((name,))]),
+            _table([k for k in keys if k.path[0] == name]),
+        ]
     return "\n\n".join(parts)
 
 
@@ -56,7 +74,7 @@ def _table(keys: list[Key]) -> str:
 
 
 def _row(key: Key) -> str:
-    kind = f" (kind `{key.kind}`)" if key.kind else ""
+    kind = f" ({key.kind})" if key.kind and key.path[-1] not in ("kind", "from") else ""
     cells = f"`{key.dotted}`{kind}", key.type, key.bounds, _default(key), key.meaning
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
@@ -64,30 +82,36 @@ def _row(key: Key) -> str:
 def walk(model: type, path: tuple[str, ...], kind: str | None = None) -> Iterator[Key]:
     """All keys below a section or a kind's settings, in the order of the code."""
     for name, annotation, metadata in _fields(model):
-        if not (kind and name == "kind"):
+        if name != "kind" and ".".join((*path, name)) not in ABSENT:
             yield from _key(model, (*path, name), annotation, metadata, kind)
 
 
 def _fields(model: type) -> Iterator[tuple[str, Any, list[Any]]]:
+    """A field's key in params.yaml, its type, and what is said of it."""
     if issubclass(model, BaseModel):
         for name, field in model.model_fields.items():
-            yield name, field.annotation, list(field.metadata)
+            yield field.alias or name, field.annotation, list(field.metadata)
         return
     hints = typing.get_type_hints(model, include_extras=True)
-    for item in dataclasses.fields(model):
-        yield item.name, hints[item.name], []
+    yield from ((field.name, hints[field.name], []) for field in dataclasses.fields(model))
 
 
-def _key(model: type, path: tuple[str, ...], annotation: Any, metadata: list, kind: str | None) -> Iterator[Key]:
+def _key(
+    model: type, path: tuple[str, ...], annotation: Any, metadata: list, kind: str | None
+) -> Iterator[Key]:
     annotation, metadata = _bare(annotation, metadata)
-    if get_origin(annotation) in (dict, Mapping) or get_origin(annotation) is typing.get_origin(Mapping[str, int]):
+    if get_origin(annotation) in (dict, collections.abc.Mapping):
         path, annotation = (*path, ENTRIES.get(path[0], "NAME")), get_args(annotation)[1]
         annotation, metadata = _bare(annotation, [])
-    parts = _sections(annotation, metadata)
+    parts = [] if ".".join(path) in ELSEWHERE else _sections(annotation, metadata)
+    named = [name for names, _ in parts for name in names if name != "from"]
+    if named:
+        yield Key((*path, "kind"), _choice(named), "", _meaning(model, (*path, "kind"), kind), kind)
     if not parts:
-        yield Key(path, _type(annotation), _bounds(annotation, metadata), _meaning(model, path, kind), kind)
-    for name, part in parts:
-        yield from walk(part, path, name or kind)
+        kind_of_value = ELSEWHERE.get(".".join(path)) or _type(annotation)
+        yield Key(path, kind_of_value, _bounds(annotation, metadata), _meaning(model, path, kind), kind)
+    for names, part in parts:
+        yield from walk(part, path, ", ".join(names) or kind)
 
 
 def _bare(annotation: Any, metadata: list) -> tuple[Any, list]:
@@ -97,21 +121,30 @@ def _bare(annotation: Any, metadata: list) -> tuple[Any, list]:
     return annotation, metadata
 
 
-def _sections(annotation: Any, metadata: list) -> list[tuple[str | None, type]]:
-    """The sections that a key may hold, each with its kind's name; none, where it holds a value."""
-    found = []
+def _sections(annotation: Any, metadata: list) -> list[tuple[list[str], type]]:
+    """The sections that a key may hold, each with the kinds that it is of; none, where it holds a value."""
+    found: dict[type, list[str]] = {}
     for part in get_args(annotation) if _is_union(annotation) else (annotation,):
-        part, more = _bare(part, [])
-        if inspect.isclass(part) and (issubclass(part, BaseModel) or dataclasses.is_dataclass(part)):
-            found += [(name, part) for name in _names(part)]
-    return found
+        part, more = _bare(part, metadata)
+        rooms = [item.room for item in more if isinstance(item, ByKind)]
+        kinds = [(kind, find(room, kind)) for room in rooms for kind in all_kinds(room)]
+        if not rooms and inspect.isclass(part) and issubclass(part, BaseModel):
+            kinds = [(name, part) for name in _names(part, more)]
+        for name, settings in kinds:
+            found.setdefault(settings, []).append(name)
+    return [(list(dict.fromkeys(filter(None, names))), settings) for settings, names in found.items()]
 
 
-def _names(part: type) -> list[str | None]:
-    fields = {name: annotation for name, annotation, _ in _fields(part)}
-    if "kind" in fields:
-        return [", ".join(get_args(fields["kind"]))]
-    return [None]
+def _names(part: type[BaseModel], metadata: list) -> list[str]:
+    """The kinds of a section; those whose key `from` tells it apart have `from`."""
+    if "from_" in part.model_fields:
+        return ["from"]
+    kind = part.model_fields.get("kind")
+    return list(get_args(kind.annotation)) if kind else [""]
+
+
+def _choice(values: list[str]) -> str:
+    return " or ".join(f"`{value}`" for value in dict.fromkeys(values))
 
 
 def _is_union(annotation: Any) -> bool:
@@ -121,7 +154,7 @@ def _is_union(annotation: Any) -> bool:
 def _type(annotation: Any) -> str:
     annotation, _ = _bare(annotation, [])
     if get_origin(annotation) is Literal:
-        return " or ".join(f"`{value}`" for value in get_args(annotation))
+        return _choice([str(value) for value in get_args(annotation)])
     if _is_union(annotation):
         return " or ".join(map(_type, get_args(annotation)))
     if get_origin(annotation) in (list, tuple):
@@ -135,7 +168,8 @@ def _bounds(annotation: Any, metadata: list) -> str:
     for inner in get_args(annotation):
         if get_origin(inner) is Annotated:
             parts += _bounds(*_bare(inner, [])).split("; ")
-    return "; ".join(dict.fromkeys(filter(None, parts)))
+    found = "; ".join(dict.fromkeys(filter(None, parts)))
+    return found.replace("at least 2 of them; at most 2 of them", "two of them")
 
 
 def _limits(metadata: list) -> Iterator[str]:
@@ -152,12 +186,9 @@ def _limits(metadata: list) -> Iterator[str]:
 
 
 def _length(item: Any) -> Iterator[str]:
-    if getattr(item, "min_length", None) == getattr(item, "max_length", 0):
-        yield f"{item.min_length} of them"
-    elif getattr(item, "min_length", None):
-        yield f"at least {item.min_length} of them"
-    elif getattr(item, "max_length", None):
-        yield f"at most {item.max_length} of them"
+    for word in ("least", "most"):
+        if (count := getattr(item, "min_length" if word == "least" else "max_length", None)) is not None:
+            yield f"at {word} {count} of them"
 
 
 @functools.cache
@@ -180,11 +211,15 @@ def _values(node: Any, path: tuple[str, ...], kind: str | None) -> Iterator[Any]
     if not path:
         yield node
     elif isinstance(node, Mapping):
-        if kind and "kind" in node and node["kind"] not in kind.split(", ") and len(path) == 1:
+        if kind and len(path) == 1 and not _is_of(node, kind.split(", ")):
             return
         for name in list(node) if path[0].isupper() else [path[0]]:
             if name in node:
                 yield from _values(node[name], path[1:], kind)
+
+
+def _is_of(node: Mapping[str, Any], kinds: list[str]) -> bool:
+    return "from" in kinds if "from" in node else node.get("kind") in kinds or "kind" not in node
 
 
 def _plain(value: Any) -> str:
@@ -208,7 +243,9 @@ def _comment(path: tuple[str, ...]) -> str:
     """The comment on a key's line of conf/digits.yaml."""
     nodes: list[Any] = [_file()]
     for part in path[:-1]:
-        nodes = [node[name] for node in nodes for name in (node if part.isupper() else [part]) if name in node]
+        nodes = [
+            node[name] for node in nodes for name in (node if part.isupper() else [part]) if name in node
+        ]
         nodes = [node for node in nodes if isinstance(node, CommentedMap)]
     for node in nodes:
         tokens = node.ca.items.get(path[-1], [])
@@ -226,14 +263,20 @@ def _docstrings(model: type) -> Mapping[str, str]:
     return {
         before.target.id: after.value.value
         for before, after in pairs
-        if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        if isinstance(before, ast.AnnAssign)
+        and isinstance(after, ast.Expr)
+        and isinstance(after.value, ast.Constant)
     }
 
 
 def _attribute(model: type, name: str) -> str:
     """A field's own docstring, from the class or those it is made from."""
     for base in model.__mro__:
-        if base is not object and base is not BaseModel and base.__module__.startswith(("pipeline", "extensions")):
+        if (
+            base is not object
+            and base is not BaseModel
+            and base.__module__.startswith(("pipeline", "extensions"))
+        ):
             if text := _docstrings(base).get(name):
                 return text
     return ""

@@ -68,7 +68,11 @@ def _stage(name: str, stage: dict) -> Iterator[str]:
     yield "| | |\n|---|---|"
     if over is not None:
         yield f"| for each of | `{over}` |"
-    for title, keys in (("depends on", ("deps",)), ("parameters", ("params",)), ("writes", ("outs", "metrics"))):
+    for title, keys in (
+        ("depends on", ("deps",)),
+        ("parameters", ("params",)),
+        ("writes", ("outs", "metrics")),
+    ):
         entries = [_entry(entry) for key in keys for entry in stage.get(key, [])]
         if entries:
             yield f"| {title} | {', '.join(entries)} |"
