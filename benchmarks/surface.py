@@ -4,8 +4,8 @@
 
 Needs params.yaml and what `tune_sampler` needs in artifacts/. Langevin dynamics on the trained range of
 noise, each point with as many steps per level as the budget of evaluations has room for, on the samples and
-against the reference of the search's own objective. Draws docs/results/tuning_surface.png and writes the numbers
-next to it. Points are kept in .runs/: a run that was cut off goes on.
+against the reference of the search's own objective. Draws docs/results/tuning_surface.png and writes the
+numbers next to it. Points are kept in .runs/: a run that was cut off resumes.
 """
 
 import argparse

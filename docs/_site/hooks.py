@@ -1,4 +1,4 @@
-"""Hooks of the documentation's site: generated reference pages, API pages, and links to files of the repository.
+"""Hooks of the documentation's site: generated reference pages, API pages, links to the repository's files.
 
 A comment `<!-- generated: NAME -->` in a page is replaced by a table. A link that leaves docs/ is followed:
 the file is copied into the site. So each page reads the same on the site and in the repository.

@@ -8,6 +8,7 @@ import inspect
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -207,7 +208,7 @@ def _default(key: Key) -> str:
 
 
 def _values(node: Any, path: tuple[str, ...], kind: str | None) -> Iterator[Any]:
-    """What stands at a path, a capital part of which is any key; of settings with a kind, of that kind alone."""
+    """Values at a path, in which a capital part is any key; with a kind, those in settings of that kind."""
     if not path:
         yield node
     elif isinstance(node, Mapping):
@@ -258,25 +259,13 @@ def _comment(path: tuple[str, ...]) -> str:
 @functools.cache
 def _docstrings(model: type) -> Mapping[str, str]:
     """The docstrings below the fields of a class."""
-    body = ast.parse(inspect.getsource(model).lstrip()).body[0].body
-    pairs = zip(body, body[1:], strict=False)
-    return {
-        before.target.id: after.value.value
-        for before, after in pairs
-        if isinstance(before, ast.AnnAssign)
-        and isinstance(after, ast.Expr)
-        and isinstance(after.value, ast.Constant)
-    }
+    body = ast.parse(inspect.getsource(model)).body[0].body
+    pairs = [(before.target, after) for before, after in pairwise(body) if isinstance(before, ast.AnnAssign)]
+    texts = [(name.id, after.value) for name, after in pairs if isinstance(after, ast.Expr)]
+    return {name: text.value for name, text in texts if isinstance(text, ast.Constant)}
 
 
 def _attribute(model: type, name: str) -> str:
     """A field's own docstring, from the class or those it is made from."""
-    for base in model.__mro__:
-        if (
-            base is not object
-            and base is not BaseModel
-            and base.__module__.startswith(("pipeline", "extensions"))
-        ):
-            if text := _docstrings(base).get(name):
-                return text
-    return ""
+    own = [base for base in model.__mro__ if base.__module__.startswith(("pipeline", "extensions"))]
+    return next(filter(None, (_docstrings(base).get(name) for base in own)), "")

@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[2]
 SUBPACKAGES = ("ncsn/networks", "ncsn/losses", "ncsn/samplers", "ncsn/averages")
 SKIPPED = ("commands",)
 """Commands have a page of their own."""
+LINES = {"depends on": ("deps",), "parameters": ("params",), "writes": ("outs", "metrics")}
+"""What is said of a stage, and the keys of dvc.yaml that say it."""
 
 
 def packages() -> dict[str, str]:
