@@ -118,9 +118,7 @@ def test_an_interruption_here_stops_the_job_there(project: Path, head: Head) -> 
     heed = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's `&` ignores it
     )
-    submit = (
-        f"from pipeline.cluster import job; job.submit('train', 'slow', {head.dashboard!r}, 'storage')"
-    )
+    submit = f"from pipeline.cluster import job; job.submit('train', 'slow', {head.dashboard!r}, 'storage')"
     code = f"{heed}; {submit}"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with (project / "log").open("w") as log:
