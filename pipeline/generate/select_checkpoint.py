@@ -32,7 +32,7 @@ KINDS = ("raw", "denoised")
 AT_ONCE = 4
 """Networks sampled side by side on a cluster: a thousand samples are few shards."""
 JUDGED_BY = (*CODE, "metrics", "generate/select_checkpoint.py")
-"""Where an FID comes from, besides weights, settings and the reference."""
+"""Where an FID comes from, apart from weights, settings and the reference."""
 
 FIDs = dict[str, float] | None
 """`raw` and `denoised`; None where the dynamics diverged."""
@@ -40,7 +40,7 @@ FIDs = dict[str, float] | None
 
 @dataclass(frozen=True)
 class Choice:
-    """What `choose` found."""
+    """Chosen checkpoint, with how it was chosen."""
 
     folder: Path
     """Of the chosen network."""
@@ -50,7 +50,7 @@ class Choice:
     """Where the FIDs lie until the stage's output is in place."""
 
     def curve(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The FIDs of each step, under a name that tells on how many samples."""
+        """The FIDs of each step, under a name that holds the number of samples."""
         for point in self.about.get("points", ()):
             yield point["step"], {f"selection_fid_n{self.about['num_samples']}": {k: point[k] for k in KINDS}}
 

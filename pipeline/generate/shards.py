@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 ARRAYS = ("raw", "denoised", "levels")
 CODE = ("ncsn", "generate/draw.py")
-"""Where the bits of a shard come from, besides its settings."""
+"""Where the bits of a shard come from, apart from its settings."""
 
 
 class Store(Protocol):

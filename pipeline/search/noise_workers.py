@@ -16,7 +16,7 @@ import ray
 import ray.train
 import torch.distributed as dist
 
-from pipeline.cluster.connect import connect, worker_environment
+from pipeline.cluster.connect import cluster_resources, connect, worker_environment
 from pipeline.cluster.elastic import LeanTrainer
 from pipeline.generate.draw import single_threaded
 from pipeline.ncsn.errors import UserError
@@ -33,7 +33,7 @@ MORE = {"CPU": "raise compute.workers", "GPU": "set compute.use_gpu to false"}
 
 @dataclass(frozen=True)
 class Team:
-    """The workers of a trial."""
+    """Team of workers that train a trial together."""
 
     workers: int
     use_gpu: bool
@@ -46,7 +46,7 @@ class Team:
         Raises:
             UserError: not one trial's.
         """
-        have = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        have = cluster_resources()
         kinds = ("CPU", "GPU") if self.use_gpu else ("CPU",)
         short = next((kind for kind in kinds if have.get(kind, 0) < self.workers), None)
         if short:

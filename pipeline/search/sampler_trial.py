@@ -46,13 +46,13 @@ class Setup:
 
     @classmethod
     def read(
-        cls, artifacts: Path, variant: str, trained: Ladder, *, device: str = "cpu", **rest: Any
+        cls, artifacts: Path, network: str, trained: Ladder, *, device: str = "cpu", **rest: Any
     ) -> Self:
         """From the files of the stages; `rest` are the fields that no file holds."""
         data, classifier = open_dataset(artifacts / "data"), load_features(artifacts / "reference")
         train = data.split("train")
         return cls(
-            network=load_network(artifacts / "models" / variant),
+            network=load_network(artifacts / "models" / network),
             trained=trained,
             shape=train.shape[1:],
             classifier=classifier.on(device),
