@@ -69,7 +69,7 @@ def generated(place: Path, given: argparse.Namespace) -> None:
 
     made = generate(
         Gaussian(), Sampler("euler", Ladder(1.0, 0.01, 4), {}), shape=SHAPE, num_samples=given.num_samples,
-        shard_size=500, precision="float32", compile=False, seed=0, remote=False, workers=given.workers,
+        shard_size=500, precision="float32", compile=False, seed=0, workers=given.workers,
         storage=place,
     )  # fmt: skip
     np.save(place / "samples.npy", made.denoised)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import torch
 
 from pipeline import files
 from pipeline.data import duplicates
@@ -16,6 +17,7 @@ from pipeline.data.fetch import locate
 from pipeline.data.order import HOLD_OUT, permutation
 from pipeline.data.source import Raw, Source
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.noise import max_pairwise_distance
 
 MAX_CLASSES = 10_000
 log = logging.getLogger(__name__)
@@ -51,6 +53,7 @@ def prepare(
         found = _write(folder, raw, held, image_size)
         manifest = _describe(folder, entry, raw, held, name=name, image_size=image_size)
         manifest |= found
+        manifest["max_pairwise_distance"] = _largest_distance(folder / IMAGES, *manifest["split"]["train"])
         manifest["split"]["seed"] = seed if num_held_out else None
         manifest["split"]["held_out_source_rows"] = held.tolist() if num_held_out else None
         manifest["source"] = _origin(entry, paths)
@@ -120,6 +123,12 @@ def _two_ends(
         with path.open("r+b") as second:
             second.seek(first.tell() + train * int(np.prod(shape[1:])) * dtype.itemsize)
             yield first, second
+
+
+def _largest_distance(images: Path, start: int, stop: int) -> float | None:
+    """Largest distance of two training images, pixels in [0, 1] (technique 1 of NCSNv2); None of one."""
+    mapped = np.load(images, mmap_mode="c")[start:stop]
+    return max_pairwise_distance(torch.from_numpy(mapped)) / 255 if len(mapped) > 1 else None
 
 
 def _highest(labels: np.ndarray) -> int:

@@ -127,7 +127,9 @@ def _bounds(name: str, bounds: Bounds, cls: type[SamplerSettings]) -> list[float
     """Those of params.yaml, or else the kind's own."""
     given = bounds.get(name) or cls.searched[name].bounds
     if given is None:
-        raise UserError(f"tune_sampler.{name} is missing: give its bounds there, or in {cls.__name__}.searched.")
+        raise UserError(
+            f"tune_sampler.{name} is missing: give its bounds there, or in {cls.__name__}.searched."
+        )
     return list(given)
 
 

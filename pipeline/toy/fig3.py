@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from pipeline.ncsn.noise import geometric_sigmas
-from pipeline.ncsn.samplers.langevin import annealed_langevin, annealed_langevin_levels, langevin
 from pipeline.ncsn.rng import SampleNoise
+from pipeline.ncsn.samplers.langevin import annealed_langevin, annealed_langevin_levels, langevin
 from pipeline.toy.mixture import HALF_WIDTH, MEANS, Array, Noisy, mixture
 
 STEP_LR, LEVELS, STEPS_PER_LEVEL, STEPS = 0.1, 10, 100, 1_000

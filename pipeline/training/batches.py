@@ -23,7 +23,7 @@ class MicroBatch:
 
 
 def generator(seed: int, step: int, part: int) -> np.random.Generator:
-    """A generator that starts at (seed, step, part). It is counter-based, so that no two positions overlap."""
+    """A generator that starts at (seed, step, part); counter-based, so that no two positions overlap."""
     bits = np.random.Philox(
         key=np.array([seed, STREAM], np.uint64), counter=np.array([0, 0, step, part], np.uint64)
     )
@@ -49,7 +49,9 @@ def micro_batches(
         )
     order = batch_indices(task.seed, step, task.batch_size, len(images))
     indices = np.asarray(order).reshape(task.micro_batches, -1)
-    return [_examples(task, images[indices[part]], generator(task.seed, step, part), device) for part in parts]
+    return [
+        _examples(task, images[indices[part]], generator(task.seed, step, part), device) for part in parts
+    ]
 
 
 def _examples(task: Task, pixels: np.ndarray, rng: np.random.Generator, device: torch.device) -> MicroBatch:

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from pipeline.metrics.fid import moments
-from pipeline.ncsn.prior import Law
 from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.prior import Law
 from pipeline.search import Budget
 from pipeline.search.sampler_trial import Setup
 from pipeline.toy.mixture import GaussianMixture

@@ -8,16 +8,15 @@ import pytest
 import torch
 from optuna import create_study
 from optuna.samplers import RandomSampler
+from pipeline.ncsn.samplers.settings import KINDS, Ladder, Sampler
 
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.nfe import CountEvaluations
+from pipeline.ncsn.nfe import CountEvaluations, cost
 from pipeline.ncsn.prior import AT_MOST, Law
 from pipeline.ncsn.rng import SampleNoise
-from pipeline.ncsn.samplers.settings import KINDS, Ladder, Sampler
 from pipeline.ncsn.sampler import last
 from pipeline.params.search import Kind
 from pipeline.search import Choice, Range
-from pipeline.ncsn.nfe import cost
 from pipeline.search.sampler_space import COMMON, USES, Proposals
 from pipeline.toy.mixture import GaussianMixture
 

@@ -11,9 +11,9 @@ from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.losses.edm import EDM
 from pipeline.ncsn.networks import make_network
 from pipeline.training.batches import micro_batches
-from pipeline.training.state import fresh
 from pipeline.training.log import curve
 from pipeline.training.loop import DivergedError, Event, train
+from pipeline.training.state import fresh
 from tests.training.tiny import make_images, make_task
 
 
@@ -110,9 +110,7 @@ def test_a_finished_state_does_no_step(images: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("determinism", ["bitwise", "fast"])
-def test_a_loss_that_is_nan_stops_before_the_weights_change(
-    determinism: str, images: np.ndarray
-) -> None:
+def test_a_loss_that_is_nan_stops_before_the_weights_change(determinism: str, images: np.ndarray) -> None:
     task = make_task(lr=1e30, determinism=determinism)
     state = fresh(task)
     with pytest.raises(DivergedError, match=r"at step 2: lower the recipe's optimizer\.lr \(1e\+30\)"):

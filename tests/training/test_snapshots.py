@@ -11,10 +11,10 @@ import torch
 from pipeline.ncsn.errors import UserError
 from pipeline.training import checkpoints as state
 from pipeline.training import checksums, fit, loop, snapshots
-from pipeline.training.state import State
 from pipeline.training.checkpoints import checkpoints, load_network
+from pipeline.training.state import State
 from pipeline.training.task import Task
-from tests.training.tiny import EXACT, digest, kept, make_images, make_task
+from tests.training.tiny import digest, kept, make_images, make_task
 
 STEPS = (2, 4, 6)
 
@@ -53,7 +53,9 @@ def test_snapshots_change_no_bit_of_the_training(task: Task, undisturbed: Path, 
     assert digest(end) == digest(undisturbed / end.name)
     assert not (tmp_path / "snapshots").exists()
     assert plain.fingerprint() == task.fingerprint()
-    assert fit.complete(tmp_path, plain) and fit.complete(undisturbed, task) and fit.complete(undisturbed, plain)
+    assert (
+        fit.complete(tmp_path, plain) and fit.complete(undisturbed, task) and fit.complete(undisturbed, plain)
+    )
     assert fit.complete(tmp_path, task) is None, "a run without them is not finished for one that has them"
 
 
@@ -120,7 +122,7 @@ def test_a_finished_run_s_networks_are_published_whole_or_not_at_all(
     broken = shutil.copytree(undisturbed, tmp_path / "broken")
     weights = broken / "snapshots/step_00000004/ema.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(UserError, match=rf"step_00000004 is missing or damaged: .* delete this folder and run again"):
+    with pytest.raises(UserError, match=r"step_00000004 is missing or damaged: .* delete this folder and"):
         published(broken, tmp_path / "damaged")
     shutil.rmtree(weights.parent)
     with pytest.raises(UserError, match="step_00000004 is missing or damaged"):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.ncsn.inpainting import Form, inpainting, inpainting_levels
+from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.ncsn.rng import SampleNoise
 
 FORMS = get_args(Form)

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.nfe import CountEvaluations
 from pipeline.ncsn.noise import geometric_sigmas
+from pipeline.ncsn.rng import SampleNoise
 from pipeline.ncsn.samplers.langevin import (
     Convention,
     annealed_langevin,
@@ -16,8 +18,6 @@ from pipeline.ncsn.samplers.langevin import (
     denoised,
     langevin,
 )
-from pipeline.ncsn.nfe import CountEvaluations
-from pipeline.ncsn.rng import SampleNoise
 from pipeline.toy.mixture import GaussianMixture
 
 IMAGE = (1, 2, 2)
