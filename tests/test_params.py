@@ -162,8 +162,8 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         r"tune_noise: rungs \(\[10, 10\]\) .* ascending",
     ),
     "bounds upside down": (
-        put("tune_sampler.step_lr", [5.0, 0.2]),
-        r"tune_sampler: step_lr .* \[lower, upper\]",
+        put("tune_sampler.step_size", [5.0, 0.2]),
+        r"tune_sampler: step_size .* \[lower, upper\]",
     ),
     "integer bounds upside down": (
         put("tune_sampler.steps_per_level", [9, 1]),

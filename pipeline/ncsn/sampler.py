@@ -1,6 +1,5 @@
 """Sampler: a kind, settled on a ladder; and the base class of all kinds (`pipeline.ncsn.samplers`)."""
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,8 @@ from .ladder import Ladder
 from .prior import Law
 from .rng import Noise
 from .score import Score, denoise
+
+__all__ = ["ANALYTIC", "Ladder", "Sampler", "SamplerSettings", "Tried", "denoised", "last", "sample"]
 
 ANALYTIC = "langevin"
 """The kind of NCSN and NCSNv2, whose step technique 4 gives: what every search begins with."""
@@ -148,7 +149,9 @@ class SamplerSettings(ABC):
     def on(self, trained: Ladder) -> Sampler:
         """This sampler for a network that was trained on a ladder: levels of its own between its ends."""
         own = {name: getattr(self, name) for name in LEVELS}
-        return Sampler(kinds.kind_of(self), Ladder(trained.sigma_max, trained.sigma_min, **own), self.options())
+        return Sampler(
+            kinds.kind_of(self), Ladder(trained.sigma_max, trained.sigma_min, **own), self.options()
+        )
 
     def options(self) -> dict[str, Any]:
         """The settings that are not the ladder's and not the default."""

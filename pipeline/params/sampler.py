@@ -14,7 +14,7 @@ class FixedSampler(Section):
     """Annealed Langevin dynamics with a step that is given, of the convention 'released' if none is."""
 
     rule: Literal["fixed"]
-    step_lr: Positive
+    step_size: Positive
     steps_per_level: Count
     convention: Literal["paper", "released"] | None = None
 
@@ -38,7 +38,7 @@ class ConsistentSampler(Section):
     rule: Literal["consistent"]
     num_levels: Levels
     rho: Rho
-    step_lr: Positive
+    step_size: Positive
 
 
 class PredictorCorrectorSampler(Section):

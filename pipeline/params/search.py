@@ -79,7 +79,7 @@ class TuneSampler(Search):
     repeats: Annotated[int, Field(ge=2)]
     kinds: Annotated[list[Kind], Field(min_length=1)]
     spent: Bounds
-    step_lr: Bounds
+    step_size: Bounds
     steps_per_level: Annotated[list[Count], Field(min_length=2, max_length=2)]
     sigma_max: Bounds
     sigma_min: Bounds

@@ -46,8 +46,8 @@ class Search:
 
 STEP_SIZE = Search(
     (
-        Axis("step_lr", "step size ε"),
-        Axis("step_lr_ratio", "step size / analytic choice", analytic=1.0),
+        Axis("step_size", "step size ε"),
+        Axis("step_size_ratio", "step size / analytic choice", analytic=1.0),
         Axis("steps_per_level", "T, steps per level", whole=True),
     ),
     budget="samples",

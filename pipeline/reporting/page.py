@@ -31,7 +31,7 @@ SETTINGS = (
     ("Levels L", "num_levels"),
     ("ρ", "rho"),
     ("Steps per level T", "steps_per_level"),
-    ("Step size ε", "step_lr"),
+    ("Step size ε", "step_size"),
 )
 
 

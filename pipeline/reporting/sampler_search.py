@@ -20,7 +20,7 @@ AXES = {
     "num_levels": "levels",
     "sigma_max": "σ$_1$",
     "sigma_min": "σ$_L$",
-    "step_lr_ratio": "step /\nanalytic",
+    "step_size_ratio": "step /\nanalytic",
     "steps_per_level": "steps a\nlevel",
     "snr": "snr",
     "churn": "churn",

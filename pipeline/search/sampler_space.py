@@ -21,6 +21,9 @@ Bounds = Mapping[str, Any]
 COMMON = ("kind", "budget_share", "sigma_max", "sigma_min")
 """What every kind has besides its own `searched`."""
 
+DRAWN_AS = {"budget_share": "spent"}
+"""The name of version 1, see `Range.drawn_as`."""
+
 
 @dataclass(frozen=True)
 class Proposals:
@@ -58,7 +61,8 @@ class Proposals:
         return fitted(lambda levels: cls.proposed(Ladder(*ends, levels), settings, budget), budget)
 
     def _budget(self, settings: Settings) -> int:
-        return min(self.max_nfe, max(3, round(settings["budget_share"] * self.max_nfe)))
+        share: float = settings["budget_share"]
+        return min(self.max_nfe, max(3, round(share * self.max_nfe)))
 
     def points(self) -> list[dict[str, Any]]:
         """What theory and papers choose, on the trained range (`SamplerSettings.theory`): the analytic choice,
@@ -93,7 +97,7 @@ class Proposals:
         for name, (low, high) in {**ends, **self._ends(bounds)}.items():
             values = [low, high, *(point[name] for point in points if name in point)]
             only = ("kind", users[name]) if name in users else None
-            ranges[name] = Range(min(values), max(values), only=only)
+            ranges[name] = Range(min(values), max(values), only=only, drawn_as=DRAWN_AS.get(name, ""))
         return {"kind": Choice(tuple(found)), **ranges}
 
     def _ends(self, bounds: Bounds) -> dict[str, list[float]]:
@@ -126,7 +130,9 @@ def _bounds(name: str, bounds: Bounds, cls: type[SamplerSettings]) -> list[float
     """Those of params.yaml, or else the kind's own."""
     given = bounds.get(name) or cls.searched[name].bounds
     if given is None:
-        raise UserError(f"tune_sampler.{name} is missing: give its bounds there, or in {cls.__name__}.searched.")
+        raise UserError(
+            f"tune_sampler.{name} is missing: give its bounds there, or in {cls.__name__}.searched."
+        )
     return list(given)
 
 

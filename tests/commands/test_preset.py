@@ -86,7 +86,7 @@ def test_ncsn_is_the_2019_papers(name: str) -> None:
     p = params(name)
     noise = {"rule": "fixed", "sigma_max": 1.0, "sigma_min": 0.01, "num_levels": 10}
     assert p.noise["ncsn"].kwargs() == noise
-    assert p.sampler["ncsn"].kwargs() == {"rule": "fixed", "step_lr": 2e-5, "steps_per_level": 100}
+    assert p.sampler["ncsn"].kwargs() == {"rule": "fixed", "step_size": 2e-5, "steps_per_level": 100}
     assert p.recipes["ncsn"].kwargs() == {
         "network": {"kind": "ncsn", "width": 64 if name == "mnist" else 128},
         "loss": {"kind": "levels"},
@@ -129,7 +129,7 @@ def test_ncsnv2_is_the_2020_papers(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "sigma_max", "num_levels", "steps_per_level", "step_lr", "steps", "samples"),
+    ("name", "size", "sigma_max", "num_levels", "steps_per_level", "step_size", "steps", "samples"),
     [
         ("cifar10", 32, 50.0, 232, 5, 6.2e-6, 300_000, 50_000),
         ("celeba", 64, 90.0, 500, 5, 3.3e-6, 210_000, 10_000),
@@ -141,7 +141,7 @@ def test_ncsnv2_settings_are_the_published(
     sigma_max: float,
     num_levels: int,
     steps_per_level: int,
-    step_lr: float,
+    step_size: float,
     steps: int,
     samples: int,
 ) -> None:
@@ -149,7 +149,7 @@ def test_ncsnv2_settings_are_the_published(
     p = params(name)
     noise = {"rule": "fixed", "sigma_max": sigma_max, "sigma_min": 0.01, "num_levels": num_levels}
     assert p.noise["ncsnv2"].kwargs() == noise
-    sampler = {"rule": "fixed", "step_lr": step_lr, "steps_per_level": steps_per_level}
+    sampler = {"rule": "fixed", "step_size": step_size, "steps_per_level": steps_per_level}
     assert p.sampler["ncsnv2"].kwargs() == sampler
     assert p.tune_sampler.max_nfe[-1] == p.tune_noise.max_nfe == num_levels * steps_per_level + 1
     assert (p.data.image_size, p.train.steps, p.train.batch_size) == (size, steps, 128)

@@ -21,7 +21,7 @@ from pipeline.ncsn.sampler import Ladder, Sampler
 from tests.test_architecture import ROOT, file_of
 
 SHAPE = (1, 2, 2)
-SAMPLER = Sampler.langevin(Ladder(1.0, 0.1, 8), step_lr=2e-3, steps_per_level=10)
+SAMPLER = Sampler.langevin(Ladder(1.0, 0.1, 8), step_size=2e-3, steps_per_level=10)
 SETTINGS: dict[str, Any] = {
     "shape": SHAPE,
     "num_samples": 60,

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.likelihood import Trace, bits_per_dim, divergence, log_likelihood
-from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.ncsn.nfe import CountEvaluations
+from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.ncsn.rng import SampleNoise
 from pipeline.toy.mixture import GaussianMixture
 

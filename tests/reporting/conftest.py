@@ -59,7 +59,7 @@ def write_variant(root: Path, variant: str, n: int = 720) -> None:
 
 def write_samples(root: Path, variant: str, rng: np.random.Generator) -> None:
     folder = root / f"samples/{variant}"
-    sampler = Sampler.langevin(Ladder(5.0, 0.01, 17), step_lr=2e-5, steps_per_level=5).plain()
+    sampler = Sampler.langevin(Ladder(5.0, 0.01, 17), step_size=2e-5, steps_per_level=5).plain()
     nfe = {"raw": NFES[variant], "denoised": NFES[variant] + 1}
     write_json(
         folder / "manifest.json",
@@ -85,7 +85,9 @@ def write_run(root: Path) -> Path:
         for t, r in enumerate(ratios)
     ]
     tried.append([19, 1e-4, 5.0, 3, "", ""])  # a trial that failed
-    write_csv(root / "sampler/trials.csv", "trial,step_lr,step_lr_ratio,steps_per_level,samples,fid", tried)
+    write_csv(
+        root / "sampler/trials.csv", "trial,step_size,step_size_ratio,steps_per_level,samples,fid", tried
+    )
     write_csv(
         root / "noise/trials.csv",
         "trial,sigma_max,sigma_min,num_levels,fid,steps,loss,nfe,status,reason",

@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.files import read_yaml
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.networks import make_network
 from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.networks import make_network
 from pipeline.reporting import noise_search
 from pipeline.reporting.noise_search import side_by_side
 from pipeline.search import Kept, search_here

@@ -47,10 +47,10 @@ def fids(results: Iterator[dict[str, float]]) -> list[float]:
 
 def test_a_sane_step_beats_one_that_hardly_moves_and_one_that_diverges(setup: Setup) -> None:
     sane = fids(trial(start(setup), setup))
-    timid = fids(trial({**start(setup), "step_lr_ratio": 0.005}, setup))
+    timid = fids(trial({**start(setup), "step_size_ratio": 0.005}, setup))
     assert sane[-1] < timid[-1] / 3
-    with pytest.raises(UserError, match="step_lr"):
-        list(trial({**start(setup), "step_lr_ratio": 1e6}, setup))
+    with pytest.raises(UserError, match="step_size"):
+        list(trial({**start(setup), "step_size_ratio": 1e6}, setup))
 
 
 def test_a_promoted_trial_adds_samples_to_those_it_has(setup: Setup) -> None:
@@ -224,15 +224,15 @@ def test_every_variant_gets_a_sampler_on_its_own_ladder() -> None:
     ladders = {"a": Ladder(1.0, 0.01, 10), "b": Ladder(50.0, 0.01, 232), "c": Ladder(2.0, 0.1, 5)}
     ladders["d"] = ladders["b"]
     rules = {
-        "a": {"rule": "fixed", "step_lr": 2e-5, "steps_per_level": 100},
+        "a": {"rule": "fixed", "step_size": 2e-5, "steps_per_level": 100},
         "b": {"rule": "analytic", "steps_per_level": 5},
         "c": {"rule": "tuned"},
         "d": {"rule": "heun", "num_levels": 18, "rho": 7.0},
     }
-    tuned = Sampler.langevin(Ladder(1.5, 0.1, 4), step_lr=1e-3, steps_per_level=2)
+    tuned = Sampler.langevin(Ladder(1.5, 0.1, 4), step_size=1e-3, steps_per_level=2)
     made = settled(rules, ladders, {"tuned": tuned})
-    assert made["a"] == Sampler.langevin(ladders["a"], step_lr=2e-5, steps_per_level=100)
-    assert made["b"].options["step_lr"] == pytest.approx(6.18e-6, rel=0.01)
+    assert made["a"] == Sampler.langevin(ladders["a"], step_size=2e-5, steps_per_level=100)
+    assert made["b"].options["step_size"] == pytest.approx(6.18e-6, rel=0.01)
     assert made["b"].ladder == ladders["b"]
     assert made["c"] == tuned
     assert made["d"] == Sampler("heun", Ladder(50.0, 0.01, 18, 7.0), {})
