@@ -38,7 +38,7 @@ class Proposals:
     """Whether the network knows the levels of its training only: kinds that sample on them."""
 
     def searched(self) -> dict[str, type[SamplerSettings]]:
-        """The kinds that are tried: that of the analytic choice, and those asked for that suit the network."""
+        """The kinds that are tried: the analytic choice's, and those asked for that suit the network."""
         found = {kind: _kind(kind) for kind in (ANALYTIC, *self.kinds)}
         return {kind: cls for kind, cls in found.items() if cls.on_trained_levels or not self.conditional}
 
@@ -65,7 +65,7 @@ class Proposals:
         return min(self.max_nfe, max(3, round(share * self.max_nfe)))
 
     def points(self) -> list[dict[str, Any]]:
-        """What theory and papers choose, on the trained range (`SamplerSettings.theory`): the analytic choice,
+        """What theory chooses on the trained range (`SamplerSettings.theory`): first the analytic choice,
         technique 4 of NCSNv2 on the trained ladder; then each further kind, the ODE's solvers first."""
         found = self.searched()
         others = sorted(found.keys() - {ANALYTIC}, key=lambda kind: (not found[kind].karras, kind))
