@@ -12,8 +12,8 @@ from pipeline.metrics.deterministic import exact
 from pipeline.metrics.features import Images
 from pipeline.ncsn.likelihood import bits_per_dim
 from pipeline.ncsn.networks import conditional_on_levels
-from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.ncsn.nfe import CountEvaluations
+from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.ncsn.rng import SampleNoise
 
 _BATCH = 64

@@ -27,7 +27,9 @@ class UNet(Section):
     @model_validator(mode="after")
     def as_many(self) -> Self:
         if self.multiples and self.blocks and len(self.multiples) != len(self.blocks):
-            raise ValueError(f"multiples ({self.multiples}) and blocks ({self.blocks}) must be as many")
+            raise ValueError(
+                f"multiples ({self.multiples}) and blocks ({self.blocks}) must have the same length"
+            )
         return self
 
 
@@ -58,15 +60,43 @@ Loss = Annotated[LevelsLoss | LogUniformLoss | EDMLoss, Field(discriminator="kin
 Precision = Literal["float32", "bfloat16"]
 
 
+class Adam(Section):  # joined with TRAINING: these sections are replaced by by_kind(room)
+    kind: Literal["adam"]
+    lr: Positive
+    betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)]
+    eps: Positive
+
+
+class Constant(Section):
+    kind: Literal["constant"]
+
+
+class NoAverage(Section):
+    kind: Literal["none"]
+
+
+class Exponential(Section):
+    """Moving average of the weights; the rate is the weight of the past."""
+
+    kind: Literal["exponential"]
+    rate: Fraction
+
+
+Optimizer = Adam
+Schedule = Constant
+Average = Annotated[NoAverage | Exponential, Field(discriminator="kind")]
+
+
 class Recipe(Section):
+    """How one network is trained."""
+
     network: Network
     loss: Loss
     steps: Count | None
     """Optimiser steps; None: those of the section `train`."""
-    lr: Positive
-    betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)]
-    adam_eps: Positive
-    ema_rate: Fraction
+    optimizer: Optimizer
+    schedule: Schedule
+    ema: Average
     dequantise: bool
     flip: bool
 
@@ -74,8 +104,8 @@ class Recipe(Section):
 class Train(Section):
     steps: Count
     batch_size: Count
-    microshards: Count
-    determinism: Literal["elastic", "fast"]
+    micro_batches: Count
+    determinism: Literal["bitwise", "fast"]
     precision: Precision
     compile: bool
     checkpoint_every: Count
@@ -86,8 +116,8 @@ class Train(Section):
 
     @model_validator(mode="after")
     def divisible(self) -> Self:
-        if self.batch_size % self.microshards:
+        if self.batch_size % self.micro_batches:
             raise ValueError(
-                f"batch_size ({self.batch_size}) must be divisible by microshards ({self.microshards})"
+                f"batch_size ({self.batch_size}) must be divisible by micro_batches ({self.micro_batches})"
             )
         return self

@@ -13,6 +13,7 @@ from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.nfe import fitted
 from pipeline.ncsn.sampler import ANALYTIC, Sampler, SamplerSettings
+from pipeline.ncsn.samplers.langevin import Langevin
 from pipeline.search import Choice, Range
 
 Settings = Mapping[str, Any]
@@ -39,7 +40,8 @@ class Proposals:
 
     def searched(self) -> dict[str, type[SamplerSettings]]:
         """The kinds that are tried: the analytic choice's, and those asked for that suit the network."""
-        found = {kind: _kind(kind) for kind in (ANALYTIC, *self.kinds)}
+        # Langevin is imported by name, since no parameter need name what every search begins with.
+        found = {ANALYTIC: Langevin} | {kind: _kind(kind) for kind in self.kinds}
         return {kind: cls for kind, cls in found.items() if cls.on_trained_levels or not self.conditional}
 
     def sampler(self, settings: Settings) -> Sampler:

@@ -67,7 +67,7 @@ def test_what_follows_the_choice_is_of_the_chosen_network(
     assert "selection" not in manifest and manifest["seed"] == 3000
     settings = {key: manifest[key] for key in ("num_samples", "shard_size", "precision", "compile", "seed")}
     network, sampler = load_network(CHOSEN), Sampler.read(manifest["sampler"])
-    again = sample.generate(network, sampler, shape=(1, 8, 8), remote=False, **settings)
+    again = sample.generate(network, sampler, shape=(1, 8, 8), **settings)
     assert np.array_equal(np.load(f"artifacts/samples/{V}/raw.npy"), again.raw)
 
     monkeypatch.setattr(evaluate, "evaluate_variant", lambda *_, **__: {})
