@@ -14,7 +14,7 @@ from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
 from pipeline.params.noise import Noise, SearchedNoise
 from pipeline.params.sampler import Sampler, SearchedSampler
-from pipeline.resolve import levels, sampler
+from pipeline.resolve import levels
 
 BEST = "best.yaml"
 
@@ -64,7 +64,7 @@ def write_samplers(
             searches.append(entry.from_)
             plain = _best(search, f"sampler.{row}")[entry.choose]["sampler"]
         else:
-            plain = sampler(entry, Ladder.read(trained)).plain()
+            plain = entry.on(Ladder.read(trained)).plain()
         write_yaml(folder / f"{row}.yaml", {"network": network, "searches": searches, "sampler": plain})
 
 

@@ -44,6 +44,7 @@ class Consistent(SamplerSettings):
     searched: ClassVar[Mapping[str, Tried]] = {"step_size_ratio": Tried(1.0)}
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.step_size != "analytic" and not (self.step_size > 0 and math.isfinite(self.step_size)):
             raise UserError(f"step_size is {self.step_size}: it must be a positive number, or 'analytic'.")
 

@@ -78,6 +78,7 @@ class Langevin(SamplerSettings):
     searched: ClassVar[Mapping[str, Tried]] = {"steps_per_level": Tried(1), "step_size_ratio": Tried(1.0)}
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.steps_per_level < 1:
             raise UserError(f"steps_per_level is {self.steps_per_level}: it must be at least 1.")
         if self.step_size != "analytic":
