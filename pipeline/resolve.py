@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.ncsn import noise
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.sampler import Ladder, Sampler
 from pipeline.params.noise import AnalyticNoise, NoiseLevels
 from pipeline.params.sampler import LangevinSampler
 from pipeline.params.search import Analytic
@@ -46,8 +46,8 @@ def sampler(settings: Section, ladder: Ladder) -> Sampler:  # joined with LIBRAR
     if isinstance(settings, LangevinSampler):
         if settings.step_size == "analytic":
             return Sampler.analytic(ladder, settings.steps_per_level)
-        return Sampler.langevin(ladder, step_lr=options.pop("step_size"), **options)
+        return Sampler.langevin(ladder, step_size=options.pop("step_size"), **options)
     if "step_size" in options:
-        options["step_lr"] = options.pop("step_size")
+        options["step_size"] = options.pop("step_size")
     own = Ladder(ladder.sigma_max, ladder.sigma_min, options.pop("num_levels"), options.pop("rho"))
     return Sampler(kind, own, options)

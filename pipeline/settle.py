@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.files import read_yaml, write_yaml
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Ladder
+from pipeline.ncsn.ladder import Ladder
 from pipeline.params.noise import Noise, SearchedNoise
 from pipeline.params.sampler import Sampler, SearchedSampler
 from pipeline.resolve import levels, sampler

@@ -16,6 +16,8 @@ from .prior import Law
 from .rng import Noise
 from .score import Score, denoise
 
+__all__ = ["ANALYTIC", "Ladder", "Sampler", "SamplerSettings", "Tried", "denoised", "last", "sample"]
+
 ANALYTIC = "langevin"
 """The kind of NCSN and NCSNv2, whose step technique 4 gives: what every search begins with."""
 EDM_NFE = 35

@@ -50,7 +50,7 @@ def test_one_process_threads_and_ray_workers_give_the_same_bits(network: torch.n
         assert same(one, generate(network, SAMPLER, num_samples=20, **SETTINGS, workers=3))
     assert same(one, generate(network, SAMPLER, num_samples=20, **SETTINGS))
     diverging = Sampler.langevin(Ladder(1.0, 0.1, 30), step_size=1e3, steps_per_level=9)
-    with pytest.raises(UserError, match="step_lr"):
+    with pytest.raises(UserError, match="step_size"):
         generate(normal, diverging, num_samples=8, **SETTINGS)
 
 
@@ -86,8 +86,8 @@ def test_watched_levels_are_spread_from_the_first_to_the_last() -> None:
 
 def test_the_analytic_step_is_technique_4() -> None:
     ladder = Ladder(50, 0.01, 232)
-    assert Sampler.analytic(ladder, 5).options["step_lr"] == pytest.approx(6.18e-6, rel=0.01)
-    assert Sampler.analytic(ladder, 5, ratio=0.5).options["step_lr"] == pytest.approx(3.09e-6, rel=0.01)
+    assert Sampler.analytic(ladder, 5).options["step_size"] == pytest.approx(6.18e-6, rel=0.01)
+    assert Sampler.analytic(ladder, 5, ratio=0.5).options["step_size"] == pytest.approx(3.09e-6, rel=0.01)
 
 
 @pytest.mark.usefixtures("local_ray")

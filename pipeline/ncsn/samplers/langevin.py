@@ -67,7 +67,7 @@ class Langevin(SamplerSettings):
     """Annealed Langevin dynamics on the levels of the training (NCSN, algorithm 1)."""
 
     step_size: float | Literal["analytic"]
-    """eps, the step at the last level, in squared units of x (the releases call it step_lr): level i takes
+    """eps, the step at the last level, in squared units of x (the releases call it step_size): level i takes
     steps of alpha_i = step_size sigma_i^2 / sigma_L^2. 'analytic': technique 4 of NCSNv2 on the ladder."""
     steps_per_level: int
     """T, at least 1; one evaluation each."""
