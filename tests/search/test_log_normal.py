@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pipeline.reporting.noise_search import side_by_side
+from pipeline.reporting.figures.searches import side_by_side
 
 from pipeline.files import read_yaml
 from pipeline.ncsn.errors import UserError
