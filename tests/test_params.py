@@ -163,12 +163,12 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "negative seed": (put("data.seed", -1), "data.seed: .*, found -1"),
     "not a number": (
         put("recipes.ncsn.optimizer.lr", float("nan")),
-        "recipes.ncsn.optimizer.lr: .* found nan",
+        "recipes.ncsn.optimizer.lr: lr is nan: it must be a positive number",
     ),
     "infinite": (put("noise.ncsn.sigma_max", float("inf")), "noise.ncsn.sigma_max: .* found inf"),
     "moving average of 1": (
         put("recipes.tuned.ema.rate", 1.0),
-        "recipes.tuned.ema.rate: .* less than 1, found 1.0",
+        "recipes.tuned.ema.rate: rate is 1.0: it must be at least 0 and below 1",
     ),
     "accuracy above 1": (put("features.min_accuracy", 95.0), "features.min_accuracy: .* found 95.0"),
     "unknown kind of noise": (
@@ -186,10 +186,13 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         "sampler.tuned.choose: .*'lowest_fid', 'fewest_nfe' or 'knee', found 'tuned'",
     ),
     "unknown sampler": (put("sampler.ncsn.kind", "leapfrog"), "sampler.ncsn: .*'leapfrog'"),
-    "unknown optimiser": (put("recipes.ncsn.optimizer.kind", "sgd"), "recipes.ncsn.optimizer.*'adam'"),
+    "unknown optimiser": (
+        put("recipes.ncsn.optimizer.kind", "sgd"),
+        "recipes.ncsn.optimizer.kind: .*adam, adamw",
+    ),
     "unknown network": (
         put("recipes.ncsn.network.kind", "resnet"),
-        "recipes.ncsn.network: .*'resnet'.*'ncsn', 'ncsnv2', 'unet'",
+        "recipes.ncsn.network.kind: 'resnet' .*: ncsn, ncsnv2, unet",
     ),
     "ladder upside down": (
         put("noise.ncsn.sigma_min", 2.0),

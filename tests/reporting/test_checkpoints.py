@@ -17,6 +17,7 @@ from pipeline.reporting import columns, latex, model_card, page, rows, selection
 from pipeline.reporting.checkpoints import judged, rule
 from pipeline.reporting.rows import Table
 from pipeline.training import checkpoints
+from pipeline.training.state import fresh
 from pipeline.verify import table as check
 from tests.reporting.conftest import VARIANTS, manifest, write_run
 from tests.training.tiny import make_task
@@ -45,7 +46,7 @@ def artifacts(tmp_path: Path) -> Path:
     """A run in which `ncsn` was chosen among four, and the others' last networks were taken."""
     root = write_run(tmp_path / "artifacts")
     task = make_task(steps=40_000, snapshot_every=10_000)
-    made = checkpoints.fresh(task)
+    made = fresh(task)
     for made.step in (40_000, 10_000, 20_000, 30_000):
         for tensor in made.ema.state_dict().values():
             if tensor.is_floating_point():
