@@ -8,9 +8,7 @@ from pipeline.data.dataset import open_dataset
 from pipeline.files import read_yaml, sha256, write_json
 from pipeline.generate import score
 from pipeline.metrics import features
-from pipeline.metrics.bits_per_dim import likelihood
-from pipeline.metrics.evaluate_row import evaluate_variant, headline
-from pipeline.metrics.reference_split import UNSEEN
+from pipeline.metrics.evaluate_row import evaluate_row, headline
 from pipeline.params import Params
 from pipeline.selected_checkpoint import network_folder
 from pipeline.training.checkpoints import load_network
@@ -22,8 +20,6 @@ def main(params: Params, row: str) -> None:
     """artifacts/{data,features,models,sampler,samples,selection} -> artifacts/{evaluation,metrics}."""
     settled = read_yaml(ARTIFACTS / f"sampler/{params.all_rows()[row].row}.yaml")
     data, compute = open_dataset(ARTIFACTS / "data"), params.compute
-    settings = params.evaluate.kwargs()
-    held_out, bits = data.split("held_out"), settings.pop("likelihood")
     spread = score.scorer(
         features.load(ARTIFACTS / "features"),
         Path(compute.storage),
@@ -33,20 +29,15 @@ def main(params: Params, row: str) -> None:
     )
     with spread as space, tracking.stage("evaluate", row, params) as run:
         run.log_dataset(data.manifest)
-        metrics = evaluate_variant(
+        metrics = evaluate_row(
             ARTIFACTS / "samples" / row,
             data.split("train"),
-            held_out,
+            data.split("held_out"),
             space,
-            searched=bool(settled["searches"]),
-            **settings,
-        )
-        metrics["bits_per_dim"] = likelihood(
             load_network(network_folder(ARTIFACTS, row)),
-            held_out[UNSEEN],
-            seed=settings["seed"],
+            params.evaluate,
+            searched=bool(settled["searches"]),
             device=device("auto" if compute.use_gpu else False),
-            **bits,
         )
         path = ARTIFACTS / f"evaluation/{row}.json"
         write_json(path, metrics)

@@ -7,6 +7,7 @@ from pipeline.cluster.connect import device
 from pipeline.data.dataset import open_dataset
 from pipeline.files import write_json
 from pipeline.metrics.build import build
+from pipeline.ncsn.kinds import make
 from pipeline.params import Params
 
 
@@ -16,8 +17,9 @@ def main(params: Params) -> None:
     train = (data.split("train"), data.split_labels("train"))
     held_out = (data.split("held_out"), data.split_labels("held_out"))
     with tracking.stage("features", None, params) as run:
-        settings = params.features.kwargs() | {"device": device("auto" if params.compute.use_gpu else False)}
-        metrics = build(Path("artifacts/features"), train, held_out, **settings)
+        where = device("auto" if params.compute.use_gpu else False)
+        settings = make("features", params.features.kwargs())
+        metrics = build(Path("artifacts/features"), train, held_out, settings, device=where)
         shown = ("held_out_accuracy", "floor_fid")
         write_json(
             Path("artifacts/metrics/features.json"), {key: metrics[key] for key in shown if key in metrics}

@@ -16,13 +16,13 @@ def main(params: Params) -> None:
     data = open_dataset(ARTIFACTS / "data")
     shown = {row: evaluation(params.preset, row) for row in params.rows}
     with tracking.stage("report", None, params, last=True, shows=shown.values()) as run:
-        table = report.write(
+        table = report.write_report(
             OUT,
             ARTIFACTS,
-            list(params.rows),  # joined with TABLE
+            params.rows,
             manifest=data.manifest,
             real=data.split("train"),
-            more_seeds=params.extra_seeds,
+            extra_seeds=params.extra_seeds,
             runs={
                 row: lineage.made(ARTIFACTS, row, params.preset, run.find, run.tags_of)
                 for row in params.all_rows()
@@ -32,8 +32,8 @@ def main(params: Params) -> None:
         run.summarise(table.headline(), OUT)
         for row in table.rows:
             if row.measured and row.denoised:  # the model is read for the record alone: no file here needs it
-                network, note = row.network, f"FID {row.fid:.2f} denoised, N={row.n}"
-                run.report_network(network, f"ncsn-{params.preset}-{row.system}", note)
+                note = f"FID {row.fid:.2f} denoised, N={row.n}"
+                run.report_network(row.model_folder, f"ncsn-{params.preset}-{row.system}", note)
 
 
 def evaluation(preset: str, row: str) -> dict[str, str]:

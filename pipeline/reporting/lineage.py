@@ -7,7 +7,7 @@ bytes that the stage wrote. Where no run was recorded, the report's own process 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,11 +162,15 @@ class Plan:
         """
         todo = {f"evaluate@{row}"} if row else {"prepare", "features"}
         todo |= {f"evaluate_more@{name}" for name in names if name != row}
-        seen: set[str] = set()
+        return sorted(self.behind(todo))
+
+    def behind(self, stages: Iterable[str]) -> set[str]:
+        """These stages and those that their outputs follow from, in dvc.lock's names."""
+        todo, seen = set(stages), set[str]()
         while todo := (todo & self.entries.keys()) - seen:
             seen |= todo
             todo = {maker for stage in todo for dep in self._inputs(stage) for maker in self._makers(dep)}
-        return sorted(seen)
+        return seen
 
     def _inputs(self, stage: str) -> Iterator[str]:
         """What a stage reads, but of a settling stage what it writes an entry's file from: see `_makers`."""

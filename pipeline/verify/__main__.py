@@ -34,7 +34,7 @@ class Check:
             raise UserError("there is no dvc.yaml here: run it in the repository's folder.")
         self._plan, self._lock, self._tree = plan, dvcfile.lock(root), Tree(root)
         self._artifacts, self._history, self._runs = root / "artifacts", History(root), runs
-        self._now = table.Now(self._artifacts, plan.params.get("extra_seeds", ()))
+        self._now = table.Now(self._artifacts, plan.params["rows"], plan.params.get("extra_seeds", ()))
         self._records, self._unread = self._read(checked) if runs else ({}, "")
 
     def _read(self, checked: Table) -> tuple[dict[str, tracking.Record], str]:
@@ -50,8 +50,8 @@ class Check:
 
     def row(self, row: Row) -> Iterator[Finding]:
         """What speaks against a row."""
-        name = table.name_of(row)
-        chain = self._chain(None if row.is_floor else name, row.networks)
+        name = table.system_of(row)
+        chain = self._chain(None if row.is_floor else name, row.names)
         if not chain:
             yield Finding(f"evaluate@{name} of dvc.yaml", "a stage", "none", "add it to `rows`")
         yield from table.findings(row, self._now.row(row), self._artifacts)

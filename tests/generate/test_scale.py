@@ -22,9 +22,8 @@ from pipeline.generate import generate as generating
 from pipeline.generate.generate import Samples, generate
 from pipeline.generate.score import Scorer, scorer
 from pipeline.generate.shards import Disk, fingerprint
-from pipeline.metrics.features import Classifier
+from pipeline.metrics.features.classifier import ClassifierSpace, FeatureNetwork
 from pipeline.metrics.fid import SHARD, moments
-from pipeline.metrics.network import FeatureNetwork
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.sampler import Sampler
@@ -168,12 +167,12 @@ def test_the_clock_goes_on_where_a_killed_run_left_it(tmp_path: Path) -> None:
     assert second.seconds < 50 and second.found(range(3)) == {0} and second.seconds >= 100
 
 
-def classifier() -> Classifier:
+def classifier() -> ClassifierSpace:
     """A feature network with random weights."""
     shape = {"channels": 1, "image_size": 8, "num_classes": 10, "width": 4}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Classifier(FeatureNetwork(**shape).eval().requires_grad_(False), shape)
+        return ClassifierSpace(FeatureNetwork(**shape).eval().requires_grad_(False), shape)
 
 
 EVALUATOR = classifier()
@@ -198,7 +197,7 @@ def test_by_shards_in_this_process_it_is_what_the_evaluator_says_of_all(
 ) -> None:
     seen: list[int] = []
 
-    class Watched(Classifier):
+    class Watched(ClassifierSpace):
         def features(self, images: np.ndarray) -> np.ndarray:
             seen.append(len(images))
             return super().features(images)
@@ -217,7 +216,7 @@ def test_a_killed_scoring_goes_on_with_the_shards_that_are_done_and_verify(
 ) -> None:
     seen: list[int] = []
 
-    class Dying(Classifier):
+    class Dying(ClassifierSpace):
         def features(self, images: np.ndarray) -> np.ndarray:
             seen.append(len(images))
             if len(seen) == 3:

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pipeline.reporting.noise_search import side_by_side
 
 from pipeline.files import read_yaml
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.networks import make_network
 from pipeline.reporting import noise_search
-from pipeline.reporting.noise_search import side_by_side
 from pipeline.search import SearchStore, search_here
 from pipeline.search.log_normal import LogNormal, read, spread, starts
 from pipeline.search.noise import Found, space, tune

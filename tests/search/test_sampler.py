@@ -11,6 +11,9 @@ import pytest
 import torch
 from optuna import create_study
 from optuna.samplers import RandomSampler
+from pipeline.reporting.curves import read_rows
+from pipeline.reporting.parallel import parallel
+from pipeline.reporting.sampler_search import AXES, front, read
 
 from pipeline.files import read_yaml
 from pipeline.generate.draw import draw
@@ -19,9 +22,6 @@ from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.networks import make_network
 from pipeline.ncsn.sampler import Sampler
-from pipeline.reporting.curves import read_rows
-from pipeline.reporting.parallel import parallel
-from pipeline.reporting.sampler_search import AXES, front, read
 from pipeline.search import Budget
 from pipeline.search import sampler as tune_sampler
 from pipeline.search.found import write
