@@ -65,11 +65,11 @@ class Projection:
 def generated(place: Path, given: argparse.Namespace) -> None:
     """Draw the samples into `place`, a stage's way."""
     from pipeline.generate.generate import generate
-    from pipeline.ncsn.samplers.settings import Ladder, Sampler
+    from pipeline.ncsn.sampler import Ladder, Sampler
 
     made = generate(
         Gaussian(), Sampler("euler", Ladder(1.0, 0.01, 4), {}), shape=SHAPE, num_samples=given.num_samples,
-        shard_size=500, precision="float32", compile=False, seed=0, remote=False, workers=given.workers,
+        shard_size=500, precision="float32", compile=False, seed=0, workers=given.workers,
         storage=place,
     )  # fmt: skip
     np.save(place / "samples.npy", made.denoised)

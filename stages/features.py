@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline import entry, tracking
-from pipeline.cluster.device import device
+from pipeline.cluster.connect import device
 from pipeline.data.dataset import open_dataset
 from pipeline.files import write_json
 from pipeline.metrics.build import build

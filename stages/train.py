@@ -4,22 +4,22 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+from pipeline.training.progress import Progress, speed, telling
 
 from pipeline import entry, tracking
 from pipeline.cluster.train import fit, published
 from pipeline.data.dataset import open_dataset
 from pipeline.files import read_yaml, sha256, whole_folder, write_json
 from pipeline.ncsn.noise import geometric_sigmas
-from pipeline.params import Params
+from pipeline.params import Params, joined
 from pipeline.training import checkpoints, history, snapshots
-from pipeline.training.progress import Progress, speed, telling
 from pipeline.training.task import Task, data_digest
 
 OUT = Path("artifacts")
 
 
 def main(params: Params, network: str) -> None:
-    """artifacts/{data,noise/V.yaml} -> artifacts/{models/N,curves/N.csv,metrics/train_N.json}."""
+    """artifacts/{data,noise/N.yaml} -> artifacts/{models/N,curves/N.csv,metrics/train_N.json}."""
     data = open_dataset(OUT / "data")
     images = data.split("train")
     task = _task(params, network, images)
@@ -45,12 +45,12 @@ def main(params: Params, network: str) -> None:
 
 
 def _task(params: Params, network: str, images: np.ndarray) -> Task:
-    variant, seed, _ = params.networks()[network]
-    noise, recipe = read_yaml(OUT / "noise" / f"{variant}.yaml"), params.recipes[variant].kwargs()
-    tuned = {key: noise[key] for key in ("p_mean", "p_std") if key in noise}
-    return Task.build(
-        recipe | {"loss": recipe["loss"] | tuned},
-        params.train.kwargs() | {"seed": seed},
+    name, seed = params.trainings()[network]
+    noise, recipe = read_yaml(OUT / "noise" / f"{name}.yaml"), joined.recipe(params.recipes[name])
+    found = {key: noise[key] for key in ("p_mean", "p_std") if key in noise}
+    return Task.build(  # joined with TRAINING
+        recipe | {"loss": recipe["loss"] | found},
+        joined.train(params.train.kwargs()) | {"seed": seed},
         sigmas=geometric_sigmas(noise["sigma_max"], noise["sigma_min"], noise["num_levels"]),
         image_shape=images.shape[1:],
         data_sha256=data_digest(images),

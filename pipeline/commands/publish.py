@@ -27,7 +27,7 @@ from pipeline import files
 from pipeline.data.dataset import open_dataset
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.networks import make_network
-from pipeline.ncsn.samplers.prior import Law
+from pipeline.ncsn.prior import Law
 from pipeline.reporting import model_card
 from pipeline.reporting.rows import Table
 from pipeline.selected_checkpoint import network_folder

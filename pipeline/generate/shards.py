@@ -1,4 +1,4 @@
-"""Finished shards: in memory, or on disk, where a run that was killed finds them again.
+"""Store of finished shards: in memory, or on disk, where a run that was killed finds them again.
 
 On disk a shard is believed only when every byte of it has the SHA-256 that was written last.
 """
@@ -18,7 +18,7 @@ from torch.nn import Module
 
 from pipeline import program
 from pipeline.files import read_json, write_json
-from pipeline.generate.draw import Drawn
+from pipeline.generate.draw import Shard
 from pipeline.memmap import stacked
 from pipeline.ncsn.errors import UserError
 from pipeline.training import checksums
@@ -29,7 +29,7 @@ ARRAYS = ("raw", "denoised", "levels")
 
 
 class Store(Protocol):
-    """Where shards are put when they are done, from any thread."""
+    """Store of the shards that are done, filled from any thread."""
 
     @property
     def seconds(self) -> float:
@@ -38,10 +38,10 @@ class Store(Protocol):
     def found(self, shards: Iterable[int]) -> set[int]:
         """Those of the shards that need not be made."""
 
-    def put(self, shard: int, drawn: Drawn) -> None:
+    def put(self, shard: int, made: Shard) -> None:
         """Keep a shard."""
 
-    def get(self, shard: int) -> Drawn:
+    def get(self, shard: int) -> Shard:
         """A shard that was put or found."""
 
     def whole(self, name: str, length: int, parts: Iterable[np.ndarray]) -> np.ndarray:
@@ -52,7 +52,7 @@ class Memory:
     """A store for sets of samples that are small."""
 
     def __init__(self) -> None:
-        self._begin, self._drawn = time.perf_counter(), dict[int, Drawn]()
+        self._begin, self._shards = time.perf_counter(), dict[int, Shard]()
 
     @property
     def seconds(self) -> float:
@@ -63,13 +63,13 @@ class Memory:
         """None: nothing outlives a process."""
         return set()
 
-    def put(self, shard: int, drawn: Drawn) -> None:
+    def put(self, shard: int, made: Shard) -> None:
         """Keep a shard."""
-        self._drawn[shard] = drawn
+        self._shards[shard] = made
 
-    def get(self, shard: int) -> Drawn:
+    def get(self, shard: int) -> Shard:
         """A shard that was put."""
-        return self._drawn[shard]
+        return self._shards[shard]
 
     def whole(self, name: str, length: int, parts: Iterable[np.ndarray]) -> np.ndarray:
         """The first `length` rows of all parts in one array."""
@@ -89,13 +89,13 @@ class Disk:
         return time.perf_counter() - self._begin
 
     def found(self, shards: Iterable[int]) -> set[int]:
-        """The shards that verify; of one that does not, its being made anew is told."""
+        """The shards that verify; one that does not is reported and made again."""
         whole = {shard for shard in shards if intact(self._place(shard))}
         costs = (read_json(self._place(shard) / "cost.json") for shard in whole)
         self._begin -= max((cost["seconds"] for cost in costs), default=0.0)
         return whole
 
-    def put(self, shard: int, drawn: Drawn) -> None:
+    def put(self, shard: int, made: Shard) -> None:
         """Write a shard: it is there whole and with its hashes, or not at all.
 
         Raises:
@@ -103,14 +103,14 @@ class Disk:
         """
         with checksums.writing(self._place(shard)) as part:
             for name in ARRAYS:
-                np.save(part / f"{name}.npy", getattr(drawn, name))
-            write_json(part / "cost.json", {"nfe": drawn.nfe, "seconds": self.seconds})
+                np.save(part / f"{name}.npy", getattr(made, name))
+            write_json(part / "cost.json", {"nfe": made.nfe, "seconds": self.seconds})
 
-    def get(self, shard: int) -> Drawn:
+    def get(self, shard: int) -> Shard:
         """Read a shard that was put or found."""
         place = self._place(shard)
         arrays = {name: np.load(place / f"{name}.npy", allow_pickle=False) for name in ARRAYS}
-        return Drawn(**arrays, nfe=read_json(place / "cost.json")["nfe"])
+        return Shard(**arrays, nfe=read_json(place / "cost.json")["nfe"])
 
     def whole(self, name: str, length: int, parts: Iterable[np.ndarray]) -> np.ndarray:
         """The first `length` rows of all uint8 parts in NAME.npy of the folder, mapped for reading."""
@@ -121,12 +121,12 @@ class Disk:
 
 
 def intact(place: Path) -> bool:
-    """Whether a shard's folder is there and every byte is as written; a damaged one is told and deleted."""
+    """Whether a shard's folder is there with every byte as written; a damaged one is reported and deleted."""
     try:
         checksums.verify(place)
     except UserError:
         if place.exists():
-            logger.warning("%s is damaged: it is made anew", place)
+            logger.warning("%s is damaged: it is made again", place)
             shutil.rmtree(place)
         return False
     return True

@@ -10,6 +10,7 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
+import sys
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -56,8 +57,10 @@ def module(room: str, kind: str) -> ModuleType:
         UserError: no such kind; the known ones are listed.
     """
     for package in _packages(room):
-        if kind in _names(package):
-            return importlib.import_module(f"{package}.{kind}")
+        # A module that is imported already is taken as it is: listing a folder for each call would be slow.
+        imported = None if str(kind).startswith("_") else sys.modules.get(f"{package}.{kind}")
+        if imported or kind in _names(package):
+            return imported or importlib.import_module(f"{package}.{kind}")
     near = difflib.get_close_matches(str(kind), kinds(room), 1)
     raise UserError(
         f"{kind!r} is none of the {room}{f'; did you mean {near[0]}?' if near else ''} Known: "

@@ -81,7 +81,7 @@ def _validated(room: str, raw: Any) -> Any:
     if not isinstance(raw, dict) or not isinstance(raw.get("kind"), str):
         raise _carrying([_mistake((), "must be a mapping with the key `kind`, such as {kind: NAME}", raw)])
     try:
-        cls = find(room, raw["kind"])
+        cls: Any = find(room, raw["kind"])
     except UserError as error:
         raise _carrying([_mistake(("kind",), str(error), {})]) from error
     keys = {key: value for key, value in raw.items() if key != "kind"}

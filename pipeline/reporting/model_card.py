@@ -25,11 +25,11 @@ levels, and draw new images from it by annealed Langevin dynamics or by the prob
 recipes are those of Song & Ermon (arXiv 1907.05600 and 2006.09011) and, where a network is trained at any
 noise level, in the line of Karras et al. (arXiv 2206.00364), scaled to the data set."""
 IMPORTS = [
-    "pipeline.ncsn.samplers.images import to_uint8",
-    "pipeline.ncsn.samplers.rng import SampleNoise",
+    "pipeline.ncsn.images import to_uint8",
+    "pipeline.ncsn.rng import SampleNoise",
     "pipeline.ncsn.samplers.settings import Sampler",
 ]
-LAW_IMPORTS = ["pipeline.data.dataset import open_dataset", "pipeline.ncsn.samplers.prior import Law"]
+LAW_IMPORTS = ["pipeline.data.dataset import open_dataset", "pipeline.ncsn.prior import Law"]
 OPENED = 'data = open_dataset(Path("artifacts/data")).split("train")\n'
 LIMITS = """\
 - For research and teaching; no privacy of the training images is promised.

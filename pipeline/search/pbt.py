@@ -20,19 +20,17 @@ import ray
 from pipeline.generate.draw import single_threaded
 from pipeline.search import Range
 from pipeline.search.algorithms import Proposer
-from pipeline.search.noise_trial import Setup
-from pipeline.search.records import FAILED, STOPPED, Record, Settings
-from pipeline.search.segments import Segment, trained
+from pipeline.search.noise_trial import Segment, Setup, trained
+from pipeline.search.records import FAILED, STOPPED, OnTrial, Record, Settings
 
 if TYPE_CHECKING:
-    from pipeline.search.team import Team
+    from pipeline.search.noise_workers import Team
 
 FACTORS = (0.8, 1.25)
 """By which one of them each end and the length of a range is multiplied, within its bounds."""
 PART = 4
 """One in so many copies, and is copied from."""
 
-OnTrial = Callable[[Record], None]
 Search = Callable[..., list[Record]]
 logger = logging.getLogger(__name__)
 
@@ -88,6 +86,7 @@ def evolve(
             {name: Range.over([one[name] for one in members]) for name in members[0]},
             points=members,
             budget=replace(whole, rungs=(rung,)),
+            follows=(vars(setup.budget), space, points),  # a member's parents: of this population alone
             on_trial=None if on_trial is None else (lambda r, n=numbered: on_trial(n(r))),
         )
         records += [numbered(record) for record in found]

@@ -1,7 +1,8 @@
-"""A search whose trials Ray Tune runs over the cluster that is connected.
+"""Runners of a search: Ray Tune over the connected cluster, or this process, with the same records.
 
-One worker runs trial after trial (Tune's `reuse_actors`), so that a trial costs milliseconds over its own
-work instead of the seconds that a fresh process takes to import torch.
+What is tried is decided by `algorithms` alone. On Ray, one worker runs trial after trial (Tune's
+`reuse_actors`), so that a trial costs milliseconds over its own work instead of the seconds that a fresh
+process takes to import torch.
 """
 
 import math
@@ -25,12 +26,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from pipeline.search.algorithms import Halving, Proposer
-from pipeline.search.journal import Journal
-from pipeline.search.kept import Kept
-from pipeline.search.ledger import Ledger, OnTrial
-from pipeline.search.records import Record, Settings
-from pipeline.search.reports import Task
+from pipeline.search.records import OnTrial, Record, Settings, Task
 from pipeline.search.space import Budget, Space, Trial
+from pipeline.search.store import Journal, Ledger, SearchStore
 
 
 def search(
@@ -45,7 +43,8 @@ def search(
     resources: Mapping[str, float] | None = None,
     at_once: int | None = None,
     on_trial: OnTrial | None = None,
-    kept: Kept | None = None,
+    store: SearchStore | None = None,
+    follows: Any = None,
 ) -> list[Record]:
     """Search `space` for the settings with the smallest `metric`, on the Ray that is connected.
 
@@ -61,9 +60,10 @@ def search(
         at_once: how many trials run at a time where fewer than `budget.max_concurrent` are to, which changes
             no decision; None: as many as there are resources for.
         on_trial: called here, in the caller's process, with each record as its trial ends.
-        kept: where each trial is written as it ends. A later call with the same arguments finds the trials
-            of one that was killed and runs the others; `Kept.discard` deletes them. None: such a call
-            begins anew.
+        store: where each trial is written as it ends. A later call measures nothing that this one did, be it
+            killed or with other trials or rungs: the trials and metrics are those of a call that began from
+            nothing. None: nothing is written.
+        follows: what metrics follow from besides the trial's settings and `shared`.
 
     Returns:
         One record per trial, in the order of proposal.
@@ -71,9 +71,7 @@ def search(
     Raises:
         UserError: every trial failed; the message holds the first reason.
     """
-    folder = kept.folder(trial, metric, space, points, budget, shared) if kept else None
-    ledger = Ledger(metric, budget, Journal(folder), on_trial)
-    task = Task(trial, metric, {**(shared or {}), **(aside or {})}, ledger.known)
+    ledger, task = _begun(trial, metric, budget, shared, aside, on_trial, store, follows)
     runnable = tune.with_parameters(_run, task=task)
     # Tune would start the process of one trial after the other's, and never a second one for short trials.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(budget.max_concurrent)
@@ -94,6 +92,52 @@ def search(
     return ledger.closed()
 
 
+def search_here(
+    trial: Trial,
+    space: Space,
+    *,
+    metric: str,
+    budget: Budget,
+    points: Sequence[Settings] = (),
+    shared: Mapping[str, Any] | None = None,
+    aside: Mapping[str, Any] | None = None,
+    on_trial: OnTrial | None = None,
+    store: SearchStore | None = None,
+    follows: Any = None,
+) -> list[Record]:
+    """`search` in this process, one trial after the other; a trial must not kill its process."""
+    ledger, task = _begun(trial, metric, budget, shared, aside, on_trial, store, follows)
+    proposer, halving = Proposer(space, points, budget), Halving(budget)
+    for place in range(budget.num_trials):
+        settings, value = proposer.ask() or {}, math.inf
+        ledger.start(place, settings)
+        for report in task.reports(settings):
+            ledger.report(place, report)
+            value = report["value"]
+            if "reason" not in report and halving.stops(place, report["rung"], value):
+                break
+        ledger.end(place)
+        proposer.tell(place, value)
+    return ledger.closed()
+
+
+def _begun(
+    trial: Trial,
+    metric: str,
+    budget: Budget,
+    shared: Mapping[str, Any] | None,
+    aside: Mapping[str, Any] | None,
+    on_trial: OnTrial | None,
+    store: SearchStore | None,
+    follows: Any,
+) -> tuple[Ledger, Task]:
+    """The ledger of a search, which knows what was measured before, and the task of its trials."""
+    folder = store.folder(trial, metric, shared, follows) if store else None
+    ledger = Ledger(metric, budget, Journal(folder, budget.rungs), on_trial)
+    constants = {**(shared or {}), **(aside or {})}
+    return ledger, Task(trial, metric, constants, len(budget.rungs), ledger.known)
+
+
 def resources(max_concurrent: int, use_gpu: bool, gpus_per_trial: float | None = None) -> dict[str, float]:
     """What Ray reserves for a trial: a CPU, and where GPUs are used a part of one.
 
@@ -108,7 +152,7 @@ def resources(max_concurrent: int, use_gpu: bool, gpus_per_trial: float | None =
 
 def _run(config: dict[str, Any], task: Task) -> None:
     """One trial in its worker."""
-    for report in task.reports(config["place"], config["settings"]):
+    for report in task.reports(config["settings"]):
         tune.report(dict(report))
 
 
@@ -166,7 +210,8 @@ class _Callback(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self._ledger.report(trial.config["place"], result)
+        report: Any = result  # with entries of Tune's own
+        self._ledger.report(trial.config["place"], report)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._ledger.end(trial.config["place"])

@@ -33,7 +33,7 @@ stages:
 STAGE = """
 import os, sys, time
 from pathlib import Path
-from pipeline.distributed import job
+from pipeline.cluster import job
 from pipeline.cluster.connect import connect
 
 def elsewhere():
@@ -118,9 +118,7 @@ def test_an_interruption_here_stops_the_job_there(project: Path, head: Head) -> 
     heed = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's `&` ignores it
     )
-    submit = (
-        f"from pipeline.distributed import job; job.submit('train', 'slow', {head.dashboard!r}, 'storage')"
-    )
+    submit = f"from pipeline.cluster import job; job.submit('train', 'slow', {head.dashboard!r}, 'storage')"
     code = f"{heed}; {submit}"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with (project / "log").open("w") as log:

@@ -82,7 +82,7 @@ def test_a_mapping_becomes_the_dataclass_and_goes_back(mine: Path) -> None:
     assert type(one) is kinds.find("networks", "mine") and one.sizes == (1, 2) and hash(one)
     assert plain(one) == raw and list(plain(one)) == ["kind", "width", "sizes"]
     assert read("networks", plain(one)) == one == kinds.make("networks", plain(one))
-    with pytest.raises(UserError, match="are not those of mine.*'rat'"):
+    with pytest.raises(UserError, match=r"are not those of mine.*'rat'"):
         kinds.make("networks", raw | {"rat": 1})
     assert Sections.model_validate({"recipes": {"a": raw}}).kwargs() == {"recipes": {"a": raw}}
 

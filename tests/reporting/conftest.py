@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline.git import Commit
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.sampler import Sampler
 from pipeline.reporting import report
 from pipeline.reporting.intervals import Interval
 from pipeline.reporting.lineage import Made

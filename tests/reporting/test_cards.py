@@ -26,7 +26,7 @@ def test_the_model_card_s_results_are_the_hub_s(reports: Path) -> None:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
     """The digits' manifest and card."""
     artifacts = tmp_path_factory.mktemp("cards")
-    prepare(artifacts / "data", name="digits", source=None, image_size=8, held_out=360, seed=0)
+    prepare(artifacts / "data", name="digits", source=None, image_size=8, num_held_out=360, seed=0)
     manifest = open_dataset(artifacts / "data").manifest
     return manifest, dataset_card.dataset_card(manifest, _classes(artifacts, manifest))
 

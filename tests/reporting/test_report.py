@@ -12,7 +12,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.sampler import Sampler
 from pipeline.reporting import model_card, tables
 from pipeline.reporting.rows import Table
 

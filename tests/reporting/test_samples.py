@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.files import read_json, write_json
-from pipeline.generate.inpaint import kept
+from pipeline.generate.inpaint import known_columns
 from pipeline.ncsn.errors import UserError
 from pipeline.reporting.figures import frontier, grids
 from pipeline.reporting.figures import samples as figures
@@ -75,8 +75,8 @@ def test_completions_stand_between_what_is_known_and_the_original(artifacts: Pat
     path, completed = tmp_path / "inpainting_tuned.png", np.load(artifacts / "samples/tuned/inpainting.npy")
     for row in range(4):
         known, original = cell(path, [], row, 0), completed[row, 0].transpose(1, 2, 0)
-        assert (known[:, : kept(8)] == original[:, : kept(8)]).all()
-        assert (known[:, kept(8) :] == figures.VEIL).all()
+        assert (known[:, : known_columns(8)] == original[:, : known_columns(8)]).all()
+        assert (known[:, known_columns(8) :] == figures.VEIL).all()
         for column in range(6):
             expected = completed[row, 1 + column].transpose(1, 2, 0)
             assert (cell(path, [1], row, column) == expected).all()

@@ -16,8 +16,9 @@ from pipeline.files import read_yaml
 from pipeline.generate.draw import draw
 from pipeline.metrics.fid import distance, moments
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.networks import make_network
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.sampler import Sampler
 from pipeline.reporting.curves import read_rows
 from pipeline.reporting.parallel import parallel
 from pipeline.reporting.sampler_search import AXES, front, read
