@@ -8,7 +8,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help repro test testray verify ui lint lock clean
+.PHONY: help repro test testray verify ui lint docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -43,7 +43,7 @@ lint: $(VENV)/installed ## check style and types
 	@ruff check . && ruff format --check . && mypy
 
 # torch is the one package outside the hashed lock: its CPU and CUDA builds differ in bytes but share a
-# version, and its own metadata pins the CUDA packages exactly. docs/install.md has the reasons.
+# version, and its own metadata pins the CUDA packages exactly. docs/guides/install.md has the reasons.
 $(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:3]; sys.exit(v < (3, 11) and f"error: Python {v} is too old: install Python 3.11 or newer, or name one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
@@ -51,8 +51,11 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
 	@touch $@
 
+docs: $(VENV)/installed ## build the documentation's site, with warnings as errors: site/index.html
+	@python -m mkdocs build --strict --quiet
+
 lock: ## write requirements.lock anew from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
+	uv pip compile pyproject.toml --extra dev --extra docs --universal --python-version 3.11 --generate-hashes --no-annotate \
 	  --no-header --quiet --no-emit-package torch --no-emit-package triton \
 	  $$(sed -nE 's/^# without: //p' pyproject.toml | tr ' ' '\n' | sed 's/^/--no-emit-package /') -o requirements.lock
 

@@ -4,8 +4,8 @@
 
 Needs params.yaml and what `tune_sampler` needs in artifacts/. Langevin dynamics on the trained range of
 noise, each point with as many steps per level as the budget of evaluations has room for, on the samples and
-against the reference of the search's own objective. Draws docs/tuning_surface.png and writes the numbers
-beside it. Points are kept in .runs/: a run that was cut off goes on.
+against the reference of the search's own objective. Draws docs/results/tuning_surface.png and writes the
+numbers next to it. Points are kept in .runs/: a run that was cut off resumes.
 """
 
 import argparse
@@ -22,7 +22,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 from benchmarks.asked import asked
 from pipeline.generate.draw import draw, single_threaded
 from pipeline.metrics.fid import distance, moments
-from pipeline.ncsn.sampler import Ladder, Sampler
+from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.sampler import Sampler
 from pipeline.reporting.figures import style
 from pipeline.search import Budget, Range, SearchStore, search_here
 from pipeline.search import sampler as tune_sampler
@@ -111,7 +112,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path())
     parser.add_argument("--ratios", type=int, default=7)
     parser.add_argument("--levels", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("docs"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
     given = parser.parse_args()
     out = given.out.absolute()
     os.chdir(given.root)

@@ -40,7 +40,7 @@ def evaluation(preset: str, row: str) -> dict[str, str]:
     """The tags of the run that wrote the very numbers of a row; no run's where there are none."""
     path = ARTIFACTS / f"evaluation/{row}.json"
     digest = sha256(path) if path.exists() else "none"
-    return {"stage": "evaluate", "variant": row, "preset": preset, "metrics.sha256": digest}
+    return {"stage": "evaluate", "row": row, "preset": preset, "metrics.sha256": digest}
 
 
 if __name__ == "__main__":

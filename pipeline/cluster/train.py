@@ -55,14 +55,14 @@ def fit(
 
     Args:
         images: (N, C, H, W) uint8; workers share it through Ray's object store.
-        run_folder: named by the task's fingerprint; it may hold a shorter or a longer run of the same task. On
-            a cluster one that every node sees.
+        run_folder: named by the task's fingerprint; it may hold a shorter or a longer run of the same task.
+            On a cluster one that every node sees.
         workers: how many, or the fewest where `most_workers` is given: then as many as there is room for and
             micro-batches allow, while nodes come and go.
         max_failures: how often killed workers are replaced; -1: always.
         hang_timeout_s: a worker that does not answer for this long is killed and replaced.
-        on_event: called in this process, from a thread, with each row of the loss curve once, earlier ones of a
-            resumed run included: those at the spacing they were logged at.
+        on_event: called in this process, from a thread, with each row of the loss curve once. Of a resumed
+            run also with the earlier ones, at the spacing at which they were logged.
 
     Returns:
         The checkpoint folder of the last step.
@@ -121,8 +121,8 @@ def _announce(run_folder: Path, task: Task) -> None:
 def published(run_folder: Path, network: str) -> None:
     """Note that a network was copied from a run to its place, and delete its earlier such runs.
 
-    What is unfinished, or not copied yet, is never deleted. The newest run of each network stays: a stage that
-    runs again for another reason than its task trains nothing, and a longer training continues from it.
+    What is unfinished, or not copied yet, is never deleted. The newest run of each network stays: a stage
+    that runs again for another reason than its task trains nothing, and a longer training continues from it.
     """
     (run_folder / PUBLISHED).write_text(network)
     for mark in run_folder.parent.glob(f"*/{PUBLISHED}"):
@@ -132,7 +132,7 @@ def published(run_folder: Path, network: str) -> None:
 
 
 def workers_on(gpus: int, workers: int, micro_batches: int) -> int:
-    """How many workers train: the number asked for or, where GPUs are fewer, what they and micro-batches allow.
+    """How many workers train: as many as asked for or, with fewer GPUs, what they and micro-batches allow.
 
     With determinism "bitwise" the number changes no weight.
     """

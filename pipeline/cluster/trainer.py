@@ -1,7 +1,7 @@
 """Ray Train's trainer: as many workers as there is room for, always a number that divides the micro-batches.
 
-Where a node leaves it shrinks, where one joins it grows: Ray Train restarts the workers in another number. What
-their bits follow from (`train.micro_batches`) stays.
+Where a node leaves it shrinks, where one joins it grows: Ray Train restarts the workers in another number.
+What their bits follow from (`train.micro_batches`) stays.
 """
 
 import os
@@ -104,11 +104,12 @@ class DividingPolicy(ElasticScalingPolicy):
 
 
 class DividingTrainer(TorchTrainer):
-    """A TorchTrainer whose number of workers divides the micro-batches, without helpers that are not needed here.
+    """A TorchTrainer whose number of workers divides the micro-batches, without helpers that are not needed.
 
-    Each of those is a process that imports torch and pandas. DatasetsCallback serves Ray Data, which is not used;
-    PlacementGroupCleanerCallback frees the workers of a controller that died, which a Ray that ends with this
-    process does by itself. The methods are Ray's own: tests/cluster/test_trainer.py names what an upgrade breaks.
+    Each of those is a process that imports torch and pandas. DatasetsCallback serves Ray Data, which is not
+    used; PlacementGroupCleanerCallback frees the workers of a controller that died, which a Ray that ends
+    with this process does by itself. The methods are Ray's own: tests/cluster/test_trainer.py names what an
+    upgrade breaks.
     """
 
     def __init__(self, *arguments: Any, scaling: ScalingConfig, micro_batches: int, **named: Any) -> None:

@@ -126,7 +126,7 @@ def _two_ends(
 
 
 def _largest_distance(images: Path, start: int, stop: int) -> float | None:
-    """Largest distance of two training images, pixels in [0, 1] (technique 1 of NCSNv2); None of one image."""
+    """Largest distance of two training images, pixels in [0, 1] (technique 1 of NCSNv2); None of one."""
     mapped = np.load(images, mmap_mode="c")[start:stop]
     return max_pairwise_distance(torch.from_numpy(mapped)) / 255 if len(mapped) > 1 else None
 

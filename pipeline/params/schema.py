@@ -303,12 +303,11 @@ def _extra_seeds(params: Params) -> Iterator[str]:
         yield f"{name!r}: rename it: a further seed's files have that name"
     found = {name: row.kwargs() for name, row in params.extra_rows.items()}
     if found != extra_rows(params.rows, seeds):
-        command = (
-            f"python -m pipeline.commands.preset {params.preset} --extra-seeds {' '.join(map(str, seeds))}"
-        )
+        asked = f" --extra-seeds {' '.join(map(str, seeds))}" if seeds else ""
         yield (
             f"extra_rows holds {sorted(found)}, but rows x extra_seeds ({seeds}) are "
-            f"{sorted(extra_rows(params.rows, seeds))}: write it by `{command.strip()}`"
+            f"{sorted(extra_rows(params.rows, seeds))}: write it by "
+            f"`python -m pipeline.commands.preset {params.preset}{asked}`"
         )
 
 

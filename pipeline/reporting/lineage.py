@@ -7,7 +7,7 @@ bytes that the stage wrote. Where no run was recorded, the report's own process 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,10 +81,15 @@ def made(artifacts: Path, row: str, preset: str, find: Find, tags_of: TagsOf) ->
         path = artifacts / pattern.format(name=name)
         if not path.exists():
             continue
-        run_id = find({"stage": stage, "variant": name, "preset": preset, tag: sha256(path)})
+        run_id = find({"stage": stage, key_tag(stage): name, "preset": preset, tag: sha256(path)})
         if run_id:
             found.append(_made(stage, name, run_id, tags_of(run_id)))
     return tuple(found)
+
+
+def key_tag(stage: str) -> str:
+    """The tag of a run that names what its stage works on."""
+    return "network" if stage == "train" else "row"
 
 
 def _made(stage: str, name: str, run_id: str, tags: Mapping[str, str]) -> Made:
@@ -157,11 +162,15 @@ class Plan:
         """
         todo = {f"evaluate@{row}"} if row else {"prepare", "features"}
         todo |= {f"evaluate_more@{name}" for name in names if name != row}
-        seen: set[str] = set()
+        return sorted(self.behind(todo))
+
+    def behind(self, stages: Iterable[str]) -> set[str]:
+        """These stages and those that their outputs follow from, in dvc.lock's names."""
+        todo, seen = set(stages), set[str]()
         while todo := (todo & self.entries.keys()) - seen:
             seen |= todo
             todo = {maker for stage in todo for dep in self._inputs(stage) for maker in self._makers(dep)}
-        return sorted(seen)
+        return seen
 
     def _inputs(self, stage: str) -> Iterator[str]:
         """What a stage reads, but of a settling stage what it writes an entry's file from: see `_makers`."""

@@ -1,7 +1,7 @@
 """The search for a training noise range: short trainings, judged by the samples they give.
 
 It starts from the analytic choice and from points that are given by name, such as published ones. For levels
-the analytic choice is by techniques 1 and 2 of NCSNv2 (arXiv 2006.09011, sections 3.1 and 3.2). For the law of
+the analytic choice is by techniques 1 and 2 of NCSNv2 (arXiv 2006.09011, sections 3.1, 3.2). For the law of
 sigma of a network without levels see `log_normal.starts`.
 """
 

@@ -25,10 +25,10 @@ def pairwise(parts: list[torch.Tensor]) -> list[torch.Tensor]:
 def sum_in_order(parts: list[torch.Tensor], group: Group) -> torch.Tensor:
     """The sum over all workers' parts, each (P,), with the same bits on any number of workers.
 
-    Parts are added along one binary tree over all micro-batches in order. While a worker holds an even number of
-    parts, the next level of that tree lies inside the worker, so it adds before it sends: with a power of two of
-    micro-batches each worker sends a single vector, as plain DDP does. Checked on the CPU; on CUDA equality is
-    expected but was not checked.
+    Parts are added along one binary tree over all micro-batches in order. While a worker holds an even number
+    of parts, the next level of that tree lies inside the worker, so it adds before it sends: with a power of
+    two of micro-batches each worker sends a single vector, as plain DDP does. Checked on the CPU; on CUDA
+    equality is expected but was not checked.
     """
     _, workers = rank_and_workers(group)
     while len(parts) > 1 and (workers == 1 or len(parts) % 2 == 0):

@@ -74,7 +74,7 @@ def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def optimizer_tensors(state: State) -> dict[str, Tensor]:
-    """All that any optimiser remembers of each parameter, named KEY/PARAMETER, such as `exp_avg/conv.bias`."""
+    """All that any optimiser remembers of each parameter, as KEY/PARAMETER, such as `exp_avg/conv.bias`."""
     return {
         f"{key}/{name}": value if isinstance(value, Tensor) else torch.tensor(value)
         for name, parameter in state.network.named_parameters()
@@ -176,8 +176,8 @@ def newest_verified(
             logger.warning("skipping a checkpoint: %s", error)
     if folders:
         raise UserError(
-            f"none of the {len(folders)} checkpoints in {run_folder} can be used (see above): check the disk, "
-            "then delete that folder to train from the beginning."
+            f"none of the {len(folders)} checkpoints in {run_folder} can be used (see above): check the "
+            "disk, then delete that folder to train from the beginning."
         )
     return None
 

@@ -38,8 +38,9 @@ def fit(
 ) -> Path:
     """Train a task from the newest verified checkpoint in `run_folder` to its end, saving on the way.
 
-    The folder may hold a shorter or a longer run of the same task: its checkpoints up to this task's last step
-    are resumed from. Every worker calls it; the first one alone writes. All workers must see `run_folder`.
+    The folder may hold a shorter or a longer run of the same task: its checkpoints up to this task's last
+    step are resumed from. Every worker calls it; the first one alone writes. All workers must see
+    `run_folder`.
 
     Returns:
         The checkpoint folder of the last step done: the task's last one, unless `STOP` asked for an end.
@@ -95,7 +96,7 @@ def _enter(stack: contextlib.ExitStack, run_folder: Path, group: Group) -> None:
 
 
 def _resume(task: Task, run_folder: Path, group: Group, device: torch.device | str) -> State:
-    """The state to start from; its snapshot is written if it is due, which a shorter run had no reason to do."""
+    """The state to start from. Its snapshot is written if it is due, since a shorter run left none."""
     missing = together(lambda: snapshots.first_missing(run_folder, task), run_folder, group)
     state = _newest(task, run_folder, group, device, most=missing)
     if state.step == missing and missing in snapshots.due(task):

@@ -1,4 +1,4 @@
-"""The log of a training: its loss curve, equal for every run of a task, and lines of JSON for those who watch."""
+"""Log of a training: its loss curve, equal for every run of a task, and lines of JSON for observers."""
 
 import contextlib
 import csv
@@ -89,7 +89,7 @@ OnEvent = Callable[[Progress], None]
 
 
 def logging_progress(name: str, every_s: float = 5.0) -> OnEvent:
-    """An `on_event` that logs a line about the run `name`: the last, and before it one each `every_s` seconds."""
+    """An `on_event` that logs a line about the run `name` each `every_s` seconds, and the last."""
     last = -math.inf
 
     def log(progress: Progress) -> None:

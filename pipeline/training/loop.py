@@ -52,7 +52,7 @@ class DivergedError(UserError):
 
 @dataclass(frozen=True)
 class Event:
-    """An optimiser step that is done. `state` is the live one: copy or save it before asking for the next event.
+    """An optimiser step that is done. `state` is the live one: copy it before asking for the next event.
 
     `row` is the loss curve's new row, on the steps that have one; `seconds` and `images_per_second` (over all
     workers) are counted from the row before.
@@ -120,8 +120,8 @@ def own_parts(task: Task, group: Group) -> range:
 def arithmetic(task: Task, device: torch.device) -> Iterator[None]:
     """For "bitwise", kernels whose bits follow from the input: one CPU thread, deterministic ones on CUDA.
 
-    On CUDA, torch only warns of an operation for which it has no deterministic kernel: equal bits are expected
-    there, but were not checked.
+    On CUDA, torch only warns of an operation for which it has no deterministic kernel: equal bits are
+    expected there, but were not checked.
     """
     if task.determinism != "bitwise":
         yield

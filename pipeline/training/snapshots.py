@@ -1,4 +1,4 @@
-"""Snapshots: averaged weights that a training keeps for good on its way, to choose a checkpoint from later."""
+"""Snapshots: averaged weights that a training keeps for good, to choose a checkpoint from later."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ def due(task: Task) -> range:
 
 
 def first_missing(run_folder: Path, task: Task) -> int:
-    """The first step whose snapshot a run has to make, and so must not resume behind; without any, the last step.
+    """The first step whose snapshot is still to be made, which no run may resume after; or the last step.
 
     Some are missing where an earlier run of the task kept fewer, or was shorter.
     """
@@ -29,8 +29,8 @@ def first_missing(run_folder: Path, task: Task) -> int:
 def keep(run_folder: Path, state: State) -> None:
     """Write the state's averaged weights, replacing those that an interrupted or rolled-back run has left.
 
-    To be called before the step's checkpoint is written: a run resumes from a checkpoint, and repeats every step
-    after it.
+    To be called before the step's checkpoint is written: a run resumes from a checkpoint, and repeats every
+    step after it.
 
     Raises:
         UserError, OSError: as `checkpoints.save`.
@@ -50,8 +50,8 @@ def copy(run_folder: Path, model: Path, task: Task) -> None:
             checksums.verify(source)
         except UserError as error:
             raise UserError(
-                f"the snapshot {source} is missing or damaged: check the disk, then delete this folder and run "
-                "again, which repeats the training up to its step."
+                f"the snapshot {source} is missing or damaged: check the disk, then delete this folder and "
+                "run again, which repeats the training up to its step."
             ) from error
         shutil.copytree(source, _place(model, step))
 

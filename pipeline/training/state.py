@@ -14,7 +14,7 @@ from pipeline.training.task import Task
 
 @dataclass
 class State:
-    """A training after `step` optimiser steps. It holds no generator, since all noise follows from the step."""
+    """A training after `step` optimiser steps. It holds no generator: all noise follows from the step."""
 
     task: Task
     network: nn.Module
@@ -34,6 +34,7 @@ class State:
     def slow_down(self, rollbacks: int) -> None:
         """Halve the learning rate this many times, whatever the optimiser and the schedule."""
         self.rollbacks = rollbacks
+        self._schedule()
 
     def advance(self, loss: float) -> Row | None:
         """Change the weights by their gradients, at the scheduled rate, and their average.

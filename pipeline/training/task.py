@@ -118,8 +118,8 @@ class Task:
     micro_batches: int
     """The number of fixed parts of a batch, whatever the number of workers."""
     determinism: str = "bitwise"
-    """"bitwise": the weights have the same bits on any number of workers (checked on the CPU, expected but not
-    checked on CUDA); "fast": plain DistributedDataParallel."""
+    """"bitwise": the same bits on any number of workers (checked on the CPU, expected but not checked on
+    CUDA); "fast": plain DistributedDataParallel."""
     precision: str = "float32"
     compile: bool = False
     checkpoint_every: int
@@ -129,7 +129,7 @@ class Task:
     seed: int
     data_sha256: str
     rollbacks: int = 0
-    """How often a diverged loss sends the run back to its last checkpoint, each time at half the learning rate."""
+    """How often a diverged loss sends the run back to its last checkpoint, each time at half the rate."""
     snapshot_every: int = 0
     """Steps between the averaged weights that are kept for good; 0: the last ones alone."""
     code: str = ""

@@ -50,7 +50,7 @@ class Check:
 
     def row(self, row: Row) -> Iterator[Finding]:
         """What speaks against a row."""
-        name = table.name_of(row)
+        name = table.system_of(row)
         chain = self._chain(None if row.is_floor else name, row.names)
         if not chain:
             yield Finding(f"evaluate@{name} of dvc.yaml", "a stage", "none", "add it to `rows`")

@@ -33,15 +33,15 @@ def read(path: Path) -> tuple[Table, dict[str, Any]]:
         ) from error
 
 
-def name_of(row: Row) -> str:
-    """The name of the evaluation that a row is read from; the floor's is that of its file."""
+def system_of(row: Row) -> str:
+    """The row of params.yaml whose evaluation a row is read from; the floor's is that of its file."""
     if not row.is_floor:
         return row.system
     return next((Path(file.path).stem for file in row.files if file.what == "evaluation"), row.system)
 
 
 class Now:
-    """The rows that the files give now, each read when it is asked for."""
+    """Table that the files give now, read row by row."""
 
     def __init__(self, artifacts: Path, rows: Mapping[str, str], extra_seeds: Sequence[int]) -> None:
         self._artifacts, self._networks, self._extra_seeds = artifacts, rows, extra_seeds
@@ -49,24 +49,24 @@ class Now:
 
     def row(self, row: Row) -> Row | str:
         """The same row as it would be written now, or why there is none."""
-        found = self._rows(name_of(row))
+        found = self._rows(system_of(row))
         if isinstance(found, str):
             return found
         same = (r for r in found if (r.system, r.denoised) == (row.system, row.denoised))
         return next(same, "the files give no such row")
 
-    def _rows(self, name: str) -> list[Row] | str:
-        if name not in self._known:
+    def _rows(self, system: str) -> list[Row] | str:
+        if system not in self._known:
             try:
-                self._known[name] = list(self._build(name).rows)
+                self._known[system] = list(self._build(system).rows)
             except (UserError, OSError) as error:
-                self._known[name] = str(error)
-        return self._known[name]
+                self._known[system] = str(error)
+        return self._known[system]
 
-    def _build(self, name: str) -> Table:
+    def _build(self, system: str) -> Table:
         manifest = read_json(self._artifacts / MANIFEST)
         manifest["sha256"] = {**manifest["sha256"], "images": sha256(self._artifacts / IMAGES)}
-        rows = {name: self._networks.get(name, name)}
+        rows = {system: self._networks.get(system, system)}
         return read_table(self._artifacts, rows, manifest, Commit(None), extra_seeds=self._extra_seeds)
 
 
@@ -85,7 +85,7 @@ def findings(row: Row, now: Row | str, artifacts: Path) -> Iterator[Finding]:
 def _gone(row: Row, artifacts: Path) -> list[str]:
     """Files that the row was read from and that are not there; none for one that was not measured."""
     patterns = NEEDED + (() if row.is_floor else NEEDED_OF_SAMPLES) if row.measured else ()
-    needed = [artifacts / pattern.format(row=name_of(row)) for pattern in patterns]
+    needed = [artifacts / pattern.format(row=system_of(row)) for pattern in patterns]
     needed += [artifacts.parent / file.path for file in row.files if row.measured]
     return [path.relative_to(artifacts.parent).as_posix() for path in needed if not path.is_file()]
 

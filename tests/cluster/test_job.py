@@ -221,7 +221,7 @@ def test_a_stage_goes_through_its_door_and_is_tracked_here(project: Path, head: 
     (run,) = client.search_runs([experiment], "tags.stage = 'train'")
     assert [m.value for m in client.get_metric_history(run.info.run_id, "loss")] == [3.0, 2.0, 1.0]
     assert [a.path for a in client.list_artifacts(run.info.run_id)] == ["weights"]
-    assert run.info.status == "FINISHED" and run.data.tags["variant"] == "good"
+    assert run.info.status == "FINISHED" and run.data.tags["network"] == "good"
 
 
 SHARED = """

@@ -36,9 +36,7 @@ def test_a_range_of_workers_is_elastic_and_a_fixed_number_is_not(monkeypatch: py
     ],
 )
 def test_ray_still_has_the_private_method(owner: type, method: str, arguments: set[str]) -> None:
-    named = (
-        f"{owner.__name__}.{method} of Ray {ray.__version__}, which pipeline/cluster/trainer.py overrides,"
-    )
+    named = f"{owner.__name__}.{method} of Ray {ray.__version__}, which cluster/trainer.py overrides,"
     assert hasattr(owner, method), f"{named} is gone"
     has: Any = inspect.signature(getattr(owner, method)).parameters
     assert arguments <= set(has) or any(p.kind is p.VAR_KEYWORD for p in has.values()), f"{named} has changed"

@@ -96,7 +96,7 @@ def test_damage_and_absence_are_told(prepared: Path, capsys: pytest.CaptureFixtu
 
 def test_the_document_holds_the_catalogue(capsys: pytest.CaptureFixture[str]) -> None:
     assert show.main(["catalogue"]) == 0
-    document = (Path(__file__).parents[2] / "docs/data.md").read_text()
+    document = (Path(__file__).parents[2] / "docs/reference/data.md").read_text()
     assert capsys.readouterr().out in document, (
         "put what `python -m pipeline.commands.show catalogue` says there"
     )

@@ -28,7 +28,12 @@ def test_own_split_and_pixels_come_through(
     made = request.getfixturevalue(SIZES[name][0])
     monkeypatch.setattr(source, "BLOCK_BYTES", block)
     prepare(
-        tmp_path / "out", name=name, source=str(made.folder), image_size=SIZES[name][1], num_held_out=None, seed=0
+        tmp_path / "out",
+        name=name,
+        source=str(made.folder),
+        image_size=SIZES[name][1],
+        num_held_out=None,
+        seed=0,
     )
     data = open_dataset(tmp_path / "out")
     np.testing.assert_array_equal(data.split("train"), made.images[: -made.test])

@@ -80,7 +80,7 @@ def test_a_restored_average_continues_as_the_old_one() -> None:
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
 def test_a_bad_rate_is_refused(rate: float) -> None:
-    with pytest.raises(UserError, match="^rate is"):
+    with pytest.raises(UserError, match=r"^rate is"):
         Exponential(rate)
 
 

@@ -13,7 +13,7 @@ from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
 from pipeline.reporting.noise_search import side_by_side
 from pipeline.search import SearchStore, search_here
-from pipeline.search.noise import analytic, settled, space, tune
+from pipeline.search.noise import space, tune
 from pipeline.search.noise_trial import Setup, trial
 from pipeline.search.records import FINISHED, Record, png
 from tests.search.short import BOUNDS, START, made
@@ -72,28 +72,12 @@ def test_more_starting_points_than_trials_are_refused(setup: Setup) -> None:
         tune(two, START, others, bounds=BOUNDS, resources={"cpu": 1})
 
 
-def test_the_analytic_ladder_is_the_largest_distance_and_levels_that_overlap() -> None:
-    images = np.zeros((3, 1, 8, 8), np.uint8)
-    images[1] = 255
-    images[2, 0, 0, 0] = 255
-    ladder = analytic(images, sigma_min=0.01, overlap=0.5)
-    assert ladder.sigma_max == pytest.approx(8.0), "64 pixels, each 1 apart"
-    denser = analytic(images, sigma_min=0.01, overlap=0.7)
-    assert denser.num_levels > ladder.num_levels
-    rules = {
-        "a": {"rule": "fixed", "sigma_max": 1.0, "sigma_min": 0.01, "num_levels": 10},
-        "b": {"rule": "analytic", "sigma_min": 0.01, "overlap": 0.5},
-        "c": {"rule": "tuned"},
-    }
-    assert settled(rules, images) == {"a": Ladder(1.0, 0.01, 10), "b": ladder}
-
-
 def test_the_space_is_in_multiples_of_the_analytic_ladder_and_holds_the_published_one() -> None:
     ranges = space(START, [START, Ladder(0.3, 0.01, 20)], BOUNDS, longest=19)
     assert (ranges["sigma_max"].lower, ranges["sigma_max"].upper) == (0.3, 2.0)
     assert (ranges["sigma_min"].lower, ranges["sigma_min"].upper) == (0.01, 0.2)
     assert (ranges["num_levels"].lower, ranges["num_levels"].upper) == (3, 20)
-    with pytest.raises(UserError, match=r"tune_noise\.sigma_min"):
+    with pytest.raises(UserError, match=r"tune_noise\.sigma_min_ratio"):
         space(START, [START], {**BOUNDS, "sigma_min": [0.5, 10.0]}, longest=19)
     short = space(START, [START], BOUNDS, longest=7)["num_levels"]
     assert (short.lower, short.upper) == (3, 7), "no proposal is beyond the budget"

@@ -120,8 +120,15 @@ def test_torch_s_muon_refuses_kernels_and_biases() -> None:
 @pytest.mark.parametrize("kind", [Adam, AdamW, Muon])
 @pytest.mark.parametrize(
     "wrong",
-    [{"lr": 0.0}, {"eps": -1.0}, {"betas": (0.9, 1.0)}, {"betas": (0.9,)}, {"weight_decay": 1.0}]
-    + [{"lr": float("inf")}, {"momentum": 1.0}],
+    [
+        {"lr": 0.0},
+        {"lr": float("inf")},
+        {"eps": -1.0},
+        {"betas": (0.9, 1.0)},
+        {"betas": (0.9,)},
+        {"weight_decay": 1.0},
+        {"momentum": 1.0},
+    ],
 )
 def test_settings_out_of_range_are_refused_by_name(kind: Any, wrong: dict[str, Any]) -> None:
     settings = {"lr": 1e-3, "betas": BETAS, "eps": 1e-8, "weight_decay": 0.0, "momentum": 0.95} | wrong

@@ -37,9 +37,9 @@ def test_a_cosine_starts_after_its_warm_up_even_where_that_is_longer_than_the_tr
 
 
 def test_settings_out_of_range_are_refused_by_name() -> None:
-    with pytest.raises(UserError, match="^warmup_steps is 0: it must be at least 1"):
+    with pytest.raises(UserError, match=r"^warmup_steps is 0: it must be at least 1"):
         Warmup(0)
-    with pytest.raises(UserError, match="^warmup_steps is -1: it must be at least 0"):
+    with pytest.raises(UserError, match=r"^warmup_steps is -1: it must be at least 0"):
         Cosine(-1, 0.0)
-    with pytest.raises(UserError, match="^final is 1.5: it must be from 0 to 1"):
+    with pytest.raises(UserError, match=r"^final is 1.5: it must be from 0 to 1"):
         Cosine(0, 1.5)

@@ -1,7 +1,7 @@
-"""Moving averages of a network's weights: what samples are drawn from (technique 5 of NCSNv2, arXiv 2006.09011).
+"""Moving averages of a network's weights, from which samples are drawn (technique 5 of NCSNv2).
 
-Each kind is a file of this package. It depends on the weights and the step alone, so that resuming needs nothing
-but the average itself.
+Each kind is a file of this package. It depends on the weights and the step alone, so that resuming needs
+nothing but the average itself.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,9 @@
 """Muon for the hidden layers' matrices and kernels, AdamW for all other weights.
 
 `torch.optim.Muon` takes matrices alone and refuses anything else. As its authors do, a kernel (O, I, h, w) is
-trained as the matrix (O, I h w). Biases, norms, embeddings and the first and the last layer stay with AdamW, as
-they and torch's documentation advise. "match_rms_adamw" scales an update so that both can share one learning rate.
+trained as the matrix (O, I h w). Biases, norms, embeddings and the first and the last layer stay with AdamW,
+as they and torch's documentation advise. "match_rms_adamw" scales an update so that both can share one
+learning rate.
 
 References:
     K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024,

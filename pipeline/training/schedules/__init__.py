@@ -24,7 +24,7 @@ class Schedule(Protocol):
 
 
 def check_warmup(steps: int, fewest: int) -> None:
-    """Raise UserError unless a warm-up has at least so many steps."""
+    """Raise UserError unless a warm-up has at least `fewest` steps."""
     if steps < fewest:
         raise UserError(f"warmup_steps is {steps}: it must be at least {fewest}.")
 

@@ -1,7 +1,7 @@
 """Cosine decay of the learning rate to the end of the training, after a linear warm-up.
 
-I. Loshchilov, F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", arXiv 1608.03983, equation 5,
-without restarts.
+I. Loshchilov, F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", arXiv 1608.03983, equation
+5, without restarts.
 """
 
 import math
