@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
-from pipeline.reporting.noise_search import side_by_side
+from pipeline.reporting.figures.searches import side_by_side
 from pipeline.search import SearchStore, search_here
 from pipeline.search.noise import space, tune
 from pipeline.search.noise_trial import Setup, trial
