@@ -8,7 +8,8 @@ from pipeline.cluster import connect
 from pipeline.data.dataset import Dataset, open_dataset
 from pipeline.files import whole_folder
 from pipeline.metrics import features, statistics
-from pipeline.params import Params, joined
+from pipeline.ncsn.kinds import plain
+from pipeline.params import Params
 from pipeline.search import Budget, SearchStore, log_normal, noise, noise_trial, resources
 from pipeline.search.records import tell
 
@@ -32,11 +33,11 @@ def _points(params: Params, data: Dataset) -> dict[str, log_normal.NoiseRange]:
     """The starting points by name, the analytic choice first."""
     tune, loss = params.tune_noise, params.recipes[params.tune_noise.network].loss
     starts = {name: start.kwargs() for name, start in tune.starts.items()}
-    if loss.kind != "edm":
+    if not loss.searched:
         analytic = resolve.levels(tune.analytic, data.manifest)
         return {"analytic": analytic} | {name: log_normal.read(start) for name, start in starts.items()}
     heun = tune.heun.kwargs()
-    first = log_normal.starts(data.split("train"), heun, loss.kwargs())["analytic"]
+    first = log_normal.starts(data.split("train"), heun, plain(loss))["analytic"]
     return {"analytic": first} | {name: log_normal.read({**heun, **start}) for name, start in starts.items()}
 
 
@@ -46,16 +47,15 @@ def _search(params: Params, data: Dataset, **options: Any) -> noise.Found:
     sizes = {key: getattr(compute, key) for key in ("cpus_per_worker", "use_gpu")}
     with connect.connect(workers=max(compute.workers, compute.workers_per_trial), **sizes) as gpus:
         device = "cuda" if gpus else "cpu"
-        setup = noise_trial.Setup(  # joined with TRAINING
-            recipe=joined.recipe(recipe),
+        setup = noise_trial.Setup(
+            recipe=recipe.kwargs(),
             full_steps=recipe.steps or params.train.steps,
             images=data.split("train"),
             classifier=features.load(ARTIFACTS / "features").on(device),
             reference=statistics.load_moments(ARTIFACTS / "features", "search"),
             device=device,
             budget=Budget.read(tune.kwargs()),
-            microshards=tune.micro_batches,
-            **{key: getattr(tune, key) for key in ("batch_size", "num_samples", "max_nfe")},
+            **{key: getattr(tune, key) for key in ("batch_size", "micro_batches", "num_samples", "max_nfe")},
         )
         reserved = resources(tune.max_concurrent, gpus > 0, compute.gpus_per_trial)
         options |= {"resources": reserved, "repeats": tune.repeats, "workers": compute.workers_per_trial}

@@ -217,15 +217,20 @@ def _initialise(**arguments: Any) -> None:
 
 
 def _check(workers: int, cpus_per_worker: int, use_gpu: UseGpu) -> int:
-    import ray
-
-    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    resources = cluster_resources()
     cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     if workers * cpus_per_worker > cpus:
         raise _too_few(workers * cpus_per_worker, "CPUs", cpus, "the Ray cluster")
     if use_gpu is True and workers > gpus:
         raise _too_few(workers, "GPUs", gpus, "the Ray cluster")
     return gpus if use_gpu else 0
+
+
+def cluster_resources() -> dict[str, float]:
+    """Resources of the connected Ray by name, such as CPU and GPU, in use or not."""
+    import ray
+
+    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
 
 
 def _too_few(needed: int, kind: str, have: int, where: str) -> UserError:

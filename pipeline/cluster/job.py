@@ -48,7 +48,7 @@ def wanted(address: str | None) -> bool:
 
 def submit(
     stage: str,
-    variant: str | None,
+    instance: str | None,
     address: str,
     storage: str | None,
     *,
@@ -72,13 +72,13 @@ def submit(
         raise UserError(
             "compute.job_address is set: compute.job_storage must name a folder or s3://bucket/path."
         )
-    entry = dvcfile.entry(Path(), stage, variant)
+    entry = dvcfile.entry(Path(), stage, instance)
     client = _client(address)
-    name = "-".join(filter(None, (stage, variant, uuid.uuid4().hex[:12])))
+    name = "-".join(filter(None, (stage, instance, uuid.uuid4().hex[:12])))
     box = Box(storage, name)
     try:
         box.push("inputs", Path(), entry.inputs())
-        arguments = [stage, variant or "", box.storage, name, *returns]
+        arguments = [stage, instance or "", box.storage, name, *returns]
         _run(client, name, arguments, dict(environment or {}), echo)
         _place(box, entry.outs)
     finally:
@@ -161,7 +161,7 @@ async def _tail(client: "JobSubmissionClient", name: str, echo: Callable[[str], 
     try:
         async for lines in client.tail_job_logs(name):
             echo(lines)
-    except Exception as error:  # whatever happens to the log, the job goes on
+    except Exception as error:  # whatever happens to the log, the job continues
         echo(f"(the log of job {name} broke off: {error}; waiting for its end)\n")
 
 
@@ -193,7 +193,7 @@ def _place(box: "Box", outs: Sequence[str]) -> None:
             (Path(place) / name).replace(target)
 
 
-def run_inside(stage: str, variant: str, storage: str, name: str, *returns: str) -> int:
+def run_inside(stage: str, instance: str, storage: str, name: str, *returns: str) -> int:
     """What the job does: fetch the inputs into a folder of its own, run the stage there, send the outputs.
 
     Returns:
@@ -206,10 +206,10 @@ def run_inside(stage: str, variant: str, storage: str, name: str, *returns: str)
             shutil.copy(code / file, root)
         box.pull("inputs", root)
         path = os.pathsep.join(filter(None, (str(code), os.environ.get("PYTHONPATH"))))
-        command = [sys.executable, "-m", f"stages.{stage}", *filter(None, [variant])]
+        command = [sys.executable, "-m", f"stages.{stage}", *filter(None, [instance])]
         done = subprocess.run(command, cwd=root, env=os.environ | {"PYTHONPATH": path}, check=False)
         if done.returncode == 0:
-            outs = dvcfile.entry(root, stage, variant or None).outs
+            outs = dvcfile.entry(root, stage, instance or None).outs
             box.push("outputs", root, [*outs, *(file for file in returns if (root / file).exists())])
         return done.returncode
 

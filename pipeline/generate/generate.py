@@ -39,7 +39,7 @@ Progress = Callable[[int, int, float], None]
 
 @dataclass(frozen=True)
 class Samples:
-    """What `generate` made."""
+    """Samples of a network, and what they cost."""
 
     raw: np.ndarray
     """uint8 (N, C, H, W), without the last denoising step."""
@@ -62,7 +62,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Work:
-    """All that the bits of every shard depend on, besides its number."""
+    """All that the bits of every shard depend on, apart from its number."""
 
     network: Score
     sampler: Sampler
@@ -94,7 +94,7 @@ class Work:
     def fingerprint(self) -> str:
         """SHA-256 that names the shards on disk."""
         if not isinstance(self.network, torch.nn.Module):
-            raise TypeError("storage needs a network whose weights tell it from another one")
+            raise TypeError("storage needs a network whose weights distinguish it from another")
         rest = {key: value for key, value in vars(self).items() if key not in ("network", "sampler", "law")}
         start = {"law": self.law.digest()} if self.law and self.sampler.start else {}
         return fingerprint(self.network, {**rest, "sampler": asdict(self.sampler), **start})
@@ -136,7 +136,7 @@ def generate(
 
     Raises:
         UserError: the dynamics diverged, or what `cluster.connect` raises.
-        TypeError: `storage` with a score that is no torch Module, which cannot be told from another.
+        TypeError: `storage` with a score that is no torch Module, which has no weights to be named by.
     """
     with connect.place(workers=workers, cpus_per_worker=cpus_per_worker, use_gpu=use_gpu) as device:
         work = Work(network, sampler, shape, shard_size, precision, compile, seed, device, law)
@@ -178,7 +178,7 @@ def _over_ray(work: Work, shards: Sequence[int], store: Store) -> Iterator[None]
     task = ray.remote(Work.shard).options(num_cpus=1, num_gpus=1 if work.device == "cuda" else 0)
     shared, left = ray.put(work), iter(shards)
     pending: dict[ray.ObjectRef[Shard], int] = {}
-    at_once = AHEAD * int(ray.cluster_resources()["CPU"])  # type: ignore[no-untyped-call]
+    at_once = AHEAD * int(connect.cluster_resources()["CPU"])
     try:
         while True:
             for shard in islice(left, at_once - len(pending)):

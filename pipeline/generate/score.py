@@ -160,7 +160,7 @@ def _over_ray(evaluator: FeatureSpace, shards: Iterator[Images], work: Work) -> 
     # After a failure those in flight end unheard: `ray.cancel`, at the moment one ends, ends this process.
     import ray
 
-    gpu, have = evaluator.device == "cuda", ray.cluster_resources()  # type: ignore[no-untyped-call]
+    gpu, have = evaluator.device == "cuda", connect.cluster_resources()
     at_once = AHEAD * int(have["GPU" if gpu else "CPU"])
     task = ray.remote(work).options(num_cpus=1, num_gpus=1 if gpu else 0)
     shared, pending = ray.put(evaluator), deque[Any]()

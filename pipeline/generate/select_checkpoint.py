@@ -38,7 +38,7 @@ FIDs = dict[str, float] | None
 
 @dataclass(frozen=True)
 class Choice:
-    """What `choose` found."""
+    """Chosen checkpoint, with how it was chosen."""
 
     folder: Path
     """Of the chosen network."""
@@ -48,7 +48,7 @@ class Choice:
     """Where the FIDs lie until the stage's output is in place."""
 
     def curve(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The FIDs of each step, under a name that tells on how many samples."""
+        """The FIDs of each step, under a name that holds the number of samples."""
         for point in self.about.get("points", ()):
             yield point["step"], {f"selection_fid_n{self.about['num_samples']}": {k: point[k] for k in KINDS}}
 

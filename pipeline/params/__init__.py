@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.ncsn.errors import UserError
+from pipeline.params.kinds import flat
 from pipeline.params.renamed import refusals
 from pipeline.params.schema import Params
 from pipeline.params.section import Section
@@ -27,7 +28,7 @@ def parse(raw: Any, where: str) -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        lines = [_mistake(dict(e)) for e in error.errors()]
+        lines = [_mistake(e) for e in flat(error.errors())]
         raise UserError(f"{where}: fix these and run again:\n" + "\n".join(lines)) from error
 
 
@@ -38,7 +39,7 @@ def _mistake(error: dict[str, Any]) -> str:
     if error["type"] == "missing":
         what = "is missing"
     elif error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(place[-1], _keys(Section), 1)
+        near = difflib.get_close_matches(place[-1], error.get("known") or _keys(Section), 1)
         what = f"unknown key{f'; did you mean {near[0]}?' if near else ''}"
     elif error["type"] == "union_tag_not_found":
         what = "needs a `kind`, or `from`"
@@ -54,9 +55,6 @@ UNIONS = {
     ("features",): 1,
     ("noise", "*"): 2,
     ("sampler", "*"): 2,
-    ("recipes", "*", "network"): 3,
-    ("recipes", "*", "loss"): 3,
-    ("recipes", "*", "ema"): 3,
     ("tune_noise", "starts", "*"): 3,
     ("tune_sampler", "baseline", "sampler"): 3,
 }

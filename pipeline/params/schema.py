@@ -6,6 +6,7 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.ncsn.kinds import kind_of
 from pipeline.params.noise import Noise, SearchedNoise
 from pipeline.params.sampler import Sampler, SearchedSampler
 from pipeline.params.search import Frontier, StartingLaw, TuneNoise, TuneSampler
@@ -143,10 +144,10 @@ def _named_networks(params: Params) -> Iterator[str]:
 
 def _conditional(params: Params) -> Iterator[str]:
     """A network of fixed levels is trained and sampled on them."""
-    fixed = {network for network, recipe in params.recipes.items() if recipe.network.kind == "ncsn"}
+    fixed = {network for network, recipe in params.recipes.items() if recipe.network.conditional_on_levels}
     for network in sorted(fixed):
-        if (loss := params.recipes[network].loss.kind) != "levels":
-            yield f"recipes.{network}.loss.kind is {loss}: the network ncsn knows levels only"
+        if not (loss := params.recipes[network].loss).on_levels:
+            yield f"recipes.{network}.loss.kind is {kind_of(loss)}: the network ncsn knows levels only"
     if params.tune_noise.algorithm == "pbt" and params.tune_noise.network in fixed:
         yield (
             f"tune_noise.algorithm is pbt, which changes the levels of a network in training, but that of "
@@ -204,15 +205,15 @@ def _taken(params: Params, search: str, key: str, network: str) -> Iterator[str]
 def _laws(params: Params) -> Iterator[str]:
     """Levels are searched for a loss that has them, p_mean and p_std for the loss that has these."""
     for network, noise in params.noise.items():
-        loss = params.recipes[network].loss.kind if network in params.recipes else None
-        if not isinstance(noise, SearchedNoise) or loss is None:
+        if not isinstance(noise, SearchedNoise) or network not in params.recipes:
             continue
-        if loss == "edm" and not noise.has_range:
+        loss, law = kind_of(params.recipes[network].loss), params.recipes[network].loss.searched
+        if law and not noise.has_range:
             yield (
                 f"noise.{network} is from tune_noise, which finds p_mean and p_std for the loss of "
                 f"recipes.{network}, edm: add the sigma_max, sigma_min and num_levels to sample on"
             )
-        if loss != "edm" and noise.has_range:
+        if not law and noise.has_range:
             yield (
                 f"noise.{network} is from tune_noise, which finds the levels for the loss of "
                 f"recipes.{network}, {loss}: remove sigma_max, sigma_min and num_levels, or use the loss edm"
@@ -223,7 +224,7 @@ def _starts(params: Params) -> Iterator[str]:
     """The search for noise starts from what it searches for."""
     tune = params.tune_noise
     recipe = params.recipes.get(tune.network)
-    law = recipe is not None and recipe.loss.kind == "edm"
+    law = recipe is not None and bool(recipe.loss.searched)
     for name, start in tune.starts.items() if recipe else ():
         if isinstance(start, StartingLaw) != law:
             keys = "p_mean and p_std" if law else "sigma_max, sigma_min and num_levels"

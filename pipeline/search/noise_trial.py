@@ -39,7 +39,7 @@ class Setup:
     """What all trials have in common."""
 
     recipe: Mapping[str, Any]
-    """The variant's entry in `recipes`."""
+    """The network's entry in `recipes`."""
     full_steps: int
     """Optimiser steps of the full training, for the moving average."""
     images: np.ndarray

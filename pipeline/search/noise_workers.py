@@ -15,7 +15,7 @@ from typing import Any
 import ray
 import torch.distributed as dist
 
-from pipeline.cluster.connect import connect, worker_environment
+from pipeline.cluster.connect import cluster_resources, connect, worker_environment
 from pipeline.cluster.trainer import run_workers, scaling_of
 from pipeline.generate.draw import single_threaded
 from pipeline.ncsn.errors import UserError
@@ -32,7 +32,7 @@ MORE = {"CPU": "raise compute.workers", "GPU": "set compute.use_gpu to false"}
 
 @dataclass(frozen=True)
 class Team:
-    """The workers of a trial."""
+    """Team of workers that train a trial together."""
 
     workers: int
     use_gpu: bool
@@ -45,7 +45,7 @@ class Team:
         Raises:
             UserError: not one trial's.
         """
-        have = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        have = cluster_resources()
         kinds = ("CPU", "GPU") if self.use_gpu else ("CPU",)
         short = next((kind for kind in kinds if have.get(kind, 0) < self.workers), None)
         if short:

@@ -1,5 +1,5 @@
 """Population-based training of noise ranges: members train side by side, and at each rung the worst quarter
-goes on from the weights of the best, on a range near theirs.
+continues from the weights of the best, on a range near theirs.
 
 M. Jaderberg et al., "Population Based Training of Neural Networks", arXiv 1711.09846: truncation selection,
 and explore by perturbation with factors 0.8 and 1.2 (here 1.25, so that a step up undoes a step down).
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FACTORS = (0.8, 1.25)
 """By which one of them each end and the length of a range is multiplied, within its bounds."""
 PART = 4
-"""One in so many copies, and is copied from."""
+"""One in this many copies, and is copied from."""
 
 Search = Callable[..., list[Record]]
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def member(settings: Settings, setup: Setup, scratch: Path, team: "Team | None" 
 
     Args:
         settings: the noise range; `generation` and `member` from 1; `parent`, the member of the generation
-            before whose state it goes on from.
+            before whose state it trains on from.
         scratch: where states are kept until the search ends.
     """
     single_threaded()
@@ -111,7 +111,7 @@ def succeeded(
         if record.trial in losers - {donors[0].trial}:
             donor = donors[int(draws.integers(len(donors)))]
             chosen = donor.settings | perturbed(donor.settings, space, draws)
-            logger.info("member %d goes on as member %d did", place, donor.settings["member"])
+            logger.info("member %d continues from member %d", place, donor.settings["member"])
         parent = donor.settings["member"]
         following.append({**chosen, "generation": generation, "member": place, "parent": parent})
     return following

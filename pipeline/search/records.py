@@ -13,10 +13,12 @@ from typing import Any, Protocol, TypedDict
 
 import numpy as np
 
-from pipeline.search.space import Judged, Metrics, Trial
+from pipeline.search.space import Judged, Metrics, Shared, Trial
 
 Settings = dict[str, Any]
 """Numbers, or names where there is a choice."""
+Line = Mapping[str, Any]
+"""Settings, metrics and words about a trial, as a row of a table has them."""
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 
 OnTrial = Callable[["Record"], None]
@@ -25,7 +27,7 @@ OnTrial = Callable[["Record"], None]
 
 @dataclass(frozen=True)
 class Record:
-    """What became of one trial."""
+    """Record of one trial."""
 
     trial: int
     """From 1, in the order of proposal."""
@@ -43,13 +45,13 @@ class Record:
         """The metrics at the last rung reached; empty if there was none."""
         return self.rungs[-1] if self.rungs else {}
 
-    def line(self) -> dict[str, Any]:
-        """The trial as a comparison shows it: its settings as used, its last metrics, number and status."""
+    def line(self) -> Line:
+        """Row of a comparison: the trial's settings as used, its last metrics, number and status."""
         return {**self.settings, **self.metrics, "trial": self.trial, "status": self.status}
 
 
-def shown(line: Mapping[str, Any]) -> str:
-    """A comparison's line, see `Record.line`, as the log has it."""
+def shown(line: Line) -> str:
+    """Line of the log for a row of a comparison, see `Record.line`."""
     numbers = {key: value for key, value in line.items() if key not in ("trial", "status", "samples")}
     return ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in numbers.items())
 
@@ -65,7 +67,7 @@ def best(records: Sequence[Record], metric: str) -> Record:
 
 
 class Report(TypedDict, total=False):
-    """What a trial tells the search at a rung, or when it fails: plain, since Ray Tune carries it."""
+    """Message from a trial to its search, at a rung or when it fails: plain, since Ray Tune carries it."""
 
     value: float
     """What is minimised; infinity for a failure."""
@@ -79,11 +81,11 @@ class Report(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Task:
-    """What every trial of a search needs, in its process."""
+    """Task of every trial of a search, in its process."""
 
     trial: Trial
     metric: str
-    shared: Mapping[str, Any]
+    shared: Shared
     num_rungs: int
     known: Mapping[str, Record]
     """By `key`, what was measured before at rungs of this search."""
@@ -177,11 +179,11 @@ def write_trials(folder: Path, records: Sequence[Record]) -> None:
         write_csv(folder / name, rows)
 
 
-def _row(record: Record, metrics: Metrics) -> dict[str, Any]:
+def _row(record: Record, metrics: Metrics) -> Settings:
     return {"trial": record.trial, **record.settings, **metrics}
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_csv(path: Path, rows: Sequence[Line]) -> None:
     """Write rows under the columns of the longest; what a row lacks is empty."""
     columns = max(rows, key=len, default={})
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -191,14 +193,14 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 class _Child(Protocol):
-    def log_metrics(self, values: Mapping[str, Any], step: int = 0) -> None: ...
+    def log_metrics(self, values: Line, step: int = 0) -> None: ...
     def set_tags(self, tags: Mapping[str, str]) -> None: ...
     def log_picture(self, name: str, png: str) -> None: ...
     def end(self, status: str = "FINISHED") -> None: ...
 
 
 class _Parent(Protocol):
-    def child(self, name: str, params: Mapping[str, Any] | None = None) -> _Child: ...
+    def child(self, name: str, params: Line | None = None) -> _Child: ...
 
 
 def tell(run: _Parent) -> OnTrial:

@@ -20,15 +20,18 @@ os.environ.setdefault("TUNE_WARN_THRESHOLD_S", "60")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 
-import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from pipeline.cluster.connect import cluster_resources
 from pipeline.search.algorithms import Halving, Proposer
 from pipeline.search.records import OnTrial, Record, Settings, Task
-from pipeline.search.space import Budget, Space, Trial
+from pipeline.search.space import Budget, Shared, Space, Trial
 from pipeline.search.store import Journal, Ledger, SearchStore
+
+Result = dict[str, Any]
+"""A report with entries of Tune's own."""
 
 
 def search(
@@ -38,8 +41,8 @@ def search(
     metric: str,
     budget: Budget,
     points: Sequence[Settings] = (),
-    shared: Mapping[str, Any] | None = None,
-    aside: Mapping[str, Any] | None = None,
+    shared: Shared | None = None,
+    aside: Shared | None = None,
     resources: Mapping[str, float] | None = None,
     at_once: int | None = None,
     on_trial: OnTrial | None = None,
@@ -49,7 +52,7 @@ def search(
     """Search `space` for the settings with the smallest `metric`, on the Ray that is connected.
 
     The same arguments give the same trials and metrics. A trial that raises, whose metric is not finite or
-    whose process dies is recorded as failed, and the search goes on.
+    whose process dies is recorded as failed, and the search continues.
 
     Args:
         trial: called as `trial(settings, **shared)`; yields a mapping that holds `metric` at each rung.
@@ -99,8 +102,8 @@ def search_here(
     metric: str,
     budget: Budget,
     points: Sequence[Settings] = (),
-    shared: Mapping[str, Any] | None = None,
-    aside: Mapping[str, Any] | None = None,
+    shared: Shared | None = None,
+    aside: Shared | None = None,
     on_trial: OnTrial | None = None,
     store: SearchStore | None = None,
     follows: Any = None,
@@ -125,8 +128,8 @@ def _begun(
     trial: Trial,
     metric: str,
     budget: Budget,
-    shared: Mapping[str, Any] | None,
-    aside: Mapping[str, Any] | None,
+    shared: Shared | None,
+    aside: Shared | None,
     on_trial: OnTrial | None,
     store: SearchStore | None,
     follows: Any,
@@ -139,41 +142,39 @@ def _begun(
 
 
 def resources(max_concurrent: int, use_gpu: bool, gpus_per_trial: float | None = None) -> dict[str, float]:
-    """What Ray reserves for a trial: a CPU, and where GPUs are used a part of one.
+    """Resources that Ray reserves for a trial: a CPU, and where GPUs are used a part of one.
 
     Args:
-        gpus_per_trial: None: so much of a GPU that all trials of a time fit.
+        gpus_per_trial: None: a share of a GPU with which all concurrent trials fit.
     """
     if not use_gpu:
         return {"cpu": 1}
-    gpus = ray.cluster_resources()["GPU"]  # type: ignore[no-untyped-call]
+    gpus = cluster_resources()["GPU"]
     return {"cpu": 1, "gpu": gpus_per_trial or 1 / math.ceil(max_concurrent / gpus)}
 
 
-def _run(config: dict[str, Any], task: Task) -> None:
+def _run(config: Settings, task: Task) -> None:
     """One trial in its worker."""
     for report in task.reports(config["settings"]):
         tune.report(dict(report))
 
 
 class _Searcher(Searcher):
-    """The proposer as Tune asks it."""
+    """Proposer behind Tune's interface of a search algorithm."""
 
     def __init__(self, proposer: Proposer) -> None:
         super().__init__(metric="value", mode="min")
         self._proposer = proposer
         self._place: dict[str, int] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+    def suggest(self, trial_id: str) -> Settings | None:
         settings = self._proposer.ask()
         if settings is None:
             return None  # Tune asks again
         place = self._place[trial_id] = len(self._place)
         return {"place": place, "settings": settings}
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: Result | None = None, error: bool = False) -> None:
         self._proposer.tell(self._place[trial_id], math.inf if error or not result else result["value"])
 
     def save(self, checkpoint_path: str) -> None:
@@ -181,13 +182,13 @@ class _Searcher(Searcher):
 
 
 class _Scheduler(FIFOScheduler):
-    """The halving as Tune asks it."""
+    """Halving behind Tune's interface of a scheduler."""
 
     def __init__(self, halving: Halving) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._halving = halving
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: Result) -> str:
         if "reason" in result:  # failed: no competitor
             return TrialScheduler.CONTINUE
         stop = self._halving.stops(trial.config["place"], result["rung"], result["value"])
@@ -195,12 +196,12 @@ class _Scheduler(FIFOScheduler):
 
 
 class _Callback(tune.Callback):
-    """The ledger as Tune tells it."""
+    """Ledger behind Tune's interface of a callback."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> Result:
         """Nothing: Tune writes it down for a continuation of its own, which is not used."""
         return {}
 
@@ -208,9 +209,9 @@ class _Callback(tune.Callback):
         self._ledger.start(trial.config["place"], dict(trial.config["settings"]))
 
     def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+        self, iteration: int, trials: list[Any], trial: Any, result: Result, **info: Any
     ) -> None:
-        report: Any = result  # with entries of Tune's own
+        report: Any = result
         self._ledger.report(trial.config["place"], report)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 import optuna
 
 Metrics = Mapping[str, float]
+Shared = Mapping[str, Any]
+"""Arguments that all trials of a search have in common, by name."""
 
 
 class Judged(dict[str, float]):
@@ -70,7 +72,7 @@ class Budget:
     rungs: Sequence[int]
     """The amounts of steps or samples at which a trial is judged; it yields once for each."""
     reduction_factor: int
-    """Of the trials at a rung, the best in so many goes on."""
+    """Of the trials at a rung, one in this many continues."""
     max_concurrent: int
     """Trials at a time; more is faster, but a trial knows less of those before it."""
     seed: int

@@ -1,10 +1,10 @@
-"""Trials on disk, and the ledger that fills them: a search that is run again measures nothing twice.
+"""Store of trials on disk, and the ledger that fills it: a search that is run again measures nothing twice.
 
-Every decision of a search follows from the results of earlier trials. So a search is resumed by running it
-again: what is known of a trial is reported at once, the rest runs. The same holds for a longer search: its
-decisions are made anew, from measurements that the shorter one left. Trials lie in a folder named by all that
-their metrics follow from, and there by their settings; how many trials there are, the rungs and the rules of
-halving name nothing.
+Every decision of a search follows from the results of earlier trials. So a killed search is resumed by
+running it again: what is known of a trial is reported at once, the rest runs. A longer search continues a
+shorter one likewise: it takes measurements from it, and makes its own decisions. Trials lie in a folder named
+by all that their metrics follow from, and there by their settings. The number of trials, the rungs and the
+rules of halving name nothing.
 """
 
 import hashlib
@@ -117,7 +117,7 @@ def _common(some: Sequence[int], others: Sequence[int]) -> int:
 
 
 def _usable(record: Record, common: int) -> Record | None:
-    """The part of a record that a search with so many rungs in common would measure too."""
+    """Part of a record that a search that shares this many rungs would measure too."""
     if record.status == FAILED and len(record.rungs) < common:
         return record
     return replace(record, rungs=record.rungs[:common], status=STOPPED, reason="") if common else None
@@ -219,8 +219,8 @@ class Ledger:
 
 def _covers(earlier: Record, record: Record) -> bool:
     """Whether all of a record was measured before."""
-    failed_anew = record.status == FAILED != earlier.status
-    return len(earlier.rungs) >= len(record.rungs) and not failed_anew
+    newly_failed = record.status == FAILED != earlier.status
+    return len(earlier.rungs) >= len(record.rungs) and not newly_failed
 
 
 def fingerprint(*parts: Any) -> str:
@@ -268,4 +268,4 @@ def _pieces(value: Any) -> Iterator[bytes | memoryview]:
     elif isinstance(value, FunctionType) and "<" not in value.__qualname__:
         yield f"{value.__module__}.{value.__qualname__};".encode()
     else:
-        raise TypeError(f"a search cannot be told from another one by a {type(value).__qualname__}")
+        raise TypeError(f"a search cannot be distinguished from another by a {type(value).__qualname__}")

@@ -23,7 +23,7 @@ class MicroBatch:
 
 
 def generator(seed: int, step: int, part: int) -> np.random.Generator:
-    """A generator that starts at (seed, step, part). It is counter-based, so that no two positions overlap."""
+    """A generator that starts at (seed, step, part); counter-based, so that no two positions overlap."""
     bits = np.random.Philox(
         key=np.array([seed, STREAM], np.uint64), counter=np.array([0, 0, step, part], np.uint64)
     )

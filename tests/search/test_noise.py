@@ -48,9 +48,9 @@ def test_a_promoted_trial_goes_on_exactly(setup: Setup) -> None:
 
 def test_the_moving_average_spans_the_same_fraction_of_a_trial_as_of_the_full_training(setup: Setup) -> None:
     # .99 over 100 steps: a whole training. Over 10 steps that is .9.
-    assert setup.task(START).ema_rate == pytest.approx(0.9)
-    assert replace(setup, full_steps=10**6).task(START).ema_rate == 0.0
-    assert replace(setup, full_steps=1).task(START).ema_rate == 0.99, "never longer than the recipe's"
+    assert setup.task(START).ema.rate == pytest.approx(0.9)
+    assert replace(setup, full_steps=10**6).task(START).ema.rate == 0.0
+    assert replace(setup, full_steps=1).task(START).ema.rate == 0.99, "never longer than the recipe's"
 
 
 @pytest.mark.parametrize("num_levels", [2, 7, 18, 19])

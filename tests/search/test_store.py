@@ -13,9 +13,11 @@ import torch
 
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
-from pipeline.search import Budget, Choice, Range, SearchStore, search_here
+from pipeline.search import Budget, Choice, Range, SearchStore, sampler_trial, search_here
 from pipeline.search.records import FAILED, FINISHED, STOPPED, Record, Settings, key
+from pipeline.search.sampler_trial import Setup
 from pipeline.search.store import Journal, Ledger, fingerprint
+from tests.search.searched import BOUNDS, made
 
 SPACE = {"x": Range(0.1, 10.0), "n": Range(1, 20), "kind": Choice(("good", "bad"))}
 BUDGET = Budget(num_trials=12, rungs=(1, 2, 3), reduction_factor=2, max_concurrent=2, seed=3)
@@ -172,6 +174,30 @@ def test_a_search_with_other_rungs_is_that_from_nothing_on_the_measurements_it_s
         assert ran == alone, "what is judged first elsewhere shares nothing"
 
 
+def test_a_sampler_search_with_another_rung_has_the_records_of_one_from_nothing(tmp_path: Path) -> None:
+    """On samples of a real trial: those that halving stops before the new rung are not drawn again."""
+
+    def found(rungs: tuple[int, ...], store: SearchStore | None) -> tuple[list[str], int]:
+        setup = made(budget=Budget(num_trials=6, rungs=rungs, reduction_factor=2, max_concurrent=2, seed=5))
+        drawn: list[Settings] = []
+
+        def counted(settings: Settings, setup: Setup) -> Iterator[Any]:
+            drawn.append(settings)
+            return sampler_trial.trial(settings, setup)
+
+        counted.__qualname__ = "counted"
+        space, points = setup.proposals().space(BOUNDS), setup.proposals().points()[:3]
+        records = search_here(
+            counted, space, metric="fid", budget=setup.budget, points=points, shared={"setup": setup},
+            store=store,
+        )  # fmt: skip
+        return plain(records), len(drawn)
+
+    found((40, 80), SearchStore(tmp_path, "tune_sampler"))
+    continued, few = found((40, 80, 120), SearchStore(tmp_path, "tune_sampler"))
+    assert continued == (alone := found((40, 80, 120), None))[0] and few < alone[1] == 6
+
+
 def test_a_killed_longer_search_goes_on_too(tmp_path: Path) -> None:
     run(shorter(5), tmp_path)
     with pytest.raises(KeyboardInterrupt):
@@ -267,5 +293,5 @@ def test_a_search_of_anything_else_has_another_fingerprint() -> None:
     prints = [fingerprint(other) for other in [base, *others]]
     assert len(set(prints)) == len(prints)
     assert fingerprint(plain) == fingerprint(plain) != fingerprint(run)
-    with pytest.raises(TypeError, match="by a function"):
+    with pytest.raises(TypeError, match="from another by a function"):
         fingerprint(lambda: 0)
