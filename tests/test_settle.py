@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pipeline.ncsn.sampler import Ladder, Sampler
 from ruamel.yaml import YAML
 
 from pipeline import settle
 from pipeline.data.preparation import prepare
 from pipeline.files import read_yaml, write_yaml
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.sampler import Ladder, Sampler
 from pipeline.params import Params, parse
 from pipeline.params.noise import AnalyticNoise
 from pipeline.resolve import levels
