@@ -33,7 +33,7 @@ import sys, time
 from pathlib import Path
 from pipeline.data.preparation import prepare
 source = sys.argv[1] + "/in.npy"
-prepare(Path(sys.argv[1]) / "out", name="npz", source=source, image_size=32, held_out=1000, seed=0)
+prepare(Path(sys.argv[1]) / "out", name="npz", source=source, image_size=32, num_held_out=1000, seed=0)
 print(time.process_time(), Path("/proc/self/status").read_text())
 """
 SIGMAS = geometric_sigmas(50.0, 0.01, 232)

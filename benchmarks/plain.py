@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.ncsn.networks import blocks, normalization, refinenet
+from pipeline.ncsn.networks import _blocks as blocks
+from pipeline.ncsn.networks import _normalization as normalization
+from pipeline.ncsn.networks import _refinenet as refinenet
 
 
 def normalize(x: Tensor, gamma: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:

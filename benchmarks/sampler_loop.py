@@ -16,9 +16,9 @@ import torch
 
 from benchmarks.machine import describe
 from pipeline.ncsn.networks import make_network
-from pipeline.ncsn.samplers.nfe import CountEvaluations
-from pipeline.ncsn.samplers.rng import SampleNoise
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.nfe import CountEvaluations
+from pipeline.ncsn.rng import SampleNoise
+from pipeline.ncsn.sampler import Ladder, Sampler
 
 SHAPE, LADDER = (3, 32, 32), Ladder(1.0, 0.01, 6)
 SAMPLERS = {

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -64,11 +65,11 @@ class Projection:
 def generated(place: Path, given: argparse.Namespace) -> None:
     """Draw the samples into `place`, a stage's way."""
     from pipeline.generate.generate import generate
-    from pipeline.ncsn.samplers.settings import Ladder, Sampler
+    from pipeline.ncsn.sampler import Ladder, Sampler
 
     made = generate(
         Gaussian(), Sampler("euler", Ladder(1.0, 0.01, 4), {}), shape=SHAPE, num_samples=given.num_samples,
-        shard_size=500, precision="float32", compile=False, seed=0, remote=False, workers=given.workers,
+        shard_size=500, precision="float32", compile=False, seed=0, workers=given.workers,
         storage=place,
     )  # fmt: skip
     np.save(place / "samples.npy", made.denoised)
@@ -85,19 +86,19 @@ def moments(place: Path, given: argparse.Namespace) -> None:
 def scored(place: Path, given: argparse.Namespace) -> None:
     """Every number of the table, the samples against themselves turned upside down."""
     from pipeline.generate.score import Scorer
-    from pipeline.metrics.evaluate import Described, evaluate
+    from pipeline.metrics.evaluate_row import evaluate
+    from pipeline.metrics.inputs import Described, ImageInputs
 
     samples, scorer = np.load(place / "samples.npy", mmap_mode="r"), Scorer(Projection(given.dim), place)
-    evaluate(
-        Described.by(scorer, samples), Described.by(scorer, samples[::-1]),
-        nearest_k=5, kid_subsets=100, kid_subset_size=1000, splits=10, fid_points=10, seed=0,
-    )  # fmt: skip
+    sides = (Described.by(scorer, samples), Described.by(scorer, samples[::-1]))
+    sizes = {"nearest_k": 5, "kid_subsets": 100, "kid_subset_size": 1000, "splits": 10, "fid_points": 10}
+    evaluate(ImageInputs(*sides, SimpleNamespace(**sizes, seed=0)))
 
 
 def block(place: Path, given: argparse.Namespace) -> None:
     """`evaluate` but for all blocks of distances after the first, than which none takes more memory."""
     from pipeline.generate.score import Scorer
-    from pipeline.metrics import evaluate, fid_infinity, neighbours
+    from pipeline.metrics import fid_infinity, kid, neighbours
     from pipeline.metrics.fid import standard_error
 
     samples = np.load(place / "samples.npy", mmap_mode="r")
@@ -106,7 +107,7 @@ def block(place: Path, given: argparse.Namespace) -> None:
     moments = scorer.moments(samples[::-1])
     stderr = standard_error(features, moments)
     fid_infinity.fid_infinity(features, moments, points=3, stderr=stderr, seed=0)
-    evaluate.kernel_distance(features, real, subsets=2, subset_size=1000, seed=0)
+    kid.kernel_distance(features, real, subsets=2, subset_size=1000, seed=0)
     _, distances = next(neighbours._rows(features, real))
     distances.kthvalue(6, dim=1)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.asked import Asked, asked
-from pipeline.search import Kept, Trial, noise, sampler, search_here
+from pipeline.search import SearchStore, Trial, noise, sampler, search_here
 from pipeline.search.records import FINISHED, Record
 from stages import tune_noise as noise_stage
 from stages import tune_sampler as sampler_stage
@@ -75,7 +75,9 @@ class Run:
         return min((fid for fid in self.fids if fid is not None), default=float("inf"))
 
 
-def repeat(ask: Asked, way: str, seed: int, kept: Kept, price: Callable[[dict[str, float]], float]) -> Run:
+def repeat(
+    ask: Asked, way: str, seed: int, store: SearchStore, price: Callable[[dict[str, float]], float]
+) -> Run:
     """One repetition of a way to search."""
     budget = replace(ask.budget, seed=seed, algorithm="tpe" if way.startswith("search") else "random")
     if way == "search, random proposals":
@@ -89,7 +91,7 @@ def repeat(ask: Asked, way: str, seed: int, kept: Kept, price: Callable[[dict[st
         budget=budget,
         points=ask.points if way in ("search", "search, random proposals") else (),
         shared={**ask.shared, "trial": ask.trial},
-        kept=kept,
+        store=store,
     )
     return Run(
         [price(record.metrics) if record.rungs else 0.0 for record in records],
@@ -133,11 +135,11 @@ def main() -> None:
     count = given.trials or ask.budget.num_trials
     ask = replace(ask, budget=replace(ask.budget, num_trials=count), random_trials=given.random or count)
     batch = getattr(ask.shared["setup"], "batch_size", 0)
-    kept = Kept(Path(".runs"), "benchmark")
+    store = SearchStore(Path(".runs"), "benchmark")
     runs: dict[str, list[Run]] = {}
     for way in given.ways:
         for seed in range(given.repeats):
-            made = repeat(ask, way, seed, kept, lambda metrics: cost(given.stage, metrics, batch))
+            made = repeat(ask, way, seed, store, lambda metrics: cost(given.stage, metrics, batch))
             runs.setdefault(way, []).append(made)
             if way == "random search":
                 spent = sum(runs["search"][seed].costs)

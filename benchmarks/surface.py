@@ -22,9 +22,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 from benchmarks.asked import asked
 from pipeline.generate.draw import draw, single_threaded
 from pipeline.metrics.fid import distance, moments
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
-from pipeline.reporting import style
-from pipeline.search import Budget, Kept, Range, search_here
+from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.sampler import Sampler
+from pipeline.reporting.figures import style
+from pipeline.search import Budget, Range, SearchStore, search_here
 from pipeline.search import sampler as tune_sampler
 from stages import tune_sampler as stage
 
@@ -101,7 +102,7 @@ def measured(ratios: int, levels: int) -> Rows:
     budget = Budget(len(points), (1,), 2, 1, seed=0)
     records = search_here(
         point, space, metric="fid", budget=budget, points=points, shared={"setup": setup},
-        kept=Kept(Path(".runs"), "surface"),
+        store=SearchStore(Path(".runs"), "surface"),
     )  # fmt: skip
     return [{**record.settings, **record.metrics} for record in records if record.rungs]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.data.dataset import open_dataset
 from pipeline.files import read_json, read_yaml
 from pipeline.metrics import features, statistics
-from pipeline.ncsn.samplers.settings import Ladder
+from pipeline.ncsn.ladder import Ladder
 from pipeline.params import load
 from pipeline.search import Budget, noise_trial
 

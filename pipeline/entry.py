@@ -1,4 +1,4 @@
-"""What every stage opens with: parameters read, the user's mistakes told in a line, no orphan left behind."""
+"""Entry of a stage: parameters are read, a user's mistakes reported in a line, no process left behind."""
 
 import ctypes
 import errno
@@ -47,7 +47,7 @@ def run(main: Callable[..., None], *, submits: bool = False) -> None:
         sys.exit(
             _tell(
                 f"cannot read or write {place}: {error.strerror}. "
-                "Mend its rights or free space, then run again."
+                "Fix its rights or free space, then run again."
             )
         )
 
@@ -64,10 +64,10 @@ def _run(main: Callable[..., None], submits: bool) -> None:
 def _send(main: Callable[..., None], params: Params, arguments: list[str]) -> None:
     """Let the cluster of compute.job_address run the stage; run with `python -m`, its module is __main__."""
     stage = main.__globals__["__spec__"].name.rsplit(".", 1)[-1]
-    variant = arguments[0] if arguments else None
+    name = arguments[0] if arguments else None
     address, storage = str(params.compute.job_address), params.compute.job_storage
-    with tracking.relay(stage, variant, params) as (environment, returns):
-        job.submit(stage, variant, address, storage, environment=environment, returns=returns)
+    with tracking.relay(stage, name, params) as (environment, returns):
+        job.submit(stage, name, address, storage, environment=environment, returns=returns)
 
 
 def _arguments(main: Callable[..., None], params: Params) -> list[str]:
@@ -76,14 +76,11 @@ def _arguments(main: Callable[..., None], params: Params) -> list[str]:
     if len(given) != len(names):
         raise UserError(f"usage: {sys.argv[0]} {' '.join(name.upper() for name in names)}; given: {given}")
     for name, value in zip(names, given, strict=True):
-        if name == "variant" and value not in params.variants:
+        known = {"network": [*params.trainings()], "row": [*params.all_rows()]}.get(name, [value])
+        if value not in known:
             raise UserError(
-                f"variant {value!r} is not in params.yaml's `variants` {params.variants}: add it there."
-            )
-        if name == "network" and value not in params.networks():
-            raise UserError(
-                f"{value!r} is neither in params.yaml's `variants` {params.variants} nor one of them with a "
-                f"further seed of `more_seeds` {params.more_seeds}: add it there."
+                f"{value!r} is neither in params.yaml's `{name}s` nor one of these with a seed of "
+                f"`extra_seeds` {params.extra_seeds}: it has {', '.join(known)}."
             )
     return given
 

@@ -5,7 +5,7 @@ import platform
 import shutil
 import subprocess
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 from pathlib import Path
 
 PACKAGES = ("torch", "numpy", "ray", "mlflow", "dvc")
@@ -17,13 +17,14 @@ GPUS = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
 @cache
 def versions() -> str:
     """Python's version and those of the packages that decide or keep a result."""
-    return ", ".join([f"python {platform.python_version()}", *map(_version, PACKAGES)])
+    return ", ".join([f"python {platform.python_version()}", *map(version, PACKAGES)])
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """A package's name and version."""
     try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
+        return f"{package} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:
         return f"{package} not installed"
 
 

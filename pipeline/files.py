@@ -6,7 +6,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,6 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file's content, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sources_sha256(package: Path, places: Iterable[str]) -> str:
-    """SHA-256 over the Python files at these places below `package`, their names and order included."""
-    digest = hashlib.sha256()
-    for place in places:
-        path = package / place
-        for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(str(source.relative_to(package)).encode() + source.read_bytes())
-    return digest.hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -4,7 +4,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-CODE = ("pipeline", "stages", "params.yaml", "dvc.yaml", "requirements.lock")
+CODE = ("pipeline", "stages", "extensions", "params.yaml", "dvc.yaml", "requirements.lock")
 """What decides a result. A run's own outputs and dvc.lock are not among them, nor are notes and tests."""
 
 

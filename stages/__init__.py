@@ -1,1 +1,1 @@
-"""One thin door per DVC stage: read the parameters, call the library, write files."""
+"""One thin entry for each DVC stage: read the parameters, call the library, write files."""

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from pipeline import entry, tracking
-from pipeline.cluster.device import has_gpu
+from pipeline.cluster.connect import has_gpu
 from pipeline.files import read_json, read_yaml, whole_folder
 from pipeline.metrics import features, statistics
-from pipeline.ncsn.samplers.settings import Ladder
+from pipeline.ncsn.ladder import Ladder
 from pipeline.params import Params
 from pipeline.search.frontier import Point, Setup, frontier, write
 from pipeline.selected_checkpoint import network_folder
@@ -17,7 +17,7 @@ OPTIONS = ("langevin", "predictor_corrector", "stochastic_heun")
 
 
 def main(params: Params) -> None:
-    """artifacts/{models,selection,noise,reference} -> artifacts/frontier/{frontier.csv,manifest.json}."""
+    """artifacts/{models,selection,noise,features} -> artifacts/frontier/{frontier.csv,manifest.json}."""
     settings = params.frontier.kwargs()
     with tracking.stage("frontier", None, params) as run:
         setup, found = _setup(params), []
@@ -33,14 +33,14 @@ def main(params: Params) -> None:
 def _setup(params: Params) -> Setup:
     chosen, compute = params.frontier, params.compute
     gpu = has_gpu(compute.use_gpu)
-    model, device = network_folder(ARTIFACTS, chosen.variant), "cuda" if gpu else "cpu"
+    model, device = network_folder(ARTIFACTS, chosen.network), "cuda" if gpu else "cpu"
     trained = read_json(model / "state.json")["task"]["network"]
     return Setup(
         network=load_network(model, device),
-        trained=Ladder.read(read_yaml(ARTIFACTS / f"noise/{chosen.variant}.yaml")),
+        trained=Ladder.read(read_yaml(ARTIFACTS / f"noise/{chosen.network}.yaml")),
         shape=(trained["channels"], trained["image_size"], trained["image_size"]),
-        features=features.load(ARTIFACTS / "reference").on(device).features,
-        reference=statistics.load_moments(ARTIFACTS / "reference", "train"),
+        features=features.load(ARTIFACTS / "features").on(device).features,
+        reference=statistics.load_moments(ARTIFACTS / "features", "train"),
         options={kind: getattr(chosen, kind).kwargs() for kind in OPTIONS},
         workers=1 if gpu else compute.workers * compute.cpus_per_worker,
         device=device,

@@ -1,4 +1,4 @@
-"""Stage `generate NETWORK`: samples by its variant's sampler, with and without the last denoising."""
+"""Stage `generate ROW`: samples of a row's network by its sampler, with and without the last denoising."""
 
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,8 @@ from pipeline import entry, selected_checkpoint, tracking
 from pipeline.data.dataset import open_dataset
 from pipeline.files import read_json, read_yaml, sha256, whole_folder, write_json
 from pipeline.generate import generate, inpaint, select_checkpoint
-from pipeline.ncsn.samplers.prior import Law
-from pipeline.ncsn.samplers.settings import Sampler
+from pipeline.ncsn.prior import Law
+from pipeline.ncsn.sampler import Sampler
 from pipeline.params import Params
 from pipeline.training.checkpoints import load_network
 from pipeline.training.snapshots import candidates
@@ -18,50 +18,50 @@ from pipeline.training.snapshots import candidates
 ARTIFACTS = Path("artifacts")
 
 
-def main(params: Params, network: str) -> None:
-    """artifacts/{data,reference,models/N,sampler/V.yaml} -> artifacts/{samples/N,selection/N,metrics}."""
-    variant, _, offset = params.networks()[network]
-    sampler = Sampler.read(read_yaml(ARTIFACTS / f"sampler/{variant}.yaml"))
+def main(params: Params, row: str) -> None:
+    """artifacts/{data,features,models/NETWORK,sampler/ROW.yaml} -> artifacts/{samples,selection,metrics}."""
+    name, network, offset = params.all_rows()[row]
+    sampler = Sampler.read(read_yaml(ARTIFACTS / f"sampler/{name}.yaml")["sampler"])
     model = ARTIFACTS / "models" / network
     networks, trained = candidates(model), read_json(model / "state.json")["task"]["network"]
     shape = (trained["channels"], trained["image_size"], trained["image_size"])
-    with tracking.stage("generate", network, params) as run:
+    with tracking.stage("generate", row, params) as run:
         data = open_dataset(ARTIFACTS / "data")
         law = Law.of(data.split("train")) if sampler.start else None
         settings = {"shape": shape, "law": law, **_settings(params, offset)}
         apart = params.generate.selection.kwargs()
         apart["seed"] += offset
         choice = select_checkpoint.choose(
-            networks, sampler, reference=ARTIFACTS / "reference", **settings | apart
+            networks, sampler, reference=ARTIFACTS / "features", **settings | apart
         )
         score = load_network(choice.folder)
-        made = generate.placed(score, sampler, **settings)
+        made = generate.generate(score, sampler, **settings)
         manifest = params.generate.model_dump(exclude={"selection"}) | {"seed": settings["seed"]}
         manifest |= {"nfe": made.nfe, "sampler": sampler.plain()}
-        with whole_folder(ARTIFACTS / "samples" / network) as folder:
+        with whole_folder(ARTIFACTS / "samples" / row) as folder:
             for name in ("raw", "denoised", "intermediate"):
                 np.save(folder / f"{name}.npy", getattr(made, name))
             inpaint.write(folder, score, sampler, data.split("held_out"), manifest, params.compute.use_gpu)
             manifest["sha256"] = {path.name: sha256(path) for path in sorted(folder.glob("*.npy"))}
             write_json(folder / "manifest.json", manifest)
         # Apart from the samples: a clock repeats no bits.
-        write_json(ARTIFACTS / f"metrics/generate_{network}.json", {"seconds": made.seconds})
-        selected_checkpoint.write(ARTIFACTS, network, choice.folder, choice.about)
+        write_json(ARTIFACTS / f"metrics/generate_{row}.json", {"seconds": made.seconds})
+        selected_checkpoint.write(ARTIFACTS, row, choice.folder, choice.about)
         made.discard()
         choice.discard()
         run.log_metrics({"nfe": made.nfe, "seconds": made.seconds})
-        run.set_tags({"samples.sha256": sha256(ARTIFACTS / f"samples/{network}/manifest.json")})
-        run.log_artifact(ARTIFACTS / "samples" / network)
+        run.set_tags({"samples.sha256": sha256(ARTIFACTS / f"samples/{row}/manifest.json")})
+        run.log_artifact(ARTIFACTS / "samples" / row)
         for step, fids in choice.curve():
             run.log_metrics(fids, step)
         if choice.folder != model:
-            run.log_network(choice.folder, f"ncsn-{params.preset}-{network}", shape)
+            run.log_network(choice.folder, f"ncsn-{params.preset}-{row}", shape)
 
 
 def _settings(params: Params, offset: int) -> dict[str, Any]:
     """`generate` as one call: set k holds samples k N ... (k + 1) N - 1 of one seed, which no set shares."""
     settings = params.generate.model_dump(exclude={"selection"})
-    total = settings.pop("sets") * settings["num_samples"]
+    total = settings.pop("sample_sets") * settings["num_samples"]
     compute = {key: getattr(params.compute, key) for key in ("workers", "cpus_per_worker", "use_gpu")}
     own = {"num_samples": total, "seed": settings["seed"] + offset, "storage": Path(params.compute.storage)}
     return settings | compute | own

@@ -14,33 +14,33 @@ ARTIFACTS, OUT = Path("artifacts"), Path("reports")
 def main(params: Params) -> None:
     """artifacts/ -> reports/{README.md,table.{md,csv,json},{model,dataset}_card.md,figures/}."""
     data = open_dataset(ARTIFACTS / "data")
-    shown = {name: evaluation(params.preset, name) for name in params.variants}
+    shown = {row: evaluation(params.preset, row) for row in params.rows}
     with tracking.stage("report", None, params, last=True, shows=shown.values()) as run:
-        table = report.write(
+        table = report.write_report(
             OUT,
             ARTIFACTS,
-            params.variants,
+            params.rows,
             manifest=data.manifest,
             real=data.split("train"),
-            more_seeds=params.more_seeds,
+            extra_seeds=params.extra_seeds,
             runs={
-                network: lineage.made(ARTIFACTS, network, params.preset, run.find, run.tags_of)
-                for network in params.networks()
+                row: lineage.made(ARTIFACTS, row, params.preset, run.find, run.tags_of)
+                for row in params.all_rows()
             },
             **params.report.kwargs(),
         )
         run.summarise(table.headline(), OUT)
         for row in table.rows:
             if row.measured and row.denoised:  # the model is read for the record alone: no file here needs it
-                network, note = row.network, f"FID {row.fid:.2f} denoised, N={row.n}"
-                run.report_network(network, f"ncsn-{params.preset}-{row.system}", note)
+                note = f"FID {row.fid:.2f} denoised, N={row.n}"
+                run.report_network(row.model_folder, f"ncsn-{params.preset}-{row.system}", note)
 
 
-def evaluation(preset: str, variant: str) -> dict[str, str]:
-    """The tags of the run that wrote the very numbers of a variant's row; no run's where there are none."""
-    path = ARTIFACTS / f"evaluation/{variant}.json"
+def evaluation(preset: str, row: str) -> dict[str, str]:
+    """The tags of the run that wrote the very numbers of a row; no run's where there are none."""
+    path = ARTIFACTS / f"evaluation/{row}.json"
     digest = sha256(path) if path.exists() else "none"
-    return {"stage": "evaluate", "variant": variant, "preset": preset, "metrics.sha256": digest}
+    return {"stage": "evaluate", "row": row, "preset": preset, "metrics.sha256": digest}
 
 
 if __name__ == "__main__":

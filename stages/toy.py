@@ -6,8 +6,8 @@ from pipeline import entry, toy, tracking
 from pipeline.data.dataset import open_dataset
 from pipeline.files import whole_folder, write_json
 from pipeline.params import Params
-from pipeline.reporting import style
-from pipeline.reporting.toy import loss_curves, samples, score_fields
+from pipeline.reporting.figures import style
+from pipeline.reporting.figures.toy import score_fields, toy_loss_curves, toy_samples
 
 DATA = Path("artifacts/data")
 OUT, METRICS = Path("artifacts/toy"), Path("artifacts/metrics/toy.json")
@@ -19,9 +19,9 @@ def main(params: Params) -> None:
         data, setting = open_dataset(DATA), params.toy.kwargs()
         made = toy.run(data.split("train"), **setting)
         with whole_folder(OUT) as folder:
-            style.save(loss_curves(made.curves, data.manifest["name"], setting["losses"]), folder, "fig1")
+            style.save(toy_loss_curves(made.curves, data.manifest["name"], setting["losses"]), folder, "fig1")
             style.save(score_fields(made.fields), folder, "fig2")
-            style.save(samples(made.panels, made.divergences), folder, "fig3")
+            style.save(toy_samples(made.panels, made.divergences), folder, "fig3")
             write_json(folder / "numbers.json", made.metrics())
         write_json(METRICS, made.headline())
         run.log_metrics(made.metrics())

@@ -9,26 +9,26 @@ from pipeline import entry, tracking
 from pipeline.cluster.train import fit, published
 from pipeline.data.dataset import open_dataset
 from pipeline.files import read_yaml, sha256, whole_folder, write_json
+from pipeline.ncsn.kinds import make, plain
 from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.params import Params
-from pipeline.training import checkpoints, history, snapshots
-from pipeline.training.progress import Progress, speed, telling
+from pipeline.training import checkpoints, log, snapshots
 from pipeline.training.task import Task, data_digest
 
 OUT = Path("artifacts")
 
 
 def main(params: Params, network: str) -> None:
-    """artifacts/{data,noise/V.yaml} -> artifacts/{models/N,curves/N.csv,metrics/train_N.json}."""
+    """artifacts/{data,noise/N.yaml} -> artifacts/{models/N,curves/N.csv,metrics/train_N.json}."""
     data = open_dataset(OUT / "data")
     images = data.split("train")
     task = _task(params, network, images)
     run_folder = Path(params.compute.storage) / task.fingerprint()
-    tell = telling(f"train {network}")
+    tell = log.logging_progress(f"train {network}")
     with tracking.stage("train", network, params) as run:
         run.log_dataset(data.manifest)
 
-        def on_event(progress: Progress) -> None:
+        def on_event(progress: log.Progress) -> None:
             tell(progress)
             run.log_metrics(progress.metrics(), progress.step)
 
@@ -36,7 +36,7 @@ def main(params: Params, network: str) -> None:
         keys = ("workers", "most_workers", "cpus_per_worker", "use_gpu", "max_failures", "hang_timeout_s")
         sizes = {key: compute[key] for key in keys if key in compute}
         checkpoint = fit(task, images, run_folder, on_event=on_event, **sizes)
-        taken = speed(run_folder)
+        taken = log.speed(run_folder, task.steps)
         run.log_metrics({"training": taken})
         _publish(checkpoint, task, network, taken["seconds"])
         published(run_folder, network)
@@ -45,12 +45,12 @@ def main(params: Params, network: str) -> None:
 
 
 def _task(params: Params, network: str, images: np.ndarray) -> Task:
-    variant, seed, _ = params.networks()[network]
-    noise, recipe = read_yaml(OUT / "noise" / f"{variant}.yaml"), params.recipes[variant].kwargs()
-    tuned = {key: noise[key] for key in ("p_mean", "p_std") if key in noise}
+    name, seed = params.trainings()[network]
+    noise, recipe = read_yaml(OUT / "noise" / f"{name}.yaml"), params.recipes[name]
+    found = {key: noise[key] for key in recipe.loss.searched if key in noise}
     return Task.build(
-        recipe | {"loss": recipe["loss"] | tuned},
-        params.train.kwargs() | {"seed": seed},
+        recipe.model_copy(update={"loss": make("losses", plain(recipe.loss) | found)}),
+        params.train.model_copy(update={"seed": seed}),
         sigmas=geometric_sigmas(noise["sigma_max"], noise["sigma_min"], noise["num_levels"]),
         image_shape=images.shape[1:],
         data_sha256=data_digest(images),
@@ -58,11 +58,11 @@ def _task(params: Params, network: str, images: np.ndarray) -> Task:
 
 
 def _publish(checkpoint: Path, task: Task, network: str, seconds: float) -> None:
-    rows = history.read(checkpoint / checkpoints.HISTORY)
+    rows = log.curve(checkpoints.read_losses(checkpoint), task)
     with whole_folder(OUT / "models" / network) as folder:
         shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
         snapshots.copy(checkpoint.parent, folder, task)
-    history.write(OUT / "curves" / f"{network}.csv", rows)
+    log.write_curve(OUT / "curves" / f"{network}.csv", rows)
     write_json(OUT / "metrics" / f"train_{network}.json", {"loss": rows[-1].loss, "seconds": seconds})
 
 

@@ -1,10 +1,14 @@
 """What all tests share: one thread of torch each, and no test that a slow machine fails."""
 
 import os
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
 import torch
+
+from pipeline.cluster.connect import connect
+from tests.cluster import heads
 
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's processes yield to all that runs beside them
 
@@ -19,3 +23,19 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     for item in items:
         if {"local_ray", "four_cpus", "two_gpus", "head"} & set(item.fixturenames):
             item.add_marker("ray")
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    """Two CPUs of Ray on this machine, started once for the tests of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        with connect(workers=2, cpus_per_worker=1, use_gpu=False):
+            yield
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[heads.Head]:
+    """A real head with two CPUs and its dashboard, with a session folder and processes of its own."""
+    with heads.started() as made:
+        yield made

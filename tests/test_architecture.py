@@ -42,7 +42,7 @@ CORE = ("ncsn",)
 HEAVY = ("ray", "mlflow", "dvc", "pydantic", "scipy", "sklearn", "pandas", "matplotlib", "optuna")
 CONFINED = {
     "ray": ("pipeline/cluster/", "pipeline/generate/", "pipeline/search/"),
-    "mlflow": ("pipeline/tracking/store/",),
+    "mlflow": ("pipeline/tracking/mlflow_store.py",),
 }
 STAGE_LINES = 70
 
@@ -184,7 +184,7 @@ FAULTS = [
     (wrong_arrows, "pipeline/ncsn/noise.py", "from pipeline.training import loop\n"),
     (wrong_arrows, "pipeline/ncsn/samplers/nfe.py", "def f():\n    import pipeline.params\n"),
     (wrong_arrows, "pipeline/training/loop.py", "from pipeline import tracking\n"),
-    (wrong_arrows, "pipeline/tracking/store/run.py", "import stages.train\n"),
+    (wrong_arrows, "pipeline/tracking/mlflow_store.py", "import stages.train\n"),
     (escaped, "pipeline/training/loop.py", "def f():\n    import ray\n"),
     (escaped, "stages/train.py", "from mlflow import MlflowClient\n"),
     (core_import_error, "pipeline/ncsn/noise.py", "import scipy.stats\n"),

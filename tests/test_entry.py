@@ -1,4 +1,4 @@
-"""The door of a stage: one clear message and exit code 2 for the user's mistakes, a traceback for ours."""
+"""The entry of a stage: one clear message and exit code 2 for the user's mistakes, a traceback for ours."""
 
 import contextlib
 import os
@@ -12,29 +12,31 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.commands.preset import main
+
 ROOT = Path(__file__).resolve().parents[1]
 
 STAGE = """
 import errno, time
 from pathlib import Path
-from pipeline import door
+from pipeline import entry
 from pipeline.ncsn.errors import UserError
 
-def main(params, variant):
+def main(params, row):
     {body}
 
 if __name__ == "__main__":
-    door.run(main)
+    entry.run(main)
 """
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(ROOT / "conf/digits.yaml", tmp_path / "params.yaml")
     return tmp_path
 
 
-NETWORKS = STAGE.replace("main(params, variant)", "main(params, network)")
+NETWORKS = STAGE.replace("main(params, row)", "main(params, network)")
 
 
 def run(place: Path, body: str, *arguments: str, stage: str = STAGE) -> subprocess.CompletedProcess[str]:
@@ -44,27 +46,31 @@ def run(place: Path, body: str, *arguments: str, stage: str = STAGE) -> subproce
     return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, timeout=60)
 
 
-def test_a_good_stage_gets_its_variant(place: Path) -> None:
-    done = run(place, "Path('out').write_text(variant)", "ncsn")
+def test_a_good_stage_gets_its_row(place: Path) -> None:
+    done = run(place, "Path('out').write_text(row)", "ncsn")
     assert (done.returncode, (place / "out").read_text()) == (0, "ncsn"), done.stderr
 
 
-def test_a_network_is_a_variant_or_one_with_a_further_seed(place: Path) -> None:
-    text = (place / "params.yaml").read_text()
-    (place / "params.yaml").write_text(text.replace("more_seeds: []", "more_seeds: [7]"))
-    for name, code in (("ncsn", 0), ("ncsn-7", 0), ("ncsn-8", 2), ("ncsm-7", 2)):
-        done = run(place, "Path('out').write_text(network)", name, stage=NETWORKS)
-        assert done.returncode == code
-        assert ((place / "out").read_text() == name) == (code == 0)
-    assert "with a further seed of `more_seeds` [7]" in done.stderr
+def test_a_network_and_a_row_are_named_with_a_further_seed_too(place: Path) -> None:
+    shutil.copytree(ROOT / "conf", place / "conf")
+    assert main(["digits", "--extra-seeds", "7"], place) == 0
+    names = {"network": ("tuned", "tuned-7"), "row": ("tuned_fewest", "tuned_fewest-7")}
+    for what, stage in (("network", NETWORKS), ("row", STAGE)):
+        for name, code in [(name, 0) for name in names[what]] + [("ncsn-8", 2), ("ncsm-7", 2)]:
+            done = run(place, f"Path('out').write_text({what})", name, stage=stage)
+            assert done.returncode == code, done.stderr
+            assert ((place / "out").read_text() == name) == (code == 0)
+        assert f"`{what}s` nor one of these with a seed of `extra_seeds` [7]: it has ncsn, " in done.stderr
+    done = run(place, "pass", "tuned_fewest", stage=NETWORKS)
+    assert done.returncode == 2, "a row that is no network is not trained"
 
 
 @pytest.mark.parametrize(
     ("body", "arguments", "message"),
     [
         ("raise UserError('data.name is wrong')", ["ncsn"], "error: data.name is wrong\n"),
-        ("pass", [], "usage: stage.py VARIANT"),
-        ("pass", ["ncsm"], "'ncsm' is not in params.yaml's `variants`"),
+        ("pass", [], "usage: stage.py ROW"),
+        ("pass", ["ncsm"], "'ncsm' is neither in params.yaml's `rows`"),
         (
             "raise OSError(errno.ENOSPC, 'No space left on device', 'big.npy')",
             ["ncsn"],
@@ -91,7 +97,7 @@ def test_all_mistakes_in_params_are_told_at_once(place: Path) -> None:
     for piece in (
         "data.image_sise",
         "data.image_size",
-        "batch_size (129) must be divisible by microshards (2)",
+        "batch_size (129) must be divisible by micro_batches (2)",
     ):
         assert piece in done.stderr
 

@@ -12,13 +12,15 @@ from ruamel.yaml import YAML
 from pipeline.commands.preset import compose, known
 from pipeline.ncsn.errors import UserError
 from pipeline.params import load, parse
+from pipeline.params.renamed import ANY, TABLE, Renamed, refusals
+from pipeline.params.schema import extra_rows
 
 CONF = Path(__file__).parents[1] / "conf"
 SHIPPED = YAML(typ="safe").load(CONF / "digits.yaml")
 
 KARRAS = {"num_levels": 6, "rho": 7.0}
 PC = {
-    "rule": "predictor_corrector",
+    "kind": "predictor_corrector",
     **KARRAS,
     "predictor": "ancestral",
     "corrector": "annealed",
@@ -26,7 +28,7 @@ PC = {
     "snr": 0.16,
 }
 CHURN = {
-    "rule": "stochastic_heun",
+    "kind": "stochastic_heun",
     **KARRAS,
     "churn": 4.0,
     "churn_min": 0.1,
@@ -50,17 +52,44 @@ def put(key: str, value: Any) -> Change:
 
 
 def drop(key: str) -> Change:
-    section, last = key.split(".")
-    return lambda raw: raw[section].pop(last)
-
-
-def rename(old: str, new: str) -> Change:
-    """Call a variant otherwise, everywhere."""
+    """Leave out a dotted key."""
 
     def change(raw: dict[str, Any]) -> None:
-        raw["variants"] = [new if variant == old else variant for variant in raw["variants"]]
-        for section in ("recipes", "noise", "sampler"):
+        *sections, last = key.split(".")
+        for section in sections:
+            raw = raw[section]
+        del raw[last]
+
+    return change
+
+
+def rename_network(old: str, new: str) -> Change:
+    """Call a network otherwise, everywhere."""
+
+    def change(raw: dict[str, Any]) -> None:
+        raw["networks"] = [new if network == old else network for network in raw["networks"]]
+        raw["rows"] = {row: new if network == old else network for row, network in raw["rows"].items()}
+        for section in ("recipes", "noise"):
             raw[section][new] = raw[section].pop(old)
+
+    return change
+
+
+def rename_row(old: str, new: str) -> Change:
+    """Call a row otherwise, everywhere."""
+
+    def change(raw: dict[str, Any]) -> None:
+        raw["rows"] = {new if row == old else row: network for row, network in raw["rows"].items()}
+        raw["sampler"][new] = raw["sampler"].pop(old)
+
+    return change
+
+
+def seeds(*some: int) -> Change:
+    """Further training seeds, with the rows that the preset command writes."""
+
+    def change(raw: dict[str, Any]) -> None:
+        raw["extra_seeds"], raw["extra_rows"] = list(some), extra_rows(raw["rows"], list(some))
 
     return change
 
@@ -74,20 +103,21 @@ def both(*changes: Change) -> Change:
 
 
 EDM = {"kind": "edm", "p_mean": -1.9, "p_std": 1.2}
-CONTINUOUS = {"rule": "tuned_continuous", "sigma_max": 40.0, "sigma_min": 0.001, "num_levels": 18}
+CONTINUOUS = {"from": "tune_noise", "sigma_max": 40.0, "sigma_min": 0.001, "num_levels": 18}
 
 
 def search_a_law(raw: dict[str, Any]) -> None:
     """As in the preset digits_continuous."""
-    raw["noise"]["tuned"] = raw["noise"]["tuned_fewest"] = raw["noise"]["ncsnv2"]
-    raw["noise"]["edm"], raw["tune_noise"]["variant"] = CONTINUOUS, "edm"
+    raw["noise"]["tuned"] = raw["noise"]["ncsnv2"]
+    raw["noise"]["edm"], raw["tune_noise"]["network"] = CONTINUOUS, "edm"
+    raw["tune_noise"]["starts"] = {"published": {"p_mean": -1.89, "p_std": 1.2}}
 
 
 MISTAKES: dict[str, tuple[Change, str]] = {
     "unknown section": (put("extra", 1), "extra: unknown key"),
     "unknown key": (put("train.zzz", 1), "train.zzz: unknown key"),
     "misspelt key": (put("train.batchsize", 1), "train.batchsize: unknown key; did you mean batch_size?"),
-    "misspelt in a rule": (
+    "misspelt in a kind": (
         put("noise.ncsn.sigmamax", 1.0),
         "noise.ncsn.sigmamax: unknown key; did you mean sigma_max",
     ),
@@ -97,7 +127,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "fraction for a count": (put("train.steps", 1.5), "train.steps: .* integer, found 1.5"),
     "truth value for a number": (put("train.steps", True), "train.steps: .* integer, found True"),
     "number for a truth value": (put("recipes.ncsn.flip", 1), "recipes.ncsn.flip: .* boolean, found 1"),
-    "one for a list": (put("variants", "ncsn"), "variants: .* list, found 'ncsn'"),
+    "one for a list": (put("networks", "ncsn"), "networks: .* list, found 'ncsn'"),
     "null for a number": (put("data.seed", None), "data.seed: .* integer, found None"),
     "snapshots of a fraction": (put("train.snapshot_every", 0.5), "train.snapshot_every: .* found 0.5"),
     "snapshots below none": (put("train.snapshot_every", -1), "train.snapshot_every: .* found -1"),
@@ -118,7 +148,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         r"generate.seed and generate.selection.seed \(3000\) both give 3000, .* must not share samples",
     ),
     "choice of a further seed on the report's": (
-        both(put("more_seeds", [2]), put("generate.selection.seed", 2998)),
+        both(seeds(2), put("generate.selection.seed", 2998)),
         r"generate.selection.seed \(2998\) both give 3000",
     ),
     "choice on a search's samples": (
@@ -126,22 +156,37 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         r"tune_sampler.seed \(2001\) is generate.selection.seed: no two choices may share samples",
     ),
     "choice of a further seed on the frontier's": (
-        both(put("more_seeds", [7]), put("generate.selection.seed", 3993)),
-        r"frontier.seed \(4000\) is generate.selection.seed plus one of more_seeds",
+        both(seeds(7), put("generate.selection.seed", 3993)),
+        r"frontier.seed \(4000\) is generate.selection.seed plus one of extra_seeds",
     ),
     "zero": (put("generate.num_samples", 0), "generate.num_samples: .* greater than or equal to 1, found 0"),
     "negative seed": (put("data.seed", -1), "data.seed: .*, found -1"),
-    "not a number": (put("recipes.ncsn.lr", float("nan")), "recipes.ncsn.lr: .* found nan"),
+    "not a number": (
+        put("recipes.ncsn.optimizer.lr", float("nan")),
+        "recipes.ncsn.optimizer.lr: .* found nan",
+    ),
     "infinite": (put("noise.ncsn.sigma_max", float("inf")), "noise.ncsn.sigma_max: .* found inf"),
     "moving average of 1": (
-        put("recipes.tuned.ema_rate", 1.0),
-        "recipes.tuned.ema_rate: .* less than 1, found 1.0",
+        put("recipes.tuned.ema.rate", 1.0),
+        "recipes.tuned.ema.rate: .* less than 1, found 1.0",
     ),
-    "accuracy above 1": (put("reference.min_accuracy", 95.0), "reference.min_accuracy: .* found 95.0"),
-    "unknown rule": (
-        put("noise.ncsn.rule", "linear"),
-        "noise.ncsn: .*'linear'.*'fixed', 'continuous', 'analytic', 'tuned'",
+    "accuracy above 1": (put("features.min_accuracy", 95.0), "features.min_accuracy: .* found 95.0"),
+    "unknown kind of noise": (
+        put("noise.ncsn.kind", "linear"),
+        "noise.ncsn: .*'linear'.*'geometric', 'continuous', 'analytic'",
     ),
+    "noise of no kind": (drop("noise.ncsn.kind"), "noise.ncsn: needs a `kind`, or `from`"),
+    "unknown search": (put("noise.ncsn", {"from": "tune_sampler"}), "noise.ncsn.from: .*'tune_noise'"),
+    "half a range": (
+        put("noise.ncsn", {"from": "tune_noise", "sigma_max": 4.0}),
+        "noise.ncsn: give all of sigma_max, sigma_min and num_levels, or none",
+    ),
+    "unknown choice": (
+        put("sampler.tuned.choose", "tuned"),
+        "sampler.tuned.choose: .*'lowest_fid', 'fewest_nfe' or 'knee', found 'tuned'",
+    ),
+    "unknown sampler": (put("sampler.ncsn.kind", "leapfrog"), "sampler.ncsn: .*'leapfrog'"),
+    "unknown optimiser": (put("recipes.ncsn.optimizer.kind", "sgd"), "recipes.ncsn.optimizer.*'adam'"),
     "unknown network": (
         put("recipes.ncsn.network.kind", "resnet"),
         "recipes.ncsn.network: .*'resnet'.*'ncsn', 'ncsnv2', 'unet'",
@@ -154,16 +199,19 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "one level": (put("noise.ncsn.num_levels", 1), "noise.ncsn.num_levels: .* found 1"),
     "batch not divisible": (
         put("train.batch_size", 129),
-        r"train: batch_size \(129\) .* by microshards \(2\)",
+        r"train: batch_size \(129\) .* by micro_batches \(2\)",
     ),
-    "shards not divisible": (put("compute.workers", 3), r"train.microshards \(2\) .* compute.workers \(3\)"),
+    "shards not divisible": (
+        put("compute.workers", 3),
+        r"train.micro_batches \(2\) .* compute.workers \(3\)",
+    ),
     "rungs not ascending": (
         put("tune_noise.rungs", [10, 10]),
         r"tune_noise: rungs \(\[10, 10\]\) .* ascending",
     ),
     "bounds upside down": (
-        put("tune_sampler.step_lr", [5.0, 0.2]),
-        r"tune_sampler: step_lr .* \[lower, upper\]",
+        put("tune_sampler.step_size_ratio", [5.0, 0.2]),
+        r"tune_sampler: step_size_ratio .* \[lower, upper\]",
     ),
     "integer bounds upside down": (
         put("tune_sampler.steps_per_level", [9, 1]),
@@ -182,90 +230,141 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         both(
             put("tune_noise.algorithm", "pbt"),
             put("recipes.tuned.network.kind", "ncsn"),
-            put("recipes.tuned_fewest.network.kind", "ncsn"),
         ),
         "tune_noise.algorithm is pbt, .* that of tuned, ncsn, has weights for each level: use tpe or random",
     ),
     "trial's batch not divisible": (
-        put("tune_noise.microshards", 3),
-        r"tune_noise: batch_size \(64\) must be divisible by microshards \(3\)",
+        put("tune_noise.micro_batches", 3),
+        r"tune_noise: batch_size \(64\) must be divisible by micro_batches \(3\)",
     ),
     "trial's shards not divisible": (
         put("compute.workers_per_trial", 2),
-        r"tune_noise.microshards \(1\) must be divisible by compute.workers_per_trial \(2\)",
+        r"tune_noise.micro_batches \(1\) must be divisible by compute.workers_per_trial \(2\)",
     ),
     "no part of a GPU": (put("compute.gpus_per_trial", 0.0), "compute.gpus_per_trial: .* greater than 0"),
-    "three bounds": (put("tune_noise.sigma_max", [0.1, 0.5, 1.0]), "tune_noise.sigma_max: .* 2 items"),
-    "variant without a recipe": (
-        put("variants", ["ncsn", "mine"]),
-        "variant 'mine' has no entry in `recipes`",
+    "three bounds": (
+        put("tune_noise.sigma_max_ratio", [0.1, 0.5, 1.0]),
+        "tune_noise.sigma_max_ratio: .* 2 items",
     ),
-    "tuned variant unknown": (put("tune_noise.variant", "mine"), "variant 'mine' has no entry in `noise`"),
-    "variant twice": (put("variants", ["ncsn", "tuned", "ncsn"]), "variants: 'ncsn' stands there twice"),
-    "variant named as a path": (rename("ncsn", "../x"), r"variant '\.\./x': rename it with letters"),
-    "variant of another alphabet": (rename("ncsn", "größe"), "variant 'größe': rename it with letters"),
-    "ladder of a searched file's name": (
-        rename("ncsn", "best"),
-        "variant 'best': rename it: .* files of that",
+    "network without a recipe": (
+        put("networks", ["ncsn", "ncsnv2", "tuned", "edm", "mine"]),
+        "network 'mine' has no entry in `recipes`: add recipes.mine",
     ),
-    "variant of a metric's name": (
-        rename("ncsn", "train_tuned"),
-        "variant 'train_tuned': rename it: .* files",
+    "network without noise": (
+        put("networks", ["ncsn", "ncsnv2", "tuned", "edm", "mine"]),
+        "network 'mine' has no entry in `noise`: add noise.mine",
     ),
-    "tuned ladder nobody searches": (
-        put("noise.ncsn", {"rule": "tuned"}),
-        "noise.ncsn.rule is tuned, but tune_noise.variant is 'tuned': make them agree",
+    "searched network unknown": (put("tune_noise.network", "mine"), "'mine' has no entry in `recipes`"),
+    "row without a sampler": (
+        put("rows.mine", "ncsn"),
+        "row 'mine' has no entry in `sampler`: add sampler.mine",
     ),
-    "tuned sampler nobody searches": (
-        put("sampler.ncsn", {"rule": "tuned"}),
-        "sampler.ncsn.rule is tuned, but tune_sampler.variant is 'tuned': make them agree",
+    "row on no network": (
+        put("rows.edm", "mine"),
+        r"rows.edm \('mine'\) is not in networks \['ncsn', 'ncsnv2', 'tuned', 'edm'\]: name one of them",
     ),
-    "ladder searched for a loss without one": (
-        both(put("recipes.tuned.loss", EDM), put("recipes.tuned_fewest.loss", EDM)),
-        "noise.tuned.rule is tuned, but recipes.tuned.loss.kind is edm, which has no ladder: use tuned_",
+    "network twice": (
+        put("networks", ["ncsn", "ncsnv2", "tuned", "edm", "ncsn"]),
+        "networks: 'ncsn' is there twice",
+    ),
+    "network named as a path": (rename_network("ncsn", "../x"), r"network '\.\./x': rename it with letters"),
+    "network of another alphabet": (
+        rename_network("ncsn", "größe"),
+        "network 'größe': rename it with letters",
+    ),
+    "row named as a path": (rename_row("ncsn", "../x"), r"row '\.\./x': rename it with letters"),
+    "row of a metric's name": (rename_row("ncsn", "features"), "row 'features': rename it: .* files of that"),
+    "network of a metric's name": (
+        rename_network("ncsn", "train_tuned"),
+        "network 'train_tuned': rename it: .* files",
+    ),
+    "noise that is searched for another network": (
+        put("noise.ncsn", {"from": "tune_noise"}),
+        "noise.ncsn is from tune_noise, which searches for the network 'tuned', not 'ncsn': make",
+    ),
+    "noise that is not searched": (
+        put("tune_noise.num_trials", 0),
+        "noise.tuned is from tune_noise, but tune_noise.num_trials is 0: raise it, or give noise.tuned",
+    ),
+    "sampler that is searched for another network": (
+        put("sampler.ncsn", {"from": "tune_sampler", "choose": "lowest_fid"}),
+        "sampler.ncsn is from tune_sampler, which searches for the network 'tuned', not 'ncsn': make",
+    ),
+    "sampler that is not searched": (
+        put("tune_sampler.num_trials", 0),
+        "sampler.tuned_fewest is from tune_sampler, but tune_sampler.num_trials is 0",
+    ),
+    "levels searched for a loss without any": (
+        put("recipes.tuned.loss", EDM),
+        "noise.tuned is from tune_noise, which finds p_mean and p_std for the loss of recipes.tuned, edm",
     ),
     "law searched for a loss of levels": (
-        both(put("noise.tuned", CONTINUOUS), put("noise.tuned_fewest", CONTINUOUS)),
-        "noise.tuned.rule is tuned_continuous, but recipes.tuned.loss.kind is levels, .*: use the loss edm",
+        put("noise.tuned", CONTINUOUS),
+        "noise.tuned is from tune_noise, which finds the levels for the loss of recipes.tuned, levels",
     ),
-    "law that nobody searches": (
-        put("noise.edm", CONTINUOUS),
-        "noise.edm.rule is tuned_continuous, but tune_noise.variant is 'tuned': make them agree",
+    "starting law of a loss of levels": (
+        put("tune_noise.starts.mine", {"p_mean": -1.0, "p_std": 1.0}),
+        "tune_noise.starts.mine: the loss of recipes.tuned is searched by sigma_max, sigma_min",
     ),
-    "ladder nobody searches where a law is searched": (
-        both(put("noise.edm", CONTINUOUS), put("tune_noise.variant", "edm")),
-        "noise.tuned.rule is tuned, but tune_noise.variant is 'edm': make them agree",
+    "starting levels of a law": (
+        both(
+            search_a_law, put("tune_noise.starts.mine", {"sigma_max": 1.0, "sigma_min": 0.1, "num_levels": 2})
+        ),
+        "tune_noise.starts.mine: the loss of recipes.edm is searched by p_mean and p_std: give these",
     ),
-    "law without a range to sample on": (
-        put("noise.edm", {"rule": "tuned_continuous", "sigma_max": 40.0}),
-        "noise.edm.sigma_min: .*missing",
+    "half a starting law": (
+        both(search_a_law, put("tune_noise.starts.mine", {"p_mean": -1.0})),
+        "tune_noise.starts.mine.p_std: is missing",
+    ),
+    "starting point of a result's name": (
+        put("tune_noise.starts.tuned", {"sigma_max": 1.0, "sigma_min": 0.1, "num_levels": 2}),
+        "starts.tuned: rename it",
     ),
     "fewer trials than laws to start from": (
         both(search_a_law, put("tune_noise.num_trials", 1)),
-        r"tune_noise.num_trials \(1\) must be at least 2: .* analytic p_mean and p_std",
+        r"tune_noise: num_trials \(1\) must be at least 2: .* analytic choice and from 1 in `starts`",
     ),
     "no evaluations for a law's samples": (
         both(search_a_law, put("tune_noise.max_nfe", 2)),
         r"tune_noise.max_nfe \(2\) must be at least 3: Heun",
     ),
     "bounds of p_mean upside down": (
-        put("tune_noise.p_mean", [1.0, -1.0]),
-        r"tune_noise: p_mean \(\[1.0, -1.0\]\) must be \[lower, upper\]",
+        put("tune_noise.p_mean_shift", [1.0, -1.0]),
+        r"tune_noise: p_mean_shift \(\[1.0, -1.0\]\) must be \[lower, upper\]",
     ),
-    "p_std of no size": (put("tune_noise.p_std", [0.0, 1.0]), "tune_noise.p_std.0: .* greater than 0"),
-    "seed twice": (put("more_seeds", [1, 1]), r"more_seeds \(\[1, 1\]\) repeats a seed"),
+    "p_std of no size": (
+        put("tune_noise.p_std_ratio", [0.0, 1.0]),
+        "tune_noise.p_std_ratio.0: .* greater than 0",
+    ),
+    "seed twice": (seeds(1, 1), r"extra_seeds \(\[1, 1\]\) repeats a seed"),
     "first seed again": (
-        both(put("train.seed", 3), put("more_seeds", [1, 3])),
-        r"more_seeds \(\[1, 3\]\) repeats a seed, or train.seed \(3\)",
+        both(put("train.seed", 3), seeds(1, 3)),
+        r"extra_seeds \(\[1, 3\]\) repeats a seed, or train.seed \(3\)",
     ),
-    "seed of no other noise": (put("more_seeds", [0]), r"more_seeds.0: .* greater than or equal to 1"),
-    "variant named as a network of another seed": (
-        both(rename("ncsnv2", "ncsn-4"), put("more_seeds", [4])),
-        "variant 'ncsn-4': rename it: a further seed's files have that name",
+    "seed of no other noise": (put("extra_seeds", [0]), r"extra_seeds.0: .* greater than or equal to 1"),
+    "seed without its rows": (
+        put("extra_seeds", [4]),
+        r"extra_rows holds \[\], but .* write it by `.*.commands.preset digits --extra-seeds 4`",
+    ),
+    "rows of no seed": (
+        both(seeds(4), put("extra_seeds", [])),
+        r"extra_rows holds \['edm-4', .*`python -m pipeline.commands.preset digits`",
+    ),
+    "further row on another network": (
+        both(seeds(4), put("extra_rows.tuned-4.network", "ncsn-4")),
+        "extra_rows holds .* write it by",
+    ),
+    "row named as one of another seed": (
+        both(rename_row("ncsn_paper", "ncsn-4"), put("rows.ncsn-4", "ncsn"), seeds(4)),
+        "'ncsn-4': rename it: a further seed's files have that name",
+    ),
+    "network named as one of another seed": (
+        both(rename_network("ncsnv2", "ncsn-4"), seeds(4)),
+        "'ncsn-4': rename it: a further seed's files have that name",
     ),
     "further seed's samples searched on": (
-        both(put("generate.seed", 1990), put("more_seeds", [1, 10])),
-        r"tune_sampler.seed \(2000\) is generate.seed plus one of more_seeds: selection and report",
+        both(put("generate.seed", 1990), seeds(1, 10)),
+        r"tune_sampler.seed \(2000\) is generate.seed plus one of extra_seeds: selection and report",
     ),
     "noise range repeated with the report's samples": (
         both(put("tune_noise.repeats", 2), put("generate.seed", 1002)),
@@ -275,29 +374,47 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         put("generate.seed", 2002),
         r"tune_sampler.seed \(2002\) is generate.seed: selection and report",
     ),
-    "published sampler that is searched": (
-        both(put("sampler.ncsnv2", {"rule": "fewest"}), put("recipes.ncsnv2.lr", 2.0e-3)),
-        r"tune_sampler.baseline \('ncsnv2'\) must be one of variants",
+    "baseline that is searched": (
+        put("tune_sampler.baseline.sampler", {"from": "tune_sampler", "choose": "knee"}),
+        "tune_sampler.baseline.sampler: ",
     ),
-    "another network's cheapest sampler": (
-        put("sampler.edm", {"rule": "fewest"}),
-        "sampler.edm.rule is fewest, but tune_sampler.variant is 'tuned': make them agree",
+    "baseline on no network": (
+        put("tune_sampler.baseline.network", "mine"),
+        r"tune_sampler.baseline.network \('mine'\) is not in networks",
+    ),
+    "baseline of other levels on a network of fixed ones": (
+        both(
+            put("tune_sampler.baseline.network", "ncsn"),
+            put("tune_sampler.baseline.sampler", {"kind": "heun", **KARRAS}),
+        ),
+        "tune_sampler.baseline is heun, which takes levels of its own",
+    ),
+    "sampler of other levels on a network of fixed ones": (
+        put("sampler.ncsn", {"kind": "heun", **KARRAS}),
+        "sampler.ncsn is heun, which takes levels of its own, but the network ncsn knows those",
     ),
     "budgets upside down": (put("tune_sampler.max_nfe", [106, 5]), "max_nfe .* strictly ascending"),
-    "more than the budget": (put("tune_sampler.spent", [0.5, 1.5]), r"spent .* must be at most 1"),
+    "more than the budget": (
+        put("tune_sampler.budget_share", [0.5, 1.5]),
+        r"budget_share .* must be at most 1",
+    ),
     "sampler that nobody knows": (put("tune_sampler.kinds", ["leapfrog"]), "tune_sampler.kinds.0"),
     "margin of a per cent sign": (put("report.margin", 10), "report.margin: .* less than 1"),
-    "sampler of an untrained network": (
-        put("variants", ["ncsn", "ncsnv2"]),
-        r"tune_sampler.variant \('tuned'\) is not in variants .*: add it there",
+    "search on an untrained network": (
+        put("tune_sampler.network", "mine"),
+        r"tune_sampler.network \('mine'\) is not in networks .*: name one of them",
     ),
     "frontier of an untrained network": (
-        put("frontier.variant", "mine"),
-        r"frontier.variant \('mine'\) is not in variants .*: name one of them",
+        put("frontier.network", "mine"),
+        r"frontier.network \('mine'\) is not in networks .*: name one of them",
+    ),
+    "frontier of a network without its row": (
+        both(rename_row("edm", "mine"), put("frontier.network", "edm")),
+        r"frontier.network \('edm'\) has no row of the same name, .*: add `edm: edm` to rows",
     ),
     "frontier of a network of fixed levels": (
-        put("frontier.variant", "ncsn"),
-        r"frontier.variant \('ncsn'\) has the network ncsn, which knows its own levels only",
+        put("frontier.network", "ncsn"),
+        r"frontier.network \('ncsn'\) has the network ncsn, which knows its own levels only",
     ),
     "frontier on the report's samples": (
         put("frontier.seed", 3000),
@@ -305,23 +422,23 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     ),
     "fewer trials than ladders to start from": (
         put("tune_noise.num_trials", 1),
-        r"tune_noise.num_trials \(1\) must be at least 2",
+        r"tune_noise: num_trials \(1\) must be at least 2",
     ),
     "KID of more than the samples": (
         put("evaluate.kid_subset_size", 361),
         r"evaluate.kid_subset_size \(361\) needs 361 images, but generate.num_samples is 360",
     ),
     "KID of more than the held-out": (
-        put("data.held_out", 179),
-        r"evaluate.kid_subset_size \(180\) needs 180 images, but data.held_out is 179",
+        put("data.num_held_out", 179),
+        r"evaluate.kid_subset_size \(180\) needs 180 images, but data.num_held_out is 179",
     ),
     "reference unknown": (
         put("evaluate.reference", "test"),
         "evaluate.reference: .*'train' or 'held_out', found 'test'",
     ),
     "KID of more than the held-out images that no search saw": (
-        both(put("evaluate.reference", "held_out"), put("data.held_out", 359)),
-        r"kid_subset_size \(180\) needs 180 images, but half of data.held_out, .* is 179: lower",
+        both(put("evaluate.reference", "held_out"), put("data.num_held_out", 359)),
+        r"kid_subset_size \(180\) needs 180 images, but half of data.num_held_out, .* is 179: lower",
     ),
     "as many neighbours as samples": (
         put("evaluate.nearest_k", 360),
@@ -348,7 +465,8 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         put("sampler.edm", CHURN | {"churn_min": 2.0}),
         r"sampler.edm: churn_min \(2.0\) must not be above churn_max \(1.0\)",
     ),
-    "no variant": (put("variants", []), "variants: .* at least 1 item"),
+    "no network": (put("networks", []), "networks: .* at least 1 item"),
+    "no row": (put("rows", {}), "rows: .* at least 1 item"),
     "wrong GPU choice": (put("compute.use_gpu", "yes"), "compute.use_gpu.*: .* found 'yes'"),
 }
 
@@ -373,35 +491,38 @@ def test_all_mistakes_are_told_at_once() -> None:
     with pytest.raises(UserError) as caught:
         parse(raw, "params.yaml")
     lines = str(caught.value).splitlines()[1:]
-    keys = ("train.batchsize", "toy", "train.steps", "noise.ncsn", "noise.ncsn_paper", "data.seed")
-    assert len(lines) == len(keys), "the alias of a mistake is one too"
+    keys = ("train.batchsize", "toy", "train.steps", "noise.ncsn", "data.seed")
+    assert len(lines) == len(keys)
     assert {line.split(":")[0].strip() for line in lines} == set(keys)
 
     raw = copy.deepcopy(SHIPPED)
-    MISTAKES["variant without a recipe"][0](raw)
+    MISTAKES["network without a recipe"][0](raw)
     MISTAKES["shards not divisible"][0](raw)
     with pytest.raises(UserError) as caught:
         parse(raw, "params.yaml")
-    assert len(str(caught.value).splitlines()[1:]) == 3 + 1 + 1 + 1 + 1, (
-        "no entries; tuned, ncsnv2 and edm are not trained; workers"
-    )
+    assert len(str(caught.value).splitlines()[1:]) == 2 + 1, "no recipe and no noise; workers"
 
 
 def search_nothing(raw: dict[str, Any]) -> None:
-    raw["noise"]["tuned"] = raw["noise"]["tuned_fewest"] = raw["noise"]["ncsnv2"]
-    raw["tune_noise"]["num_trials"] = 1
+    raw["noise"]["tuned"] = raw["noise"]["ncsnv2"]
+    raw["sampler"]["tuned"] = raw["sampler"]["tuned_fewest"] = raw["sampler"]["ncsnv2"]
+    raw["tune_noise"]["num_trials"] = raw["tune_sampler"]["num_trials"] = 0
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        rename("ncsn", "My-Variant_2"),
+        rename_network("ncsn", "My-Network_2"),
+        rename_row("ncsn", "My-Row_2"),
+        seeds(4, 7),
+        put("tune_noise.starts", {}),
+        put("tune_sampler.baseline.network", "tuned"),
         put("evaluate.nearest_k", 359),
         put("evaluate.kid_subset_size", 360),
-        put("data.held_out", 180),
-        put("data.held_out", None),
+        put("data.num_held_out", 180),
+        put("data.num_held_out", None),
         put("evaluate.reference", "held_out"),
-        both(put("evaluate.reference", "held_out"), put("data.held_out", None)),
+        both(put("evaluate.reference", "held_out"), put("data.num_held_out", None)),
         put("tune_noise.num_trials", 2),
         search_nothing,
         search_a_law,
@@ -432,8 +553,8 @@ def text_with(old: str, new: str) -> str:
 
 @pytest.mark.parametrize("number", ["1e-4", "1E-4", "1.0e-4", "0.0001", ".0001"])
 def test_every_way_to_write_a_number_is_one(number: str, tmp_path: Path) -> None:
-    (tmp_path / "p.yaml").write_text(text_with("lr: 1.0e-3", f"lr: {number}"))
-    assert load(tmp_path / "p.yaml").recipes["ncsn"].lr == 1e-4
+    (tmp_path / "p.yaml").write_text(text_with("lr: 1.0e-3,", f"lr: {number},"))
+    assert load(tmp_path / "p.yaml").recipes["ncsn"].optimizer.lr == 1e-4
 
 
 @pytest.mark.parametrize(
@@ -473,18 +594,88 @@ def test_a_convention_is_an_option_of_the_sampler_only_where_it_is_given(convent
     assert parse(raw, "params.yaml").sampler["ncsn"].kwargs()["convention"] == convention
 
 
-def test_a_network_is_named_by_its_variant_and_further_seed() -> None:
-    raw = copy.deepcopy(SHIPPED) | {"variants": ["ncsn", "tuned"], "more_seeds": [2, 5]}
-    raw["frontier"]["variant"] = raw["tune_sampler"]["baseline"] = "tuned"
-    found = parse(raw, "params.yaml").networks()
-    assert found["tuned"] == ("tuned", 0, 0) and found["tuned-5"] == ("tuned", 5, 5)
-    assert list(found) == ["ncsn", "tuned", "ncsn-2", "ncsn-5", "tuned-2", "tuned-5"]
+def test_a_training_and_a_row_are_named_by_their_further_seed() -> None:
+    raw = copy.deepcopy(SHIPPED)
+    seeds(2, 5)(raw)
+    params = parse(raw, "params.yaml")
+    trained, rows = params.trainings(), params.all_rows()
+    assert trained["tuned"] == ("tuned", 0) and trained["tuned-5"] == ("tuned", 5)
+    assert list(trained)[:5] == ["ncsn", "ncsnv2", "tuned", "edm", "ncsn-2"] and len(trained) == 4 * 3
+    assert rows["tuned_fewest"] == ("tuned_fewest", "tuned", 0)
+    assert rows["tuned_fewest-5"] == ("tuned_fewest", "tuned-5", 5)
+    assert {name: {"row": r.row, "network": r.network} for name, r in rows.items() if r.offset} == raw[
+        "extra_rows"
+    ]
 
 
-def test_the_papers_step_is_taken_by_the_network_of_the_released_one() -> None:
+def test_the_searches_behind_a_row_are_its_networks_and_its_own() -> None:
+    raw = copy.deepcopy(SHIPPED)
+    params = parse(raw, "params.yaml")
+    assert params.searches("tuned_fewest") == ["tune_noise", "tune_sampler"] and params.searches("edm") == []
+    raw["sampler"]["tuned"] = raw["sampler"]["ncsnv2"]
+    assert parse(raw, "params.yaml").searches("tuned") == ["tune_noise"]
+
+
+def test_the_papers_convention_is_a_sampler_of_the_released_one_s_network() -> None:
     for name in known(CONF):
         p = parse(YAML(typ="safe").load(compose(CONF, name)), name)
-        assert (p.recipes["ncsn_paper"], p.noise["ncsn_paper"]) == (p.recipes["ncsn"], p.noise["ncsn"])
         ours = p.sampler["ncsn"].kwargs()
         assert p.sampler["ncsn_paper"].kwargs() == ours | {"convention": "paper"}
         assert ours.get("convention", "released") == "released"
+
+
+def with_key(key: str, value: Any) -> dict[str, Any]:
+    """The shipped parameters with an old key, below an entry of any name where it has a *."""
+    raw = copy.deepcopy(SHIPPED)
+    *sections, last = key.replace("*", "ncsn").split(".")
+    here = raw
+    for section in sections:
+        here = here[section]
+    here[last] = value
+    return raw
+
+
+@pytest.mark.parametrize("entry", TABLE, ids=lambda entry: f"{entry.old}={entry.value}")
+def test_an_old_key_is_refused_with_the_new_one(entry: Renamed) -> None:
+    value = {ANY: 1, str: "ncsnv2"}.get(entry.value, entry.value)
+    with pytest.raises(UserError) as caught:
+        parse(with_key(entry.old, value), "here.yaml")
+    first, line = str(caught.value).splitlines()
+    assert first == "here.yaml has old keys: rename these and run again:"
+    assert line.startswith(f"  {entry.old.replace('*', 'ncsn')}: `") and line.endswith(f"is now {entry.new}")
+
+
+def test_no_old_key_is_a_key_of_today() -> None:
+    assert refusals(SHIPPED) == []
+
+
+def test_the_file_of_version_1_is_refused_with_all_new_names() -> None:
+    """The sections of params.yaml as they were, each once."""
+    old = YAML(typ="safe").load("""
+        variants: [ncsn]
+        more_seeds: []
+        data: {name: digits, held_out: 360}
+        reference: {kind: classifier}
+        noise: {ncsn: {rule: fixed, sigma_max: 1.0}, tuned: {rule: tuned}, edm: {rule: tuned_continuous}}
+        tune_noise: {variant: tuned, microshards: 1, sigma_max: [0.15, 1.0], p_mean: [-1.0, 1.0]}
+        train: {microshards: 2, determinism: elastic}
+        recipes: {ncsn: {lr: 1.0, betas: [0.9, 0.99], adam_eps: 1.0e-8, ema_rate: 0.0}, b: {ema_rate: 0.9}}
+        sampler: {n: {rule: fixed, step_lr: 2.0}, a: {rule: analytic}, f: {rule: fewest}, h: {rule: heun}}
+        tune_sampler: {variant: tuned, baseline: ncsnv2, spent: [0.3, 1.0], step_lr: [0.7, 6.0]}
+        generate: {sets: 1}
+        frontier: {variant: edm}
+        """)
+    with pytest.raises(UserError) as caught:
+        parse(old, "params.yaml")
+    lines = str(caught.value).splitlines()[1:]
+    assert len(lines) == 29
+    for line in (
+        "noise.edm.rule: `rule: tuned_continuous` is now `from: tune_noise` next to the range",
+        "train.determinism: `elastic` is now `bitwise`",
+        "recipes.ncsn.ema_rate: `ema_rate: 0` is now `ema: {kind: none}`",
+        "recipes.b.ema_rate: `ema_rate` is now `ema: {kind: exponential, rate: ...}`",
+        "sampler.f.rule: `rule: fewest` is now `from: tune_sampler` with `choose: fewest_nfe`",
+        "sampler.h.rule: `rule` is now `kind`",
+        "tune_sampler.baseline: `baseline` is now `{network: ..., sampler: {kind: ...}}`",
+    ):
+        assert f"  {line}" in lines

@@ -1,19 +1,24 @@
-"""The Ray that a stage works on: the cluster of RAY_ADDRESS, or one of its own on this machine."""
+"""Connection to Ray, the cluster of RAY_ADDRESS or one on this machine, and the device of a process without.
+
+Ray is imported when it is connected: half a second that most stages on one machine do not need.
+"""
 
 import contextlib
 import logging
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
-import ray
+import torch
 
-from pipeline.cluster.device import UseGpu
 from pipeline.ncsn.errors import UserError
+
+UseGpu = bool | Literal["auto"]
 
 ROOT = Path(__file__).parents[2]
 REACH_S = 3.0
@@ -47,9 +52,54 @@ def is_remote() -> bool:
     return os.environ.get("RAY_ADDRESS", "") not in ("", "local")
 
 
+def has_gpu(use_gpu: UseGpu) -> bool:
+    """Whether this process itself, without Ray, is to compute on its GPU.
+
+    Raises:
+        UserError: it must, but torch finds none.
+    """
+    found = torch.cuda.is_available()
+    if use_gpu is True and not found:
+        raise UserError(
+            "compute.use_gpu is true, but torch finds no CUDA GPU on this machine: set compute.use_gpu to "
+            "auto or false in params.yaml."
+        )
+    return found and use_gpu is not False
+
+
+def device(use_gpu: UseGpu) -> str:
+    """The device of this process: "cuda" or "cpu"; raises UserError as `has_gpu` does."""
+    return "cuda" if has_gpu(use_gpu) else "cpu"
+
+
+def is_connected() -> bool:
+    """Whether this process is connected to a Ray."""
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
+
+
+@contextlib.contextmanager
+def place(*, workers: int, cpus_per_worker: int, use_gpu: UseGpu) -> Iterator[str]:
+    """Device for the block, "cuda" or "cpu", with Ray connected where more than this process can compute.
+
+    That is on the cluster of RAY_ADDRESS, or on several GPUs of this machine; see `is_connected`.
+
+    Args:
+        workers, cpus_per_worker, use_gpu: see `connect`.
+
+    Raises:
+        UserError: the cluster does not answer, has too few CPUs, or there are not the GPUs asked for.
+    """
+    several = use_gpu is not False and torch.cuda.device_count() > 1
+    if not (is_remote() or is_connected() or several):
+        yield device(use_gpu)
+        return
+    with connect(workers=workers, cpus_per_worker=cpus_per_worker, use_gpu=use_gpu) as gpus:
+        yield "cuda" if gpus else "cpu"
+
+
 @contextlib.contextmanager
 def connect(*, workers: int, cpus_per_worker: int, use_gpu: UseGpu) -> Iterator[int]:
-    """Be connected to a Ray that holds so many workers while the block runs.
+    """Connection, while the block runs, to a Ray that holds these workers.
 
     A connection that is already there is used and left as it is.
 
@@ -66,6 +116,8 @@ def connect(*, workers: int, cpus_per_worker: int, use_gpu: UseGpu) -> Iterator[
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+    import ray
+
     with contextlib.ExitStack() as stack:
         if not ray.is_initialized():
             stack.enter_context(_attached() if is_remote() else _started(workers * cpus_per_worker))
@@ -88,6 +140,8 @@ def _started(cpus: int) -> Iterator[None]:
     have = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if cpus > have:
         raise _too_few(cpus, "CPUs", have, "this machine")
+    import ray
+
     before = dict(os.environ)
     for name, value in LOCAL_SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -111,6 +165,8 @@ def _small_agent() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _attached() -> Iterator[None]:
+    import ray
+
     address = os.environ["RAY_ADDRESS"]
     _reach(address)
     try:
@@ -147,6 +203,8 @@ def _reach(address: str) -> None:
 
 def _initialise(**arguments: Any) -> None:
     """ray.init, heard only in errors; it would set this process's own root logger as well."""
+    import ray
+
     root = logging.getLogger()
     level, handlers = root.level, root.handlers[:]
     try:
@@ -159,13 +217,20 @@ def _initialise(**arguments: Any) -> None:
 
 
 def _check(workers: int, cpus_per_worker: int, use_gpu: UseGpu) -> int:
-    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    resources = cluster_resources()
     cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     if workers * cpus_per_worker > cpus:
         raise _too_few(workers * cpus_per_worker, "CPUs", cpus, "the Ray cluster")
     if use_gpu is True and workers > gpus:
         raise _too_few(workers, "GPUs", gpus, "the Ray cluster")
     return gpus if use_gpu else 0
+
+
+def cluster_resources() -> dict[str, float]:
+    """Resources of the connected Ray by name, such as CPU and GPU, in use or not."""
+    import ray
+
+    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
 
 
 def _too_few(needed: int, kind: str, have: int, where: str) -> UserError:

@@ -1,12 +1,14 @@
-"""A stage as a job on a cluster that shares no file system with this machine.
+"""Stage as a Ray job on a cluster that shares no file system with this machine.
 
-`submit` sends code and inputs, waits, and brings the outputs back to where DVC expects them; `python -m
-pipeline.cluster.job` is what runs on the cluster. Ray is imported when a job is submitted, not before:
-every stage imports this module.
+`submit` sends code and inputs through a `Box`, waits, and brings the outputs back to where DVC expects them;
+`python -m pipeline.cluster.job` is what runs on the cluster. Ray and pyarrow are imported when a job is
+submitted, not before: every stage imports this module.
 """
 
 import asyncio
 import contextlib
+import hashlib
+import json
 import logging
 import os
 import shlex
@@ -17,9 +19,9 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pipeline import dvcfile
@@ -35,16 +37,18 @@ REACH_SECONDS = 5.0
 LOST_SECONDS = 60.0
 """How long the cluster may be silent while a job runs."""
 LAST_LINES = 20
+BLOCK = 1 << 20
+MANIFEST = "manifest.json"
 
 
 def wanted(address: str | None) -> bool:
-    """Whether a heavy stage is to be submitted to `compute.job_address` in place of being run here."""
+    """Whether a heavy stage is submitted to `compute.job_address` instead of running here."""
     return address is not None and INSIDE not in os.environ
 
 
 def submit(
     stage: str,
-    variant: str | None,
+    instance: str | None,
     address: str,
     storage: str | None,
     *,
@@ -68,15 +72,13 @@ def submit(
         raise UserError(
             "compute.job_address is set: compute.job_storage must name a folder or s3://bucket/path."
         )
-    from pipeline.cluster.storage import Box
-
-    entry = dvcfile.entry(Path(), stage, variant)
+    entry = dvcfile.entry(Path(), stage, instance)
     client = _client(address)
-    name = "-".join(filter(None, (stage, variant, uuid.uuid4().hex[:12])))
+    name = "-".join(filter(None, (stage, instance, uuid.uuid4().hex[:12])))
     box = Box(storage, name)
     try:
         box.push("inputs", Path(), entry.inputs())
-        arguments = [stage, variant or "", box.storage, name, *returns]
+        arguments = [stage, instance or "", box.storage, name, *returns]
         _run(client, name, arguments, dict(environment or {}), echo)
         _place(box, entry.outs)
     finally:
@@ -143,7 +145,7 @@ def _start(
         except (OSError, RuntimeError, ValueError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
             raise UserError(
-                f"the cluster at compute.job_address refused job {name} ({reason}). Mend that on the "
+                f"the cluster at compute.job_address refused job {name} ({reason}). Fix that on the "
                 "cluster, or set compute.job_address to null to work on this machine."
             ) from error
 
@@ -159,7 +161,7 @@ async def _tail(client: "JobSubmissionClient", name: str, echo: Callable[[str], 
     try:
         async for lines in client.tail_job_logs(name):
             echo(lines)
-    except Exception as error:  # whatever happens to the log, the job goes on
+    except Exception as error:  # whatever happens to the log, the job continues
         echo(f"(the log of job {name} broke off: {error}; waiting for its end)\n")
 
 
@@ -177,7 +179,7 @@ def _final_status(client: "JobSubmissionClient", name: str) -> str:
         time.sleep(0.2)
 
 
-def _place(box: Any, outs: Sequence[str]) -> None:
+def _place(box: "Box", outs: Sequence[str]) -> None:
     """Bring the outputs here, believe them when all are verified, and rename each into its place."""
     Path(".runs").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=".runs") as place:
@@ -191,14 +193,12 @@ def _place(box: Any, outs: Sequence[str]) -> None:
             (Path(place) / name).replace(target)
 
 
-def run_inside(stage: str, variant: str, storage: str, name: str, *returns: str) -> int:
+def run_inside(stage: str, instance: str, storage: str, name: str, *returns: str) -> int:
     """What the job does: fetch the inputs into a folder of its own, run the stage there, send the outputs.
 
     Returns:
         The stage's exit code; nothing is sent unless it is 0.
     """
-    from pipeline.cluster.storage import Box
-
     box, code = Box(storage, name), Path.cwd()
     with tempfile.TemporaryDirectory(prefix="job-") as place:
         root = Path(place)
@@ -206,12 +206,106 @@ def run_inside(stage: str, variant: str, storage: str, name: str, *returns: str)
             shutil.copy(code / file, root)
         box.pull("inputs", root)
         path = os.pathsep.join(filter(None, (str(code), os.environ.get("PYTHONPATH"))))
-        command = [sys.executable, "-m", f"stages.{stage}", *filter(None, [variant])]
+        command = [sys.executable, "-m", f"stages.{stage}", *filter(None, [instance])]
         done = subprocess.run(command, cwd=root, env=os.environ | {"PYTHONPATH": path}, check=False)
         if done.returncode == 0:
-            outs = dvcfile.entry(root, stage, variant or None).outs
+            outs = dvcfile.entry(root, stage, instance or None).outs
             box.push("outputs", root, [*outs, *(file for file in returns if (root / file).exists())])
         return done.returncode
+
+
+class Box:
+    """Parcels of files on their way between two machines: a place of its own in a folder or s3://bucket/path."""
+
+    def __init__(self, storage: str, name: str) -> None:
+        """
+        Args:
+            storage: a folder, or a URI that pyarrow knows: s3://bucket/path, gs://bucket/path.
+            name: of the box, never used before.
+
+        Raises:
+            UserError: there is no such kind of storage.
+        """
+        from pyarrow import fs
+
+        self.storage = storage if "://" in storage else Path(storage).expanduser().absolute().as_uri()
+        try:
+            self._fs, base = fs.FileSystem.from_uri(self.storage)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"compute.job_storage {storage!r} is no folder or s3:// address ({error})."
+            ) from error
+        self._base = f"{base.rstrip('/')}/{name}"
+
+    def push(self, parcel: str, root: Path, paths: Iterable[str]) -> None:
+        """Copy files and folders, given relative to `root`, into a parcel; its manifest of sha256 goes last.
+
+        Raises:
+            UserError: a path is missing here, or the storage cannot be written.
+        """
+        try:
+            hashes = {name: self._send(root / name, f"{parcel}/{name}") for name in _files(root, paths)}
+            with self._open_to_write(f"{parcel}/{MANIFEST}") as file:
+                file.write(json.dumps(hashes).encode())
+        except OSError as error:
+            raise UserError(f"compute.job_storage {self.storage!r} cannot be written: {error}") from error
+
+    def pull(self, parcel: str, into: Path) -> list[str]:
+        """Copy a parcel's files into a folder, and verify them; returns their names.
+
+        Raises:
+            UserError: the parcel is missing, not whole, or a file is not the one that was sent.
+        """
+        try:
+            with self._fs.open_input_stream(f"{self._base}/{parcel}/{MANIFEST}") as file:
+                hashes = json.loads(file.read())
+            for name, expected in hashes.items():
+                if self._receive(f"{parcel}/{name}", into / name) != expected:
+                    raise UserError(f"{name} was damaged in compute.job_storage {self.storage!r}: run again.")
+        except OSError as error:
+            raise UserError(
+                f"compute.job_storage {self.storage!r} cannot be read: {error}. It must be a place that this "
+                "machine and the cluster's head both reach."
+            ) from error
+        return list(hashes)
+
+    def delete(self) -> None:
+        """Remove the box and all in it; what cannot be removed stays."""
+        try:
+            self._fs.delete_dir(self._base)
+        except OSError:
+            return
+
+    def _send(self, path: Path, name: str) -> str:
+        with path.open("rb") as source, self._open_to_write(name) as target:
+            return _stream(source, target)
+
+    def _receive(self, name: str, path: Path) -> str:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._fs.open_input_stream(f"{self._base}/{name}") as source, path.open("wb") as target:
+            return _stream(source, target)
+
+    def _open_to_write(self, name: str) -> Any:
+        path = f"{self._base}/{name}"
+        self._fs.create_dir(path.rsplit("/", 1)[0], recursive=True)
+        return self._fs.open_output_stream(path)
+
+
+def _files(root: Path, paths: Iterable[str]) -> Iterator[str]:
+    """The files at or below each path, relative to `root`."""
+    for path in paths:
+        if not (root / path).exists():
+            raise UserError(f"{root / path} is missing: run `dvc repro` to make it.")
+        found = [root / path] if (root / path).is_file() else sorted((root / path).rglob("*"))
+        yield from (str(item.relative_to(root)) for item in found if item.is_file())
+
+
+def _stream(source: IO[bytes], target: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := source.read(BLOCK):
+        digest.update(block)
+        target.write(block)
+    return digest.hexdigest()
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,34 +1,36 @@
-"""Training on Ray Train: it starts workers and starts them again; what a run is stands in its folder."""
+"""Training on Ray Train: it starts workers and restarts them; all that a run is lies in its folder."""
 
 import contextlib
 import logging
 import os
 import shutil
+import signal
 import sys
+import threading
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
-import ray.train
 import torch.distributed as dist
 from ray.train.torch import get_device
+from ray.train.v2.api.config import ScalingConfig
 
-from pipeline.cluster.connect import connect, worker_environment
-from pipeline.cluster.device import UseGpu
-from pipeline.cluster.elastic import LeanTrainer, at_once, divisor, scaled
-from pipeline.cluster.stopping import EXIT_CODE, asked, stoppable
+from pipeline.cluster.connect import UseGpu, connect, worker_environment
+from pipeline.cluster.trainer import at_once, divisor, run_workers, scaling_of
 from pipeline.files import write_text
 from pipeline.ncsn.errors import UserError
-from pipeline.training.checkpoints import finished
-from pipeline.training.fit import run, together
+from pipeline.training import fit as training
+from pipeline.training.fit import STOP, complete, resumes_at, together
 from pipeline.training.lock import only
-from pipeline.training.progress import Follower, OnEvent, following
+from pipeline.training.log import Follower, OnEvent, following
 from pipeline.training.task import Task
 
 PUBLISHED = "published"
-"""A file in a run's folder, once its last checkpoint is where it is wanted: the variant it is of."""
+"""A file in a run's folder, once its last checkpoint is where it is wanted: the network it is of."""
+EXIT_CODE = 128 + signal.SIGTERM
 
 logger = logging.getLogger(__name__)
 
@@ -53,13 +55,14 @@ def fit(
 
     Args:
         images: (N, C, H, W) uint8; workers share it through Ray's object store.
-        run_folder: the task's own; on a cluster one that every node sees.
+        run_folder: named by the task's fingerprint; it may hold a shorter or a longer run of the same task.
+            On a cluster one that every node sees.
         workers: how many, or the fewest where `most_workers` is given: then as many as there is room for and
-            microshards allow, while nodes come and go.
+            micro-batches allow, while nodes come and go.
         max_failures: how often killed workers are replaced; -1: always.
-        hang_timeout_s: a worker that does not answer for so long is killed and replaced.
-        on_event: called in this process, from a thread, with each row of the history once, earlier ones of a
-            resumed run included.
+        hang_timeout_s: a worker that does not answer for this long is killed and replaced.
+        on_event: called in this process, from a thread, with each row of the loss curve once. Of a resumed
+            run also with the earlier ones, at the spacing at which they were logged.
 
     Returns:
         The checkpoint folder of the last step.
@@ -72,9 +75,10 @@ def fit(
     """
     run_folder = run_folder.resolve()
     run_folder.mkdir(parents=True, exist_ok=True)
+    _announce(run_folder, task)
     (run_folder / PUBLISHED).unlink(missing_ok=True)
-    if done := finished(run_folder, task):
-        Follower(run_folder, on_event).drain()
+    if done := complete(run_folder, task):
+        Follower(run_folder, on_event, task.steps).drain()
         return done
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(hang_timeout_s)
     with (
@@ -84,47 +88,83 @@ def fit(
             cpus_per_worker=cpus_per_worker,
             use_gpu=use_gpu,
         ) as gpus,
-        following(run_folder, on_event),
+        following(run_folder, on_event, task.steps),
         stoppable(run_folder),
     ):
-        scaling = ray.train.ScalingConfig(
-            **scaled(workers_on(gpus, workers, task.microshards), most_workers),
-            use_gpu=gpus > 0,
-            resources_per_worker={"CPU": cpus_per_worker, **({"GPU": 1} if gpus else {})},
+        scaling = scaling_of(
+            workers_on(gpus, workers, task.micro_batches),
+            most_workers,
+            cpus_per_worker=cpus_per_worker,
+            gpu=gpus > 0,
         )
         refusal = _fit(task, images, run_folder, scaling, max_failures, worker_environment(cpus_per_worker))
-    done = finished(run_folder, task)
-    if done is None and not refusal and asked(run_folder):
-        logger.warning("stopped by SIGTERM and saved in %s: run again to go on", run_folder)
+    done = complete(run_folder, task)
+    if done is None and not refusal and (run_folder / STOP).exists():
+        logger.warning("stopped by SIGTERM and saved in %s: run again to resume", run_folder)
         sys.exit(EXIT_CODE)
     if done is None:
         raise UserError(refusal or _unshared(run_folder))
     return done
 
 
-def published(run_folder: Path, variant: str) -> None:
-    """Note that a variant's result was copied from a run to its place, and delete its earlier such runs.
+def _announce(run_folder: Path, task: Task) -> None:
+    """Log from where the training resumes, before anything starts."""
+    step, finished = resumes_at(run_folder, task), (run_folder / PUBLISHED).exists()
+    if complete(run_folder, task):
+        logger.info("the training of %d steps is finished: nothing to train", task.steps)
+    elif step and finished:
+        logger.info("continues the finished run of %d steps to step %d", step, task.steps)
+    elif step:
+        logger.info("resumes from the checkpoint of step %d of %d", step, task.steps)
 
-    What is unfinished, or not copied yet, is never deleted; the newest run of each variant stays, so that a
-    stage that has to run again for another reason than its task trains nothing.
+
+def published(run_folder: Path, network: str) -> None:
+    """Note that a network was copied from a run to its place, and delete its earlier such runs.
+
+    What is unfinished, or not copied yet, is never deleted. The newest run of each network stays: a stage
+    that runs again for another reason than its task trains nothing, and a longer training continues from it.
     """
-    (run_folder / PUBLISHED).write_text(variant)
+    (run_folder / PUBLISHED).write_text(network)
     for mark in run_folder.parent.glob(f"*/{PUBLISHED}"):
         with contextlib.suppress(OSError):  # deleted by another pipeline that shares the storage
-            if mark.parent.name != run_folder.name and mark.read_text() == variant:
+            if mark.parent.name != run_folder.name and mark.read_text() == network:
                 shutil.rmtree(mark.parent)
 
 
-def workers_on(gpus: int, workers: int, microshards: int) -> int:
-    """How many workers train: as many as wanted or, where GPUs are fewer, what they and microshards allow.
+def workers_on(gpus: int, workers: int, micro_batches: int) -> int:
+    """How many workers train: as many as asked for or, with fewer GPUs, what they and micro-batches allow.
 
-    The number changes no weight in elastic mode.
+    With determinism "bitwise" the number changes no weight.
     """
     if not gpus or gpus >= workers:
         return workers
-    fewer = divisor(gpus, microshards)
-    logger.info("training on %d GPU workers instead of %d: the GPUs are %d", fewer, workers, gpus)
+    fewer = divisor(gpus, micro_batches)
+    logger.info("training on %d GPU workers instead of %d: there are %d GPUs", fewer, workers, gpus)
     return fewer
+
+
+@contextlib.contextmanager
+def stoppable(run_folder: Path) -> Iterator[None]:
+    """Let SIGTERM ask a run to save and stop, while the block runs; a second one is not caught.
+
+    Asked or not, the block ends by itself, and its caller finds the run unfinished. The request is forgotten
+    when a run begins.
+    """
+    (run_folder / STOP).unlink(missing_ok=True)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+
+    def ask(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, before)
+        (run_folder / STOP).touch()
+
+    signal.signal(signal.SIGTERM, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _unshared(run_folder: Path) -> str:
@@ -137,46 +177,37 @@ def _fit(
     task: Task,
     images: np.ndarray,
     run_folder: Path,
-    scaling: ray.train.ScalingConfig,
+    scaling: ScalingConfig,
     max_failures: int,
     environment: dict[str, Any],
 ) -> str:
     """Returns the user's mistake that ended the training, if one did."""
     records, name = run_folder / ".ray", f"{task.fingerprint()[:16]}-{uuid.uuid4().hex}"
     mark = records / f"{name}.driver"
-    trainer = LeanTrainer(
+    write_text(mark, "")
+    config = {"task": task, "images": [ray.put(images)], "run_folder": run_folder, "mark": mark}
+    found: str = run_workers(
         _work,
-        microshards=task.microshards,
-        train_loop_config={
-            "task": task,
-            "images": [ray.put(images)],
-            "run_folder": run_folder,
-            "mark": mark,
-        },
-        scaling_config=scaling,
-        run_config=ray.train.RunConfig(
-            name=name,
-            storage_path=str(records),
-            failure_config=ray.train.FailureConfig(max_failures=max_failures),
-            worker_runtime_env=environment,  # type: ignore[call-arg]  # mypy sees version 1's
-        ),
+        config,
+        scaling,
+        micro_batches=task.micro_batches,
+        name=name,
+        records=records,
+        environment=environment,
+        max_failures=max_failures,
     )
-    try:
-        write_text(mark, "")
-        return trainer.fit().return_value or ""  # type: ignore[attr-defined]  # mypy sees version 1's
-    finally:
-        shutil.rmtree(records, ignore_errors=True)
+    return found or ""
 
 
 def _work(config: dict[str, Any]) -> str:
-    """A worker's life. A mistake of the user's ends it in good order, since trying again would repeat it.
+    """A worker's work. A mistake of the user's ends it in good order, since another try would repeat it.
 
     Returns the mistake instead of writing it: the disk may be full, or not the one that the driver sees.
     """
     images, folder, refusal = ray.get(config["images"][0]), config["run_folder"], ""
     try:
         together(lambda: _check_shared(folder, config["mark"]), folder, None)
-        run(config["task"], images, folder, device=get_device())
+        training.fit(config["task"], images, folder, device=get_device())
     except UserError as error:
         refusal = str(error)
     dist.barrier()  # gloo may hang in the process group's end if workers come to it at different times

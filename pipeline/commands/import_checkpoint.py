@@ -30,9 +30,11 @@ from torch import Tensor, nn
 
 from pipeline import files
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.kinds import make
 from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.params import Params, load
-from pipeline.training import checkpoints, history
+from pipeline.training import checkpoints, log
+from pipeline.training.state import fresh
 from pipeline.training.task import Task
 
 Tensors = dict[str, Tensor]
@@ -153,13 +155,13 @@ def publish(released: Released, task: Task, variant: str, out: Path) -> Path:
 
     The optimiser's state is left out: an imported network is sampled from, not trained further.
     """
-    made = checkpoints.fresh(task)
+    made = fresh(task)
     made.network.load_state_dict(fitted(made.network, released.network))
     made.ema.load_state_dict(fitted(made.network, released.average or released.network))
     made.step = released.steps
     folder = out / "models" / variant
     checkpoints.save(folder, made)
-    history.write(out / "curves" / f"{variant}.csv", made.history)
+    log.write_curve(out / "curves" / f"{variant}.csv", [])
     files.write_json(out / "metrics" / f"train_{variant}.json", {"steps": made.step})
     return folder
 
@@ -178,9 +180,10 @@ def task_of(
     if first is None or first.dim() != 4:
         raise UserError("the weights have no `begin_conv.weight`: name a released .pth of NCSN or NCSNv2.")
     width, channels, *_ = first.shape
+    network = make("networks", {"kind": kind, "width": width})
     task = Task.build(
-        {**params.recipes[variant].kwargs(), "network": {"kind": kind, "width": width}},
-        params.train.kwargs(),
+        params.recipes[variant].model_copy(update={"network": network}),
+        params.train,
         sigmas=sigmas,
         image_shape=(channels, image_size, image_size),
         data_sha256="unknown",

@@ -1,20 +1,20 @@
-"""Switch params.yaml to a preset: `python -m pipeline.commands.preset NAME`.
+"""Switch params.yaml to a preset: `python -m pipeline.commands.preset NAME [--extra-seeds 1 2]`.
 
 conf/digits.yaml is the whole shipped params.yaml; every other preset holds only what differs from it. The
-result is one plain file that is edited and compared as any other. DVC's own composition (Hydra) writes
-params.yaml anew at every `dvc exp run`, and loses edits and comments on the way.
+result is one plain file that is edited and compared as any other. DVC's own composition (Hydra) rewrites
+params.yaml at every `dvc exp run`, and loses edits and comments on the way.
 """
 
 import argparse
 import copy
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
@@ -22,8 +22,14 @@ from ruamel.yaml.representer import RoundTripRepresenter
 from pipeline import files
 from pipeline.ncsn.errors import UserError
 from pipeline.params import parse
+from pipeline.params.schema import extra_rows
 
 BASE = "digits"
+SEEDS_HELP = (
+    "train, sample and evaluate everything again with these training seeds: writes extra_seeds and extra_rows"
+)
+WHOLE = ("rows", "extra_rows", "starts")
+"""Mappings that are lists of names: a preset that has one has all of it."""
 
 
 class _Representer(RoundTripRepresenter):
@@ -41,8 +47,11 @@ def known(conf: Path) -> list[str]:
     return sorted(path.stem for path in conf.glob("*.yaml"))
 
 
-def compose(conf: Path, name: str) -> str:
+def compose(conf: Path, name: str, extra_seeds: Sequence[int] = ()) -> str:
     """The text of params.yaml under a preset, validated.
+
+    Args:
+        extra_seeds: further training seeds, for `extra_seeds` and `extra_rows`; none: those of the preset.
 
     Raises:
         UserError: the preset is unknown, is no YAML or does not give valid parameters.
@@ -50,32 +59,45 @@ def compose(conf: Path, name: str) -> str:
     if name not in known(conf):
         raise UserError(f"preset {name!r} is unknown; known: {', '.join(known(conf))}.")
     text = (conf / f"{BASE}.yaml").read_text(encoding="utf-8")
-    if name != BASE:
-        text = _overlaid(text, (conf / f"{name}.yaml").read_text(encoding="utf-8"), name)
+    if name != BASE or extra_seeds:
+        overlay = "" if name == BASE else (conf / f"{name}.yaml").read_text(encoding="utf-8")
+        text = _overlaid(text, overlay, name, extra_seeds)
     parse(YAML(typ="safe").load(text), str(conf / f"{name}.yaml"))
     return text
 
 
-def _overlaid(base_text: str, overlay_text: str, name: str) -> str:
+def _overlaid(base_text: str, overlay_text: str, name: str, extra_seeds: Sequence[int]) -> str:
     yaml = YAML()
     yaml.Representer, yaml.width = _Representer, 4096
     try:
-        base, overlay = yaml.load(base_text), yaml.load(overlay_text)
+        base, overlay = yaml.load(base_text), yaml.load(overlay_text) or CommentedMap()
     except YAMLError as error:
         raise UserError(f"preset {name!r} is not valid YAML: {error}") from error
     lay(overlay, base)
     base["preset"] = name
+    if extra_seeds:
+        _add_seeds(base, extra_seeds)
     target = io.StringIO()
     yaml.dump(base, target)
     return _after_head(target.getvalue(), _head(overlay_text))
 
 
+def _add_seeds(base: CommentedMap, extra_seeds: Sequence[int]) -> None:
+    """Set extra_seeds and extra_rows, a line for each row."""
+    base["extra_seeds"] = seeds = CommentedSeq(extra_seeds)
+    seeds.fa.set_flow_style()
+    base["extra_rows"] = rows = CommentedMap()
+    for name, row in extra_rows(base["rows"], list(extra_seeds)).items():
+        rows[name] = line = CommentedMap(row)
+        line.fa.set_flow_style()
+
+
 def lay(overlay: CommentedMap, base: CommentedMap) -> None:
-    """Lay one mapping over another, in place; one of another `rule` or `kind` replaces the whole below it."""
+    """Lay one mapping over another, in place; one of `WHOLE` or of another `kind` replaces the one below."""
     for key, value in overlay.items():
         below = base.get(key)
-        mappings = isinstance(value, dict) and isinstance(below, dict)
-        if mappings and all(value.get(name, below.get(name)) == below.get(name) for name in ("rule", "kind")):
+        mappings = isinstance(value, dict) and isinstance(below, dict) and key not in WHOLE
+        if mappings and all(value.get(name, below.get(name)) == below.get(name) for name in ("from", "kind")):
             lay(value, below)
         else:
             base[key] = copy.deepcopy(value)
@@ -94,10 +116,10 @@ def _after_head(text: str, extra: list[str]) -> str:
 
 
 def lost_edits(params: Path, conf: Path) -> list[str]:
-    """What params.yaml says otherwise than its preset, as `key: value`; empty where it cannot be read."""
+    """What params.yaml holds otherwise than its preset, as `key: value`; empty where it cannot be read."""
     try:
         now = YAML(typ="safe").load(params)
-        shipped = dict(_flat(YAML(typ="safe").load(compose(conf, now["preset"]))))
+        shipped = dict(_flat(YAML(typ="safe").load(compose(conf, now["preset"], now.get("extra_seeds", ())))))
     except (OSError, YAMLError, UserError, TypeError, KeyError):
         return []
     return [f"{key}: {value}" for key, value in _flat(now) if shipped.get(key, ...) != value]
@@ -118,15 +140,17 @@ def main(arguments: list[str] | None = None, root: Path = Path()) -> int:
         "python -m pipeline.commands.preset", description="Switch params.yaml to a preset."
     )
     parser.add_argument("name", help=f"one of: {', '.join(known(conf))}")
-    name = parser.parse_args(arguments).name
+    parser.add_argument("--extra-seeds", type=int, nargs="+", default=(), metavar="SEED", help=SEEDS_HELP)
+    asked = parser.parse_args(arguments)
+    name = asked.name
     try:
-        text, edits = compose(conf, name), lost_edits(params, conf)
+        text, edits = compose(conf, name, asked.extra_seeds), lost_edits(params, conf)
         files.write_text(params, text)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     if edits:
-        sys.stderr.write(f"these edits of {params} are gone: {'; '.join(edits)}\n")
+        sys.stderr.write(f"these edits of {params} are lost: {'; '.join(edits)}\n")
     sys.stdout.write(
         f"{params} holds the preset {name}; `dvc params diff` shows what changed, `dvc repro` runs it\n"
     )

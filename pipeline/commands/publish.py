@@ -27,7 +27,7 @@ from pipeline import files
 from pipeline.data.dataset import open_dataset
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.networks import make_network
-from pipeline.ncsn.samplers.prior import Law
+from pipeline.ncsn.prior import Law
 from pipeline.reporting import model_card
 from pipeline.reporting.rows import Table
 from pipeline.selected_checkpoint import network_folder
@@ -56,7 +56,9 @@ def publish(variant: str, folder: Path, *, artifacts: Path, reports: Path) -> Pa
     with files.whole_folder(folder) as part:
         shutil.copyfile(model / "ema.safetensors", part / WEIGHTS)
         files.write_json(part / CONFIG, _config(files.read_json(model / "state.json"), sampler))
-        files.write_text(part / CARD, model_card.card(table, manifest, {variant: sampler}, published=True))
+        files.write_text(
+            part / CARD, model_card.model_card(table, manifest, {variant: sampler}, published=True)
+        )
         if sampler.get("start") == "data":
             law = Law.of(open_dataset(artifacts / "data").split("train"))
             (part / START).write_bytes(save({"mean": law.mean, "root": law.root}))

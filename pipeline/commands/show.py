@@ -13,8 +13,8 @@ from pipeline.data.dataset import Dataset, Split, open_dataset
 from pipeline.data.summary import Pixels, histogram, pixels
 from pipeline.ncsn import noise
 from pipeline.ncsn.errors import UserError
-from pipeline.reporting import style
-from pipeline.reporting.grids import Panel, grid
+from pipeline.reporting.figures import style
+from pipeline.reporting.figures.grids import Panel, grid
 
 SPLITS: tuple[Split, ...] = ("train", "held_out")
 ROWS = COLUMNS = 8

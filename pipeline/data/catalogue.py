@@ -1,11 +1,18 @@
 """Every data set of the papers in one table: source, licence, checksums, sizes."""
 
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from pipeline.data.readers import arrays, celeba, cifar, digits, folder, idx
+from pipeline.data.readers.arrays import read_arrays
+from pipeline.data.readers.celeba import read_celeba
+from pipeline.data.readers.cifar import read_cifar
+from pipeline.data.readers.digits import read_digits
+from pipeline.data.readers.folder import read_folder
+from pipeline.data.readers.idx import read_idx
 from pipeline.data.source import RawFile, Source
+from pipeline.ncsn.errors import UserError
 
 FASHION = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion"
 MNIST = (
@@ -39,7 +46,7 @@ CATALOGUE: dict[str, Source] = {
         title="Optical recognition of handwritten digits (UCI), test part: 1,797 scans of 8x8",
         licence="CC-BY-4.0",
         homepage="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
-        read=digits.read,
+        read=read_digits,
         image_sizes=(8,),
         files=(
             RawFile(
@@ -54,7 +61,7 @@ CATALOGUE: dict[str, Source] = {
         title="Fashion-MNIST: 70,000 grey images of clothing, 28x28",
         licence="MIT",
         homepage="https://github.com/zalandoresearch/fashion-mnist",
-        read=idx.read,
+        read=read_idx,
         image_sizes=(28,),
         files=_idx_files(
             (FASHION,),
@@ -70,7 +77,7 @@ CATALOGUE: dict[str, Source] = {
         title="MNIST: 70,000 handwritten digits, 28x28",
         licence="CC-BY-SA-3.0",
         homepage="https://yann.lecun.org/exdb/mnist/",
-        read=idx.read,
+        read=read_idx,
         image_sizes=(28,),
         files=_idx_files(
             MNIST,
@@ -84,7 +91,7 @@ CATALOGUE: dict[str, Source] = {
         title="CIFAR-10: 60,000 colour photographs in 10 classes, 32x32",
         licence="none stated by its authors",
         homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
-        read=cifar.read,
+        read=read_cifar,
         image_sizes=(32,),
         files=(
             RawFile(
@@ -101,7 +108,7 @@ CATALOGUE: dict[str, Source] = {
         licence="non-commercial research only, see the homepage",
         hint="its download pages ask for a person",
         homepage="http://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
-        read=celeba.read,
+        read=read_celeba,
         image_sizes=(32, 64),
         files=(
             RawFile(
@@ -127,24 +134,45 @@ CATALOGUE: dict[str, Source] = {
         title="LSUN, a folder that holds a folder of images, of any sizes, for each category",
         licence="none stated by its authors",
         homepage="https://github.com/fyu/lsun",
-        read=partial(folder.read, any_size=True),
+        read=partial(read_folder, any_size=True),
     ),
     "ffhq": Source(
         title="FFHQ: 70,000 faces, the folder of its images (1024x1024) or of its thumbnails (128x128)",
         licence="CC-BY-NC-SA-4.0; each photograph has its own, see the homepage",
         homepage="https://github.com/NVlabs/ffhq-dataset",
-        read=partial(folder.read, classes=False),
+        read=partial(read_folder, classes=False),
     ),
     "folder": Source(
         title="a folder of images of one size; the folders in it are classes",
         licence="the user's",
         homepage="",
-        read=folder.read,
+        read=read_folder,
     ),
     "npz": Source(
         title="an .npz file with `images` and, if it has them, `labels`; or an .npy file of images",
         licence="the user's",
         homepage="",
-        read=arrays.read,
+        read=read_arrays,
     ),
 }
+
+
+def source_of(name: str) -> Source:
+    """The catalogue's entry of a data set, or `SOURCE` of the module extensions/datasets/NAME.py.
+
+    Raises:
+        UserError: there is neither.
+    """
+    if name in CATALOGUE:
+        return CATALOGUE[name]
+    try:
+        module = import_module(f"extensions.datasets.{name}")
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("extensions"):
+            raise
+        raise UserError(
+            f"data.name: {name!r} is neither in the catalogue ({', '.join(CATALOGUE)}) nor a module of "
+            "extensions/datasets: choose one of these, or write one."
+        ) from error
+    source: Source = module.SOURCE
+    return source

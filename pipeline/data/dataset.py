@@ -66,14 +66,19 @@ def open_dataset(folder: Path) -> Dataset:
     Raises:
         UserError: naming the file that is missing or differs from what was written, and the mend.
     """
-    manifest = _manifest(folder / MANIFEST)
+    manifest = read_manifest(folder / MANIFEST)
     for key, name in (("images", IMAGES), ("labels", LABELS)):
         _verify(folder / name, manifest["sha256"][key])
     images = np.load(folder / IMAGES, mmap_mode="r", allow_pickle=False)
     return Dataset(images, np.load(folder / LABELS, allow_pickle=False), manifest)
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a prepared data set, verified.
+
+    Raises:
+        UserError: it is missing, or differs from what was written.
+    """
     try:
         manifest = files.read_json(path)
     except UserError:

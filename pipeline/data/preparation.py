@@ -7,22 +7,24 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import torch
 
 from pipeline import files
 from pipeline.data import duplicates
-from pipeline.data.catalogue import CATALOGUE
+from pipeline.data.catalogue import source_of
 from pipeline.data.dataset import IMAGES, LABELS, MANIFEST, RANGE, seal
 from pipeline.data.fetch import locate
 from pipeline.data.order import HOLD_OUT, permutation
 from pipeline.data.source import Raw, Source
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.noise import max_pairwise_distance
 
 MAX_CLASSES = 10_000
 log = logging.getLogger(__name__)
 
 
 def prepare(
-    out: Path, *, name: str, source: str | None, image_size: int, held_out: int | None, seed: int
+    out: Path, *, name: str, source: str | None, image_size: int, num_held_out: int | None, seed: int
 ) -> dict[str, Any]:
     """Write a data set of the catalogue to the folder `out`, whole or not at all; memory stays flat.
 
@@ -32,7 +34,7 @@ def prepare(
     Args:
         name: a key of the catalogue.
         source: a local file or folder, or the address of a mirror; None: packaged or downloaded.
-        held_out: how many images are kept from training, chosen by `seed`; None: the data set's own
+        num_held_out: how many images are kept from training, chosen by `seed`; None: the data set's own
             test split.
 
     Returns:
@@ -40,19 +42,20 @@ def prepare(
         on every machine.
 
     Raises:
-        UserError: unknown name, size that is not available, held_out too large, missing or corrupt file,
+        UserError: unknown name, size that is not available, num_held_out too large, missing or corrupt file,
             images that cannot be used, labels that are no classes.
     """
     entry = _entry(name, image_size)
     paths = locate(name, entry, source)
     raw = entry.read(paths, image_size)
-    held = _held_rows(name, raw, held_out, seed)
+    held = _held_rows(name, raw, num_held_out, seed)
     with files.whole_folder(out) as folder:
         found = _write(folder, raw, held, image_size)
         manifest = _describe(folder, entry, raw, held, name=name, image_size=image_size)
         manifest |= found
-        manifest["split"]["seed"] = seed if held_out else None
-        manifest["split"]["held_out_source_rows"] = held.tolist() if held_out else None
+        manifest["max_pairwise_distance"] = _largest_distance(folder / IMAGES, *manifest["split"]["train"])
+        manifest["split"]["seed"] = seed if num_held_out else None
+        manifest["split"]["held_out_source_rows"] = held.tolist() if num_held_out else None
         manifest["source"] = _origin(entry, paths)
         files.write_json(folder / MANIFEST, seal(manifest))
     _tell(found["duplicates"])
@@ -60,29 +63,27 @@ def prepare(
 
 
 def _entry(name: str, image_size: int) -> Source:
-    if name not in CATALOGUE:
-        raise UserError(f"data.name: {name!r} is not in the catalogue; known: {', '.join(CATALOGUE)}.")
-    entry = CATALOGUE[name]
+    entry = source_of(name)
     if entry.image_sizes and image_size not in entry.image_sizes:
         sizes = " or ".join(map(str, entry.image_sizes))
         raise UserError(f"data.image_size: {image_size} is not available for {name}: set it to {sizes}.")
     return entry
 
 
-def _held_rows(name: str, raw: Raw, held_out: int | None, seed: int) -> np.ndarray:
+def _held_rows(name: str, raw: Raw, num_held_out: int | None, seed: int) -> np.ndarray:
     """Ascending rows of the source that are kept from training; int64 (n,)."""
     if raw.count < 2:
         raise UserError(f"{name} holds {raw.count} image(s): one to train on and one to hold out are needed.")
-    if held_out is None:
+    if num_held_out is None:
         if not 0 < raw.own_test < raw.count:
             raise UserError(
-                f"data.held_out: null means the data set's own test split, and {name} has none: "
+                f"data.num_held_out: null means the data set's own test split, and {name} has none: "
                 f"give a number below its {raw.count} images."
             )
         return np.arange(raw.count - raw.own_test, raw.count)
-    if held_out >= raw.count:
-        raise UserError(f"data.held_out: {held_out} must be below the {raw.count} images of {name}.")
-    return np.sort(permutation(raw.count, HOLD_OUT, seed)[:held_out])
+    if num_held_out >= raw.count:
+        raise UserError(f"data.num_held_out: {num_held_out} must be below the {raw.count} images of {name}.")
+    return np.sort(permutation(raw.count, HOLD_OUT, seed)[:num_held_out])
 
 
 def _write(folder: Path, raw: Raw, held: np.ndarray, image_size: int) -> dict[str, Any]:
@@ -122,6 +123,12 @@ def _two_ends(
         with path.open("r+b") as second:
             second.seek(first.tell() + train * int(np.prod(shape[1:])) * dtype.itemsize)
             yield first, second
+
+
+def _largest_distance(images: Path, start: int, stop: int) -> float | None:
+    """Largest distance of two training images, pixels in [0, 1] (technique 1 of NCSNv2); None of one."""
+    mapped = np.load(images, mmap_mode="c")[start:stop]
+    return max_pairwise_distance(torch.from_numpy(mapped)) / 255 if len(mapped) > 1 else None
 
 
 def _highest(labels: np.ndarray) -> int:

@@ -1,4 +1,4 @@
-"""Samples of a score in fixed shards. No Ray here: trials and tasks call this."""
+"""Batch of samples drawn from a score. No Ray here: trials and tasks call this."""
 
 from dataclasses import dataclass
 
@@ -6,19 +6,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.ncsn.samplers.images import to_uint8
-from pipeline.ncsn.samplers.langevin import denoised
-from pipeline.ncsn.samplers.nfe import CountEvaluations
-from pipeline.ncsn.samplers.prior import Law
-from pipeline.ncsn.samplers.rng import SampleNoise
-from pipeline.ncsn.samplers.settings import Sampler
+from pipeline.ncsn.images import to_uint8
+from pipeline.ncsn.nfe import CountEvaluations
+from pipeline.ncsn.prior import Law
+from pipeline.ncsn.rng import SampleNoise
+from pipeline.ncsn.sampler import Sampler, denoised
 from pipeline.ncsn.score import Score
 
 Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Shard:
     """Samples as bytes, uint8 (B, C, H, W), and what they cost."""
 
     raw: np.ndarray
@@ -42,7 +41,7 @@ def draw(
     watched: int = 0,
     max_levels: int = 12,
     law: Law | None = None,
-) -> Drawn:
+) -> Shard:
     """Draw the samples `indices` in one batch; sample k is a function of (seed, k) and of the batch's size.
 
     Args:
@@ -62,8 +61,8 @@ def draw(
             levels.append(_bytes(x[:watched]))
     raw_nfe = counted.nfe
     clean = denoised(counted, x, sampler.ladder.sigmas())
-    kept = np.stack(levels) if levels else np.zeros((0, 0, *shape), np.uint8)
-    return Drawn(_bytes(x), _bytes(clean), kept, {"raw": raw_nfe, "denoised": counted.nfe})
+    stacked = np.stack(levels) if levels else np.zeros((0, 0, *shape), np.uint8)
+    return Shard(_bytes(x), _bytes(clean), stacked, {"raw": raw_nfe, "denoised": counted.nfe})
 
 
 def evenly(num_levels: int, at_most: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Held-out images of which the left half is kept and the rest is drawn: Fig 6 of the 2019 paper.
+"""Inpainting of held-out images: the left half stays and the rest is drawn, as in Fig 6 of the 2019 paper.
 
 References:
     Y. Song, S. Ermon, arXiv 1907.05600, algorithm 2 and Fig 6.
@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 import torch
 
 from pipeline.cluster import connect
-from pipeline.cluster.device import UseGpu, device
+from pipeline.cluster.connect import UseGpu, device
 from pipeline.generate.draw import single_threaded
 from pipeline.ncsn.execution import evaluated
-from pipeline.ncsn.samplers.images import to_uint8
-from pipeline.ncsn.samplers.inpainting import inpainting
-from pipeline.ncsn.samplers.rng import SampleNoise
-from pipeline.ncsn.samplers.settings import Sampler
+from pipeline.ncsn.images import to_uint8
+from pipeline.ncsn.inpainting import inpainting
+from pipeline.ncsn.rng import SampleNoise
+from pipeline.ncsn.sampler import Sampler
 from pipeline.ncsn.score import Score
 
 IMAGES, COMPLETIONS = 4, 6
@@ -83,6 +82,8 @@ def complete(
     work = _Work(network, sampler, np.asarray(images[:IMAGES]), shard_size, precision, compile, seed)
     if not connect.is_remote():
         return work.on(device(use_gpu))
+    import ray
+
     with connect.connect(workers=1, cpus_per_worker=1, use_gpu=use_gpu) as gpus:
         task = ray.remote(_Work.on).options(num_cpus=1, num_gpus=1 if gpus else 0)
         try:
@@ -91,7 +92,7 @@ def complete(
             raise error.cause from error
 
 
-def kept(width: int) -> int:
+def known_columns(width: int) -> int:
     """How many columns of an image of this width are known: the left half."""
     return width // 2
 
@@ -123,7 +124,7 @@ class _Work:
 
     def _part(self, completions: range, device: str) -> np.ndarray:
         known = torch.from_numpy(self.originals[[k // COMPLETIONS for k in completions]]) / 255
-        mask = torch.arange(known.shape[-1]) < kept(known.shape[-1])
+        mask = torch.arange(known.shape[-1]) < known_columns(known.shape[-1])
         x = inpainting(
             evaluated(self.network, precision=self.precision, compile=self.compile),
             self.sampler.ladder.sigmas(),

@@ -1,4 +1,4 @@
-"""Images scored at scale: features by fixed shards, over the Ray that is connected, with the same bits.
+"""Scores of images at scale: features by fixed shards, over the Ray that is connected, with the same bits.
 
 A shard's numbers follow from its images and the kind of device alone, and shards are put together in their
 order: so they are the same on one worker and on many, and those of one call on all images. Of more than a
@@ -7,9 +7,7 @@ shard, each is put on disk as it is done, where a run that was killed finds it a
 
 import contextlib
 import hashlib
-import os
 import shutil
-import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -19,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from pipeline.cluster.device import UseGpu, has_gpu
-from pipeline.generate.shards import code_version, intact
+from pipeline import program
+from pipeline.cluster import connect
+from pipeline.cluster.connect import UseGpu
+from pipeline.generate.shards import intact
 from pipeline.memmap import release, stacked
 from pipeline.metrics.features import FeatureSpace, Images
 from pipeline.metrics.fid import SHARD, Moments, merged, part
@@ -33,7 +32,7 @@ Work = Callable[[FeatureSpace, Images], Any]
 
 AHEAD = 2
 """Shards in flight over Ray for each CPU, or each GPU where those compute."""
-CODE, PART = ("metrics",), "part.npy"
+PART = "part.npy"
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ class Scorer:
 
     def discard(self) -> None:
         """Delete the shards on disk, once the numbers that were wanted of them are in place."""
-        for place in self._places:
-            shutil.rmtree(place, ignore_errors=True)
+        for folder in self._places:
+            shutil.rmtree(folder, ignore_errors=True)
         self._places.clear()
 
     def _stacked(self, images: Images, work: Work) -> NDArray[np.float32]:
@@ -87,7 +86,8 @@ class Scorer:
 
     def _resumed(self, images: Images, starts: Sequence[int], work: Work) -> NDArray[np.float32]:
         """Make the shards that are not on disk, then read all of them in their order."""
-        whose = f"{self.name} on {self.evaluator.device}"
+        code = program.version("pipeline.metrics.fid", *program.modules(self.evaluator))
+        whose = f"{self.name} on {self.evaluator.device} by {code}"
         place = self.storage / f"scores-{_fingerprint(images, whose, work)}"
         self._places.append(place)
         shards = {start: place / f"shard_{start:08d}" for start in starts}
@@ -103,10 +103,8 @@ class Scorer:
     def _shards(self, images: Images, starts: Sequence[int], work: Work) -> Iterator[Any]:
         """The work's result for each shard, in order."""
         shards = (images[start : start + SHARD] for start in starts)
-        connected = "ray" in sys.modules and sys.modules["ray"].is_initialized()
-        for result in (
-            _over_ray(self.evaluator, shards, work) if connected else _here(self.evaluator, shards, work)
-        ):
+        spread = _over_ray if connect.is_connected() else _here
+        for result in spread(self.evaluator, shards, work):
             release(images)
             yield result
 
@@ -115,8 +113,7 @@ class Scorer:
 def scorer(
     evaluator: FeatureSpace, storage: Path, *, workers: int, cpus_per_worker: int, use_gpu: UseGpu
 ) -> Iterator[Any]:
-    """A `Scorer`, in place of the evaluator, where `sample.place` draws: on the cluster of RAY_ADDRESS, on
-    several GPUs of this machine, or else in this process, on its GPU if it has one.
+    """A `Scorer` instead of the evaluator, for the block, where `connect.place` computes.
 
     Args:
         workers, cpus_per_worker, use_gpu: see `cluster.connect`.
@@ -124,16 +121,8 @@ def scorer(
     Raises:
         UserError: the cluster does not answer, has too few CPUs, or there are not the GPUs asked for.
     """
-    with contextlib.ExitStack() as stack:
-        several = use_gpu is not False and torch.cuda.device_count() > 1
-        if os.environ.get("RAY_ADDRESS", "") not in ("", "local") or several:
-            from pipeline.cluster import connect  # a second, which one process needs not
-
-            sizes = {"workers": workers, "cpus_per_worker": cpus_per_worker}
-            gpu = stack.enter_context(connect.connect(**sizes, use_gpu=use_gpu)) > 0
-        else:
-            gpu = has_gpu(use_gpu)
-        made = Scorer(evaluator.on("cuda" if gpu else "cpu"), storage)
+    with connect.place(workers=workers, cpus_per_worker=cpus_per_worker, use_gpu=use_gpu) as device:
+        made = Scorer(evaluator.on(device), storage)
         yield made
         made.discard()
 
@@ -145,7 +134,6 @@ def _starts(images: Images) -> range:
 def _fingerprint(images: Images, evaluator: str, work: Work) -> str:
     """Of all that the numbers follow from, 64 hexadecimal digits."""
     digest = hashlib.sha256(f"{evaluator} {work.__name__} {images.dtype} {images.shape[1:]}".encode())
-    digest.update(code_version(CODE).encode())
     for start in _starts(images):
         digest.update(np.ascontiguousarray(images[start : start + SHARD]).data)
         release(images)
@@ -172,7 +160,7 @@ def _over_ray(evaluator: FeatureSpace, shards: Iterator[Images], work: Work) -> 
     # After a failure those in flight end unheard: `ray.cancel`, at the moment one ends, ends this process.
     import ray
 
-    gpu, have = evaluator.device == "cuda", ray.cluster_resources()  # type: ignore[no-untyped-call]
+    gpu, have = evaluator.device == "cuda", connect.cluster_resources()
     at_once = AHEAD * int(have["GPU" if gpu else "CPU"])
     task = ray.remote(work).options(num_cpus=1, num_gpus=1 if gpu else 0)
     shared, pending = ray.put(evaluator), deque[Any]()

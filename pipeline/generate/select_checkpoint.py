@@ -1,4 +1,4 @@
-"""The choice of a checkpoint: of all networks that a training kept, the one with the best samples.
+"""Selection of a checkpoint: of all networks that a training kept, the one with the best samples.
 
 As in Y. Song, S. Ermon, arXiv 1907.05600: the lowest FID on 1,000 samples, against the training
 images. On samples that no number of the report is measured on, since the lowest of many FIDs is too low.
@@ -15,14 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.cluster.device import UseGpu
+from pipeline import program
+from pipeline.cluster import connect
+from pipeline.cluster.connect import UseGpu
 from pipeline.files import read_json, sha256, write_json
-from pipeline.generate import generate
-from pipeline.generate.generate import Samples
-from pipeline.generate.shards import CODE, code_version
+from pipeline.generate.generate import Samples, generate
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.prior import Law
-from pipeline.ncsn.samplers.settings import Sampler
+from pipeline.ncsn.prior import Law
+from pipeline.ncsn.sampler import Sampler
 from pipeline.training import checksums
 from pipeline.training.checkpoints import load_network
 
@@ -31,8 +31,6 @@ logger = logging.getLogger(__name__)
 KINDS = ("raw", "denoised")
 AT_ONCE = 4
 """Networks sampled side by side on a cluster: a thousand samples are few shards."""
-JUDGED_BY = (*CODE, "metrics", "generate/select_checkpoint.py")
-"""Where an FID comes from, besides weights, settings and the reference."""
 
 FIDs = dict[str, float] | None
 """`raw` and `denoised`; None where the dynamics diverged."""
@@ -40,24 +38,24 @@ FIDs = dict[str, float] | None
 
 @dataclass(frozen=True)
 class Choice:
-    """What `choose` found."""
+    """Chosen checkpoint, with how it was chosen."""
 
     folder: Path
     """Of the chosen network."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """How it was chosen, as JSON has it; empty where there was one network alone."""
-    kept: Path | None = None
+    measured: Path | None = None
     """Where the FIDs lie until the stage's output is in place."""
 
     def curve(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The FIDs of each step, under a name that tells on how many samples."""
+        """The FIDs of each step, under a name that holds the number of samples."""
         for point in self.about.get("points", ()):
             yield point["step"], {f"selection_fid_n{self.about['num_samples']}": {k: point[k] for k in KINDS}}
 
     def discard(self) -> None:
-        """Delete what a killed choice would go on with."""
-        if self.kept:
-            shutil.rmtree(self.kept, ignore_errors=True)
+        """Delete what a killed choice would continue from."""
+        if self.measured:
+            shutil.rmtree(self.measured, ignore_errors=True)
 
 
 def choose(
@@ -76,15 +74,15 @@ def choose(
 ) -> Choice:
     """The network with the lowest FID, with or without the last denoising step; of equals the later one.
 
-    One whose dynamics diverge is passed over. A choice that was killed goes on with the FIDs it had, and with
+    One whose dynamics diverge is passed over. A choice that was killed resumes with the FIDs it had, and with
     the shards of the network it was at. Of one network alone nothing is read.
 
     Args:
         folders: of the networks, by their steps, ascending; see `training.snapshots.candidates`.
         reference: the stage's output: the feature space, and the training images' moments in it.
         storage: where working folders lie.
-        num_samples, seed, law, settings: of `sample.generate`.
-        workers, cpus_per_worker, use_gpu: see `sample.placed`.
+        num_samples, seed, law, settings: of `generate`.
+        workers, cpus_per_worker, use_gpu: see `connect.place`.
 
     Raises:
         UserError: a network or the reference is damaged, or the dynamics diverge for all networks.
@@ -96,24 +94,26 @@ def choose(
     from pipeline.metrics.fid import distance
 
     space, target = features.load(reference), statistics.load_moments(reference, "train")
-    with generate.place(workers=workers, cpus_per_worker=cpus_per_worker, use_gpu=use_gpu) as where:
-        scorer = Scorer(space.on("cuda" if where["use_gpu"] else "cpu"), storage)
+    sizes: dict[str, Any] = {"workers": workers, "cpus_per_worker": cpus_per_worker, "use_gpu": use_gpu}
+    with connect.place(**sizes) as device:
+        scorer = Scorer(space.on(device), storage)
 
         def measure(samples: Samples) -> dict[str, float]:
             return {kind: distance(scorer.moments(getattr(samples, kind)), target) for kind in KINDS}
 
         drawn = {"num_samples": num_samples, "seed": seed, **settings}
-        rest = {"sampler": sampler.plain(), "law": law.digest() if law else None, "gpu": where["use_gpu"]}
-        kept = storage / f"selection-{_fingerprint(folders, reference / features.CONFIG, drawn | rest)}"
-        draw = partial(_drawn, sampler=sampler, storage=kept / "samples", law=law, **drawn, **where)
-        found = _all(folders, draw, measure, kept, AT_ONCE if where["remote"] else 1)
+        rest = {"sampler": sampler.plain(), "law": law.digest() if law else None, "gpu": device == "cuda"}
+        rest["code"] = _code(folders, rest["sampler"], space)
+        measured = storage / f"selection-{_fingerprint(folders, reference / features.CONFIG, drawn | rest)}"
+        draw = partial(_drawn, sampler=sampler, storage=measured / "samples", law=law, **drawn, **sizes)
+        found = _all(folders, draw, measure, measured, AT_ONCE if connect.is_connected() else 1)
     step, kind = best(found)
     about = {
         "sha256": sha256(folders[step] / "ema.safetensors"),
         **{"step": step, "kind": kind, "num_samples": num_samples, "seed": seed, "evaluator": scorer.name},
         "points": [{"step": step, **(fids or dict.fromkeys(KINDS))} for step, fids in found.items()],
     }
-    return Choice(folders[step], about, kept)
+    return Choice(folders[step], about, measured)
 
 
 def best(found: Mapping[int, FIDs]) -> tuple[int, str]:
@@ -129,11 +129,11 @@ def _all(
     folders: Mapping[int, Path],
     draw: Callable[[Path], Samples | None],
     measure: Callable[[Samples], dict[str, float]],
-    kept: Path,
+    measured: Path,
     at_once: int,
 ) -> dict[int, FIDs]:
-    """The FIDs of every network; those that `kept` has are not measured again."""
-    places = {step: kept / f"step_{step:08d}" for step in folders}
+    """The FIDs of every network; those that `measured` has are not measured again."""
+    places = {step: measured / f"step_{step:08d}" for step in folders}
     found = {step: _read(place) for step, place in places.items() if _verifies(place)}
     missing = [step for step in folders if step not in found]
     made = _drawn_all([folders[step] for step in missing], draw, at_once)
@@ -164,7 +164,7 @@ def _drawn_all(
 def _drawn(folder: Path, *, sampler: Sampler, **settings: Any) -> Samples | None:
     network = load_network(folder)
     try:
-        return generate.generate(network, sampler, progress=lambda *_: None, **settings)
+        return generate(network, sampler, progress=lambda *_: None, **settings)
     except UserError as error:
         logger.warning("the network %s is not chosen: %s", folder, error)
         return None
@@ -183,8 +183,15 @@ def _verifies(place: Path) -> bool:
     return True
 
 
+def _code(folders: Mapping[int, Path], sampler: Mapping[str, Any], space: Any) -> str:
+    """Version of the code that an FID comes from."""
+    network = load_network(next(iter(folders.values())))
+    kinds = program.modules({"network": network, "sampler": sampler, "features": space})
+    return program.version("pipeline.generate.select_checkpoint", *kinds)
+
+
 def _fingerprint(folders: Mapping[int, Path], reference: Path, follows: Mapping[str, Any]) -> str:
     """32 hexadecimal digits of all that the FIDs follow from; `reference` names the hashes of its files."""
     names = [*(folder / checksums.MANIFEST for folder in folders.values()), reference]
-    plain = {"files": [sha256(name) for name in names], "code": code_version(JUDGED_BY), **follows}
+    plain = {"files": [sha256(name) for name in names], **follows}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""Finished shards: in memory, or on disk, where a run that was killed finds them again.
+"""Store of finished shards: in memory, or on disk, where a run that was killed finds them again.
 
 On disk a shard is believed only when every byte of it has the SHA-256 that was written last.
 """
@@ -9,7 +9,6 @@ import logging
 import shutil
 import time
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,8 +16,9 @@ import numpy as np
 import torch
 from torch.nn import Module
 
-from pipeline.files import read_json, sources_sha256, write_json
-from pipeline.generate.draw import Drawn
+from pipeline import program
+from pipeline.files import read_json, write_json
+from pipeline.generate.draw import Shard
 from pipeline.memmap import stacked
 from pipeline.ncsn.errors import UserError
 from pipeline.training import checksums
@@ -26,12 +26,10 @@ from pipeline.training import checksums
 logger = logging.getLogger(__name__)
 
 ARRAYS = ("raw", "denoised", "levels")
-CODE = ("ncsn", "generate/draw.py")
-"""Where the bits of a shard come from, besides its settings."""
 
 
 class Store(Protocol):
-    """Where shards are put when they are done, from any thread."""
+    """Store of the shards that are done, filled from any thread."""
 
     @property
     def seconds(self) -> float:
@@ -40,10 +38,10 @@ class Store(Protocol):
     def found(self, shards: Iterable[int]) -> set[int]:
         """Those of the shards that need not be made."""
 
-    def put(self, shard: int, drawn: Drawn) -> None:
+    def put(self, shard: int, made: Shard) -> None:
         """Keep a shard."""
 
-    def get(self, shard: int) -> Drawn:
+    def get(self, shard: int) -> Shard:
         """A shard that was put or found."""
 
     def whole(self, name: str, length: int, parts: Iterable[np.ndarray]) -> np.ndarray:
@@ -54,7 +52,7 @@ class Memory:
     """A store for sets of samples that are small."""
 
     def __init__(self) -> None:
-        self._begin, self._drawn = time.perf_counter(), dict[int, Drawn]()
+        self._begin, self._shards = time.perf_counter(), dict[int, Shard]()
 
     @property
     def seconds(self) -> float:
@@ -65,13 +63,13 @@ class Memory:
         """None: nothing outlives a process."""
         return set()
 
-    def put(self, shard: int, drawn: Drawn) -> None:
+    def put(self, shard: int, made: Shard) -> None:
         """Keep a shard."""
-        self._drawn[shard] = drawn
+        self._shards[shard] = made
 
-    def get(self, shard: int) -> Drawn:
+    def get(self, shard: int) -> Shard:
         """A shard that was put."""
-        return self._drawn[shard]
+        return self._shards[shard]
 
     def whole(self, name: str, length: int, parts: Iterable[np.ndarray]) -> np.ndarray:
         """The first `length` rows of all parts in one array."""
@@ -91,13 +89,13 @@ class Disk:
         return time.perf_counter() - self._begin
 
     def found(self, shards: Iterable[int]) -> set[int]:
-        """The shards that verify; of one that does not, its being made anew is told."""
+        """The shards that verify; one that does not is reported and made again."""
         whole = {shard for shard in shards if intact(self._place(shard))}
         costs = (read_json(self._place(shard) / "cost.json") for shard in whole)
         self._begin -= max((cost["seconds"] for cost in costs), default=0.0)
         return whole
 
-    def put(self, shard: int, drawn: Drawn) -> None:
+    def put(self, shard: int, made: Shard) -> None:
         """Write a shard: it is there whole and with its hashes, or not at all.
 
         Raises:
@@ -105,14 +103,14 @@ class Disk:
         """
         with checksums.writing(self._place(shard)) as part:
             for name in ARRAYS:
-                np.save(part / f"{name}.npy", getattr(drawn, name))
-            write_json(part / "cost.json", {"nfe": drawn.nfe, "seconds": self.seconds})
+                np.save(part / f"{name}.npy", getattr(made, name))
+            write_json(part / "cost.json", {"nfe": made.nfe, "seconds": self.seconds})
 
-    def get(self, shard: int) -> Drawn:
+    def get(self, shard: int) -> Shard:
         """Read a shard that was put or found."""
         place = self._place(shard)
         arrays = {name: np.load(place / f"{name}.npy", allow_pickle=False) for name in ARRAYS}
-        return Drawn(**arrays, nfe=read_json(place / "cost.json")["nfe"])
+        return Shard(**arrays, nfe=read_json(place / "cost.json")["nfe"])
 
     def whole(self, name: str, length: int, parts: Iterable[np.ndarray]) -> np.ndarray:
         """The first `length` rows of all uint8 parts in NAME.npy of the folder, mapped for reading."""
@@ -123,21 +121,15 @@ class Disk:
 
 
 def intact(place: Path) -> bool:
-    """Whether a shard's folder is there and every byte is as written; a damaged one is told and deleted."""
+    """Whether a shard's folder is there with every byte as written; a damaged one is reported and deleted."""
     try:
         checksums.verify(place)
     except UserError:
         if place.exists():
-            logger.warning("%s is damaged: it is made anew", place)
+            logger.warning("%s is damaged: it is made again", place)
             shutil.rmtree(place)
         return False
     return True
-
-
-@cache
-def code_version(places: tuple[str, ...] = CODE, package: Path = Path(__file__).parents[1]) -> str:
-    """SHA-256 of the sources, those that a shard is made by, and the version of torch."""
-    return f"{sources_sha256(package, places)} torch {torch.__version__}"
 
 
 def fingerprint(network: Module, settings: dict[str, Any]) -> str:
@@ -147,7 +139,8 @@ def fingerprint(network: Module, settings: dict[str, Any]) -> str:
         network: its structure as torch prints it, and every weight and buffer.
         settings: all else, as values that JSON holds.
     """
-    plain = {"network": str(network), "code": code_version(), **settings}
+    code = program.version("pipeline.generate.draw", *program.modules({"network": network, **settings}))
+    plain = {"network": str(network), "code": code, **settings}
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for name, value in sorted(network.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

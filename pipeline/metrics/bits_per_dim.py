@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from pipeline.metrics.deterministic import exact
 from pipeline.metrics.features import Images
 from pipeline.ncsn.likelihood import bits_per_dim
-from pipeline.ncsn.networks import NCSN
+from pipeline.ncsn.networks import conditional_on_levels
+from pipeline.ncsn.nfe import CountEvaluations
 from pipeline.ncsn.noise import geometric_sigmas
-from pipeline.ncsn.samplers.nfe import CountEvaluations
-from pipeline.ncsn.samplers.rng import SampleNoise
+from pipeline.ncsn.rng import SampleNoise
 
 _BATCH = 64
 _CELL = 1 / 256
@@ -42,7 +42,7 @@ def likelihood(
         mean, stderr (over images; the noise of dequantisation and trace is in it), n, nfe, how; or
         not_measured with the reason.
     """
-    if isinstance(network, NCSN):
+    if conditional_on_levels(network):
         return {"not_measured": "this network is conditional on its levels, and the ODE asks between them"}
     ladder = getattr(network, "sigmas", None)
     if not isinstance(ladder, Tensor):

@@ -1,131 +1,184 @@
-"""The numbers of one variant: its samples, raw and denoised, beside the floor."""
+"""Evaluation of a row: the measures of its samples, raw and denoised, with the floor next to them."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from torch import nn
 
 from pipeline.files import read_json, sha256
-from pipeline.metrics.evaluate import Described, evaluate, evaluator
 from pipeline.metrics.features import FeatureSpace, Images
-from pipeline.metrics.memorisation import Points, distance_ratio, nearest
-from pipeline.metrics.reference_split import Split, against
+from pipeline.metrics.inputs import (
+    Described,
+    EvaluateSettings,
+    ImageInputs,
+    NetworkInputs,
+    SampleInputs,
+    nearest_distances,
+)
+from pipeline.metrics.measures import compute, results
+from pipeline.metrics.memorisation import nearest
+from pipeline.metrics.reference_split import UNSEEN, SplitSettings, reference_split
 from pipeline.ncsn.errors import UserError
 
-HEADLINE = ("fid", "kid", "kid_std", "inception_score", "precision", "recall", "density", "coverage")
 SHOWN, NEIGHBOURS = 8, 5
 """Samples whose nearest training images are named, and how many of these."""
+Evaluation = dict[str, Any]
+"""As JSON: see `evaluate_row`."""
 
 
-class Settings(TypedDict):
-    """The keyword arguments of `evaluate`."""
-
-    nearest_k: int
-    kid_subsets: int
-    kid_subset_size: int
-    splits: int
-    fid_points: int
-    seed: int
+class RowSettings(EvaluateSettings, SplitSettings, Protocol):
+    """Section `evaluate` of params.yaml."""
 
 
-def evaluate_variant(
+@dataclass(frozen=True)
+class Drawn:
+    """Samples of a row as `generate` wrote them."""
+
+    folder: Path
+    num_samples: int
+    """N, of one set."""
+    nfe: Mapping[str, int]
+    """Network evaluations for each sample, raw and denoised."""
+    sha256: Mapping[str, str]
+    """By file name."""
+    sample_sets: int = 1
+    """Set k is the images k N ... (k + 1) N - 1."""
+
+    @classmethod
+    def read(cls, folder: Path) -> "Drawn":
+        """The manifest of a folder; raises UserError where it is missing or lacks a key."""
+        manifest = read_json(folder / "manifest.json")
+        try:
+            numbers = {key: manifest[key] for key in ("num_samples", "nfe", "sha256")}
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{folder / 'manifest.json'} has no key {error}: delete {folder} and run `dvc repro`."
+            ) from error
+        return cls(folder, **numbers, sample_sets=manifest.get("sample_sets", manifest.get("sets", 1)))
+
+    def images(self, kind: str) -> Images:
+        """raw.npy or denoised.npy, uint8 (K N, C, H, W); raises UserError where it is missing or damaged."""
+        path = self.folder / f"{kind}.npy"
+        fix = f"delete {self.folder} and run `dvc repro`."
+        if not path.is_file():
+            raise UserError(f"{path} is missing: {fix}")
+        if sha256(path) != self.sha256.get(path.name):
+            raise UserError(f"{path} does not have the sha256 that its manifest.json gives: {fix}")
+        images: Images = np.load(path, mmap_mode="r", allow_pickle=False)
+        return images
+
+    def sets(self, kind: str) -> list[Images]:
+        """The images of each set, (N, C, H, W)."""
+        images, n = self.images(kind), self.num_samples
+        return [images[start : start + n] for start in range(0, self.sample_sets * n, n)]
+
+
+def evaluate_row(
     folder: Path,
     train: Images,
     held_out: Images,
-    classifier: FeatureSpace,
+    space: FeatureSpace,
+    network: nn.Module,
+    settings: RowSettings,
     *,
-    reference: Split,
     searched: bool,
-    **settings: Unpack[Settings],
-) -> dict[str, Any]:
-    """Evaluate samples/<variant>/{raw,denoised}.npy against one split, with images of the other as the floor.
+    device: str = "cpu",
+) -> Evaluation:
+    """Evaluate samples/ROW/{raw,denoised}.npy against one split, with images of the other as the floor.
 
     Args:
-        folder: what `generate` wrote: raw.npy, denoised.npy (uint8 (K N, C, H, W)) and manifest.json with
-            num_samples N, sets K, nfe and the sha256 of each file. Set k is images k N ... (k + 1) N - 1.
+        folder: what `generate` wrote: see `Drawn`.
         train, held_out: uint8 (n, C, H, W).
-        reference, searched: see `against`.
+        network: that the samples were drawn with, for the measures of a network.
+        searched: see `reference_split`.
 
     Returns:
-        raw, denoised, floor: the dicts of `evaluate`, `evaluator` and `reference` (`Against.name`), the
+        raw, denoised, floor: what `evaluate` gives, `evaluator` and `reference` (`ReferenceSplit.name`); the
         floor's of the first N images of the other split (of all, where they are fewer), the others of the
-        first set and with memorisation_pixels and memorisation_features (`distance_ratio`, of training
-        images whatever the reference); nfe {raw, denoised}, num_samples; further_sets {raw, denoised}: lists
-        of such dicts of the other sets, each scored alone; neighbours {pixels, features}: for each of the
-        first 8 denoised samples the indices of the 5 nearest training images, the nearest first.
+        first set and with the measures of samples; nfe {raw, denoised}, num_samples; further_sets {raw,
+        denoised}: lists of such dicts of the other sets, each scored alone; neighbours {pixels, features}:
+        for each of the first 8 denoised samples the indices of the 5 nearest training images, the nearest
+        first; the measures of the network.
 
     Raises:
         UserError: a missing or damaged file, or what `evaluate` raises.
     """
-    manifest = read_json(folder / "manifest.json")
-    sets = {kind: _sets(read_samples(folder, kind, manifest), manifest) for kind in ("raw", "denoised")}
-    rows = {kind: Described.by(classifier, first) for kind, (first, *_) in sets.items()}
-    trained, count = Described.by(classifier, train), manifest["num_samples"]
-    real = against(trained, held_out, classifier, reference, num_samples=count, searched=searched)
-    fresh = real.floor if reference == "train" else Described.by(classifier, held_out[:count])
-    names = {"evaluator": evaluator(classifier), "reference": real.name}
+    drawn = Drawn.read(folder)
+    sets = {kind: drawn.sets(kind) for kind in ("raw", "denoised")}
+    first = {kind: Described.by(space, images) for kind, (images, *_) in sets.items()}
+    trained, count = Described.by(space, train), drawn.num_samples
+    real = reference_split(trained, held_out, space, settings, num_samples=count, searched=searched)
+    fresh = real.floor if settings.reference == "train" else Described.by(space, held_out[:count])
+    fresh_distances = nearest_distances(fresh, trained)
+    names = {"evaluator": evaluator(space), "reference": real.name}
 
-    def scored(row: Described) -> dict[str, Any]:
-        return evaluate(row, real.reference, **settings) | names
-
-    usual = _distances(fresh, trained)
-
-    def drawn(row: Described) -> dict[str, Any]:
-        ratios = {
-            f"memorisation_{space}": distance_ratio(near, usual[space], seed=settings["seed"])
-            for space, near in _distances(row, trained).items()
-        }
-        return scored(row) | ratios
+    def scored(images: Described) -> Evaluation:
+        inputs = SampleInputs(images, real.reference, settings, trained, fresh_distances)
+        return evaluate(inputs) | names | compute("samples", inputs)
 
     return {
-        **{key: drawn(row) for key, row in rows.items()},
-        "floor": scored(real.floor),
+        **{kind: scored(images) for kind, images in first.items()},
+        "floor": evaluate(ImageInputs(real.floor, real.reference, settings)) | names,
         "further_sets": {
-            kind: [drawn(Described.by(classifier, images)) for images in others]
+            kind: [scored(Described.by(space, images)) for images in others]
             for kind, (_, *others) in sets.items()
         },
-        **{key: manifest[key] for key in ("nfe", "num_samples")},
-        "neighbours": _neighbours(rows["denoised"], trained),
+        "nfe": drawn.nfe,
+        "num_samples": count,
+        "neighbours": _neighbours(first["denoised"], trained),
+        **compute("network", NetworkInputs(network, held_out[UNSEEN], settings, device)),
     }
 
 
-def _sets(images: Images, manifest: dict[str, Any]) -> list[Images]:
-    count = manifest["num_samples"]
-    return [images[start : start + count] for start in range(0, manifest.get("sets", 1) * count, count)]
+def evaluate(inputs: ImageInputs) -> Evaluation:
+    """n images against m reference images: the measures of images (`pipeline.metrics.measures`), n and m.
+
+    The floor is this call on other real images than the reference's: what a perfect model would score with as
+    many samples.
+
+    Raises:
+        UserError: too few images for one of the numbers, named by its key in params.yaml.
+    """
+    n, n_reference = len(inputs.images.features), len(inputs.reference.features)
+    _check_sizes(n, n_reference, inputs.settings)
+    return compute("images", inputs) | {"n": n, "n_reference": n_reference}
 
 
-def _spaces(row: Described) -> dict[str, Points]:
-    return {"pixels": row.images, "features": row.features}
+def evaluator(space: FeatureSpace) -> str:
+    """What computed each number, and in which feature space."""
+    return f"{space.name}; FID, KID, IS (unshuffled splits), precision to coverage: this project"
 
 
-def _distances(row: Described, trained: Described) -> dict[str, NDArray[np.float64]]:
-    """(n,) from each image to the nearest training image, in pixels and in features."""
-    pairs = zip(_spaces(row).items(), _spaces(trained).values(), strict=True)
-    return {space: nearest(x, train, k=1)[0][:, 0] for (space, x), train in pairs}
+def _check_sizes(n: int, n_reference: int, settings: EvaluateSettings) -> None:
+    fewest = min(n, n_reference)
+    limits = {
+        "evaluate.kid_subset_size": (settings.kid_subset_size, fewest),
+        "evaluate.nearest_k": (settings.nearest_k, fewest - 1),
+        "evaluate.splits": (settings.splits, n),
+    }
+    for key, (value, limit) in limits.items():
+        if value > limit:
+            raise UserError(
+                f"{key} ({value}) is too large for {n} samples against {n_reference} reference images: "
+                f"set it to {limit} or less, or raise generate.num_samples."
+            )
+    if settings.kid_subset_size < 2:
+        raise UserError("evaluate.kid_subset_size (1) leaves no unbiased estimate: set it to 2 or more.")
 
 
 def _neighbours(samples: Described, trained: Described) -> dict[str, list[list[int]]]:
     k = min(NEIGHBOURS, len(trained.images))
-    pairs = zip(_spaces(samples).items(), _spaces(trained).values(), strict=True)
+    pairs = zip(samples.spaces.items(), trained.spaces.values(), strict=True)
     return {space: nearest(x[:SHOWN], train, k=k)[1].tolist() for (space, x), train in pairs}
 
 
-def headline(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """What DVC compares of `evaluate_variant`'s result: for raw and denoised a flat dict of a few numbers."""
+def headline(evaluation: Evaluation) -> dict[str, dict[str, float | None]]:
+    """What DVC compares of an evaluation: of raw and denoised the measures of the first table, and NFE."""
+    keys = [key for one in results() if one.of != "network" for key in (one.keys() or (one.name,))]
     return {
-        kind: {key: metrics[kind][key] for key in HEADLINE} | {"nfe": metrics["nfe"][kind]}
+        kind: {key: evaluation[kind][key] for key in keys} | {"nfe": evaluation["nfe"][kind]}
         for kind in ("raw", "denoised")
     }
-
-
-def read_samples(folder: Path, kind: str, manifest: dict[str, Any]) -> Images:
-    """Read `kind`.npy, uint8 (N, C, H, W); raises UserError where it is missing or not what was written."""
-    path = folder / f"{kind}.npy"
-    mend = f"delete {folder} and run `dvc repro`."
-    if not path.is_file():
-        raise UserError(f"{path} is missing: {mend}")
-    if sha256(path) != manifest["sha256"].get(path.name):
-        raise UserError(f"{path} does not have the sha256 that its manifest.json gives: {mend}")
-    images: Images = np.load(path, mmap_mode="r", allow_pickle=False)
-    return images

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from .errors import UserError
-from .samplers.ode import PRIOR_MEAN
-from .samplers.rng import Noise
-from .samplers.sigmas import check_ladder
+from .ladder import check_ladder
+from .prior import PRIOR_MEAN
+from .rng import Noise
 from .score import Score
 
 Trace = Literal["rademacher", "gaussian", "exact"]

@@ -142,7 +142,7 @@ def num_levels(sigma_max: float, sigma_min: float, dim: int, overlap: float) -> 
     return max(2, 1 + round(log_range / math.log(_ratio(dim, overlap))))
 
 
-def step_lr(sigmas: Tensor, steps_per_level: int) -> float:
+def step_size(sigmas: Tensor, steps_per_level: int) -> float:
     """The Langevin step that keeps the variance of a Gaussian nearest to each level's (technique 4).
 
     Minimises |(1 - u)^(2T) (gamma^2 - b) + b - 1| with u = eps / sigma_L^2 and

@@ -1,4 +1,4 @@
-"""params.yaml as one frozen, strict object. No number has a default here: all stand in the file."""
+"""params.yaml as one frozen, strict object. No number has a default here: all are in the file."""
 
 import difflib
 from pathlib import Path
@@ -9,41 +9,63 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.ncsn.errors import UserError
-from pipeline.params.schema import Params, searched
+from pipeline.params.kinds import flat
+from pipeline.params.renamed import refusals
+from pipeline.params.schema import Params
 from pipeline.params.section import Section
 
-__all__ = ["Params", "load", "parse", "searched"]
+__all__ = ["Params", "load", "parse"]
 
 
 def parse(raw: Any, where: str) -> Params:
     """Validate the content of a params file.
 
     Raises:
-        UserError: every mistake at once, a line each, with its key and value.
+        UserError: all old keys with their new names; without any, every mistake at once. A line each.
     """
+    if old := refusals(raw):
+        raise UserError(f"{where} has old keys: rename these and run again:\n  " + "\n  ".join(old))
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        lines = [_mistake(dict(e)) for e in error.errors()]
-        raise UserError(f"{where}: mend these and run again:\n" + "\n".join(lines)) from error
+        lines = [_mistake(e) for e in flat(error.errors())]
+        raise UserError(f"{where}: fix these and run again:\n" + "\n".join(lines)) from error
 
 
 def _mistake(error: dict[str, Any]) -> str:
-    """One line for one mistake: where, what, and what stands there."""
-    place = list(map(str, error["loc"]))
-    if place[0:1] in (["noise"], ["sampler"]):
-        del place[2:3]  # the rule, by which pydantic tells the kinds apart: no key of the file
-    if place[0:1] == ["reference"]:
-        del place[1:2]  # the kind, likewise
+    """One line for one mistake: where, what, and the value there."""
+    place = _without_tags(list(map(str, error["loc"])))
     what = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "missing":
         what = "is missing"
     elif error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(place[-1], _keys(Section), 1)
+        near = difflib.get_close_matches(place[-1], error.get("known") or _keys(Section), 1)
         what = f"unknown key{f'; did you mean {near[0]}?' if near else ''}"
+    elif error["type"] == "union_tag_not_found":
+        what = "needs a `kind`, or `from`"
+    elif error["type"] == "union_tag_invalid":
+        context = error["ctx"]
+        what = f"the kind {context['tag']!r} is not one of {context['expected_tags']}"
     elif isinstance(error["input"], str | int | float | None):
         what += f", found {error['input']!r}"
     return f"  {'.'.join(place)}: {what}" if place else f"  {what}"
+
+
+UNIONS = {
+    ("features",): 1,
+    ("noise", "*"): 2,
+    ("sampler", "*"): 2,
+    ("tune_noise", "starts", "*"): 3,
+    ("tune_sampler", "baseline", "sampler"): 3,
+}
+"""Where pydantic puts the kind, no key of the file, into the place of a mistake."""
+
+
+def _without_tags(place: list[str]) -> list[str]:
+    for pattern, at in UNIONS.items():
+        if len(place) >= at and all(p in ("*", key) for p, key in zip(pattern, place, strict=False)):
+            return place[:at] + place[at + 1 :]
+    return place
 
 
 def _keys(section: type[Section]) -> set[str]:

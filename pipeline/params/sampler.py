@@ -1,50 +1,45 @@
-"""The section `sampler`: by variant, how its samples are drawn."""
+"""The section `sampler`: by row of the table, how its samples are drawn."""
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from pipeline.params.section import Count, Fraction, Levels, Positive, Section, Seed
+from pipeline.params.noise import kind_or_from
+from pipeline.params.section import Count, Fraction, Levels, Positive, Section
 
 Rho = Annotated[float, Field(ge=1, allow_inf_nan=False)] | None
 """Karras's exponent; null: geometric levels."""
 
 
-class FixedSampler(Section):
-    """Annealed Langevin dynamics with a step that is given, of the convention 'released' if none is."""
+class LangevinSampler(Section):
+    """Annealed Langevin dynamics; step_size `analytic`: by technique 4 of NCSNv2."""
 
-    rule: Literal["fixed"]
-    step_lr: Positive
+    kind: Literal["langevin"]
+    step_size: Positive | Literal["analytic"]
     steps_per_level: Count
     convention: Literal["paper", "released"] | None = None
 
 
-class AnalyticSampler(Section):
-    """Technique 4 of NCSNv2: the step from the ladder and the steps per level."""
+class SearchedSampler(Section):
+    """What `tune_sampler` found: lowest FID, fewest evaluations at the baseline's FID, or the knee."""
 
-    rule: Literal["analytic"]
-    steps_per_level: Count
-
-
-class TunedSampler(Section):
-    """What `tune_sampler` finds: the lowest FID; the fewest evaluations at the baseline's FID; the knee."""
-
-    rule: Literal["tuned", "fewest", "knee"]
+    from_: Annotated[Literal["tune_sampler"], Field(alias="from")]
+    choose: Literal["lowest_fid", "fewest_nfe", "knee"]
 
 
 class ConsistentSampler(Section):
     """Consistent annealed sampling (arXiv 2009.05475)."""
 
-    rule: Literal["consistent"]
+    kind: Literal["consistent"]
     num_levels: Levels
     rho: Rho
-    step_lr: Positive
+    step_size: Positive
 
 
 class PredictorCorrectorSampler(Section):
     """Predictor-corrector sampling (arXiv 2011.13456)."""
 
-    rule: Literal["predictor_corrector"]
+    kind: Literal["predictor_corrector"]
     num_levels: Levels
     rho: Rho
     predictor: Literal["reverse_diffusion", "ancestral", "none"]
@@ -67,7 +62,7 @@ class PredictorCorrectorSampler(Section):
 class ODESampler(Section):
     """The probability-flow ODE (arXiv 2011.13456, 2206.00364, 2211.01095)."""
 
-    rule: Literal["euler", "heun", "dpm_solver"]
+    kind: Literal["euler", "heun", "dpm_solver"]
     num_levels: Levels
     rho: Rho
 
@@ -75,7 +70,7 @@ class ODESampler(Section):
 class StochasticHeunSampler(Section):
     """Heun with churn (arXiv 2206.00364, algorithm 2); churn_min and churn_max in units of pixels."""
 
-    rule: Literal["stochastic_heun"]
+    kind: Literal["stochastic_heun"]
     num_levels: Levels
     rho: Rho
     churn: Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -90,51 +85,16 @@ class StochasticHeunSampler(Section):
         return self
 
 
-Sampler = Annotated[
-    FixedSampler
-    | AnalyticSampler
-    | TunedSampler
-    | ConsistentSampler
-    | PredictorCorrectorSampler
-    | ODESampler
-    | StochasticHeunSampler,
-    Field(discriminator="rule"),
-]
-
-
-class LangevinOptions(Section):
-    """Annealed Langevin dynamics by technique 4."""
-
-    steps_per_level: Count
-
-
-class CorrectorOptions(Section):
-    """Of predictor-corrector sampling."""
-
-    predictor: Literal["reverse_diffusion", "ancestral"]
-    corrector: Literal["langevin", "annealed"]
-    corrector_steps: Count
-    snr: Annotated[float, Field(gt=0, lt=1)]
-
-
-class ChurnOptions(Section):
-    """Of Heun with churn; churn_min and churn_max in units of pixels."""
-
-    churn: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    churn_min: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    churn_max: Positive
-    churn_noise: Positive
-
-
-class Frontier(Section):
-    """FID against network evaluations, for every kind of sampler on the network of one variant."""
-
-    variant: str
-    nfe: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)]
-    num_samples: Annotated[int, Field(ge=2)]
-    shard_size: Count
-    rho: Annotated[float, Field(ge=1, allow_inf_nan=False)]
-    langevin: LangevinOptions
-    predictor_corrector: CorrectorOptions
-    stochastic_heun: ChurnOptions
-    seed: Seed
+Drawn = (
+    Annotated[LangevinSampler, Tag("langevin")]
+    | Annotated[ConsistentSampler, Tag("consistent")]
+    | Annotated[PredictorCorrectorSampler, Tag("predictor_corrector")]
+    | Annotated[ODESampler, Tag("euler")]
+    | Annotated[ODESampler, Tag("heun")]
+    | Annotated[ODESampler, Tag("dpm_solver")]
+    | Annotated[StochasticHeunSampler, Tag("stochastic_heun")]
+)
+GivenSampler = Annotated[Drawn, Discriminator(kind_or_from)]
+"""By kind."""
+Sampler = Annotated[Drawn | Annotated[SearchedSampler, Tag("from")], Discriminator(kind_or_from)]
+"""By kind, or from a search."""

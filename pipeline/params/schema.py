@@ -1,4 +1,4 @@
-"""params.yaml as one object, and what holds between its sections."""
+"""Schema of params.yaml: all sections as one object, and the rules between sections."""
 
 import re
 from collections.abc import Iterator
@@ -6,43 +6,56 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.params.noise import Noise
-from pipeline.params.sampler import Frontier, Sampler
-from pipeline.params.search import TuneNoise, TuneSampler
+from pipeline.ncsn.kinds import kind_of
+from pipeline.params.noise import Noise, SearchedNoise
+from pipeline.params.sampler import Sampler, SearchedSampler
+from pipeline.params.search import Frontier, StartingLaw, TuneNoise, TuneSampler
 from pipeline.params.section import Section
-from pipeline.params.stages import Compute, Data, Evaluate, Generate, Reference, Report, Toy, Tracking
+from pipeline.params.stages import Compute, Data, Evaluate, Features, Generate, Report, Toy, Tracking
 from pipeline.params.training import Recipe, Train
 
 NAME = re.compile("[A-Za-z0-9_-]+")
-TAKEN = ("best", "analytic", "reference", "toy")
+TAKEN = ("features", "toy")
 TAKEN_PREFIXES = ("train_", "generate_")
-"""What stages call other files beside `<variant>.yaml` and `<variant>.json`."""
+"""What stages call other files in artifacts/metrics."""
 
 
-SEARCHED = ("tuned", "tuned_continuous", "fewest", "knee")
-"""The rules that take what a search finds."""
+class Training(NamedTuple):
+    """One training of a network."""
 
-
-def searched(noise: Noise, sampler: Sampler) -> bool:
-    """Whether a search, which judges by half of the held-out images, had a part in a variant."""
-    return noise.rule in SEARCHED or sampler.rule in SEARCHED
-
-
-class Network(NamedTuple):
-    """What a network of the table is: a recipe trained from a seed."""
-
-    variant: str
+    network: str
+    """The key of `recipes` and `noise`."""
     seed: int
+
+
+class TableRow(NamedTuple):
+    """One row of the table: a sampler on a trained network."""
+
+    row: str
+    """The key of `sampler`."""
+    network: str
+    """The name of the trained network's files."""
     offset: int
-    """Added to generate.seed, so that no two networks of a variant share the noise of a sample."""
+    """Added to generate.seed, so that no two trainings of a network share the noise of a sample."""
+
+
+class ExtraRow(Section):
+    """A row on a network of a further training seed; `python -m pipeline.commands.preset` writes it."""
+
+    row: str
+    network: str
 
 
 class Params(Section):
+    """All of params.yaml."""
+
     preset: str
-    variants: Annotated[list[str], Field(min_length=1)]
-    more_seeds: list[Annotated[int, Field(ge=1, lt=2**31)]]
+    networks: Annotated[list[str], Field(min_length=1)]
+    rows: Annotated[dict[str, str], Field(min_length=1)]
+    extra_seeds: list[Annotated[int, Field(ge=1, lt=2**31)]]
+    extra_rows: dict[str, ExtraRow]
     data: Data
-    reference: Reference
+    features: Features
     noise: dict[str, Noise]
     tune_noise: TuneNoise
     train: Train
@@ -57,10 +70,28 @@ class Params(Section):
     compute: Compute
     tracking: Tracking
 
-    def networks(self) -> dict[str, Network]:
-        """Every network by the name of its files, dvc.yaml's ${key}: V, and V-S of each further seed S."""
-        first = {v: Network(v, self.train.seed, 0) for v in self.variants}
-        return first | {f"{v}-{s}": Network(v, s, s) for v in self.variants for s in self.more_seeds}
+    def trainings(self) -> dict[str, Training]:
+        """Every training by the name of its files: NETWORK, and NETWORK-SEED of each further seed."""
+        first = {name: Training(name, self.train.seed) for name in self.networks}
+        more = {f"{name}-{seed}": Training(name, seed) for name in self.networks for seed in self.extra_seeds}
+        return first | more
+
+    def all_rows(self) -> dict[str, TableRow]:
+        """Every row of the table by the name of its files: ROW, and ROW-SEED of each further seed."""
+        first = {row: TableRow(row, network, 0) for row, network in self.rows.items()}
+        more = {
+            f"{row}-{seed}": TableRow(row, f"{network}-{seed}", seed)
+            for row, network in self.rows.items()
+            for seed in self.extra_seeds
+        }
+        return first | more
+
+    def searches(self, row: str) -> list[str]:
+        """The searches, which judge by half of the held-out images, that had a part in a row of `rows`."""
+        noise, sampler = self.noise[self.rows[row]], self.sampler[row]
+        return [
+            found.from_ for found in (noise, sampler) if isinstance(found, SearchedNoise | SearchedSampler)
+        ]
 
     @model_validator(mode="after")
     def consistent(self) -> Self:
@@ -70,126 +101,151 @@ class Params(Section):
         return self
 
 
+def extra_rows(rows: dict[str, str], seeds: list[int]) -> dict[str, dict[str, str]]:
+    """The section `extra_rows`: each row on each further training seed of its network."""
+    return {
+        f"{row}-{seed}": {"row": row, "network": f"{network}-{seed}"}
+        for row, network in rows.items()
+        for seed in seeds
+    }
+
+
 def _entries(params: Params) -> Iterator[str]:
-    """Every variant that is trained or searched has a recipe, a ladder and a sampler."""
-    for variant in sorted({*params.variants, params.tune_noise.variant, params.tune_sampler.variant}):
-        for name in ("recipes", "noise", "sampler"):
-            if variant not in getattr(params, name):
-                yield f"variant {variant!r} has no entry in `{name}`: add {name}.{variant}"
-    for variant in sorted(params.sampler.keys() - params.noise.keys()):
-        yield f"sampler.{variant} has no ladder to go by: add noise.{variant}, or remove it"
+    """Every network has a recipe and a noise range, every row a network and a sampler."""
+    for network in sorted({*params.networks, params.tune_noise.network}):
+        if network not in params.recipes:
+            yield f"network {network!r} has no entry in `recipes`: add recipes.{network}"
+    for network in params.networks:
+        if network not in params.noise:
+            yield f"network {network!r} has no entry in `noise`: add noise.{network}"
+    for row, network in params.rows.items():
+        if row not in params.sampler:
+            yield f"row {row!r} has no entry in `sampler`: add sampler.{row}"
+        if network not in params.networks:
+            yield f"rows.{row} ({network!r}) is not in networks {params.networks}: name one of them"
+
+
+def _named_networks(params: Params) -> Iterator[str]:
+    """What a stage samples from is trained."""
+    named = {
+        "tune_sampler.network": params.tune_sampler.network,
+        "tune_sampler.baseline.network": params.tune_sampler.baseline.network,
+        "frontier.network": params.frontier.network,
+    }
+    for key, network in named.items():
+        if network not in params.networks:
+            yield f"{key} ({network!r}) is not in networks {params.networks}: name one of them"
+    if params.rows.get(params.frontier.network) != params.frontier.network:
+        yield (
+            f"frontier.network ({params.frontier.network!r}) has no row of the same name, whose choice of a "
+            f"checkpoint it takes: add `{params.frontier.network}: {params.frontier.network}` to rows"
+        )
 
 
 def _conditional(params: Params) -> Iterator[str]:
     """A network of fixed levels is trained and sampled on them."""
-    searched = params.recipes.get(params.tune_noise.variant)
-    if params.tune_noise.algorithm == "pbt" and searched and searched.network.kind == "ncsn":
+    fixed = {network for network, recipe in params.recipes.items() if recipe.network.conditional_on_levels}
+    for network in sorted(fixed):
+        if not (loss := params.recipes[network].loss).on_levels:
+            yield f"recipes.{network}.loss.kind is {kind_of(loss)}: the network ncsn knows levels only"
+    if params.tune_noise.algorithm == "pbt" and params.tune_noise.network in fixed:
         yield (
             f"tune_noise.algorithm is pbt, which changes the levels of a network in training, but that of "
-            f"{params.tune_noise.variant}, ncsn, has weights for each level: use tpe or random"
+            f"{params.tune_noise.network}, ncsn, has weights for each level: use tpe or random"
         )
-    for variant, recipe in params.recipes.items():
-        if recipe.network.kind != "ncsn":
-            continue
-        if recipe.loss.kind != "levels":
-            yield f"recipes.{variant}.loss.kind is {recipe.loss.kind}: the network ncsn knows levels only"
-        rule = params.sampler[variant].rule if variant in params.sampler else "fixed"
-        if rule not in ("fixed", "analytic", *SEARCHED):
+    baseline = params.tune_sampler.baseline
+    drawn = {f"sampler.{row}": (params.sampler.get(row), network) for row, network in params.rows.items()}
+    for key, (sampler, network) in (
+        drawn | {"tune_sampler.baseline": (baseline.sampler, baseline.network)}
+    ).items():
+        kind = getattr(sampler, "kind", "langevin")
+        if network in fixed and kind != "langevin":
             yield (
-                f"sampler.{variant}.rule is {rule}, which takes levels of its own, but the network ncsn "
-                "knows those of its training only: use fixed, analytic or tuned, or another network"
+                f"{key} is {kind}, which takes levels of its own, but the network ncsn knows those of its "
+                "training only: use langevin or tune_sampler's choice, or another network"
             )
+    if params.frontier.network in fixed:
+        network = params.frontier.network
+        yield f"frontier.network ({network!r}) has the network ncsn, which knows its own levels only"
 
 
 def _names(params: Params) -> Iterator[str]:
-    """A variant's name is that of files, which must be its own."""
-    for variant in sorted({v for v in params.variants if params.variants.count(v) > 1}):
-        yield f"variants: {variant!r} stands there twice: remove one"
-    for variant in sorted({*params.variants, *params.noise, *params.sampler}):
-        if not NAME.fullmatch(variant):
-            yield f"variant {variant!r}: rename it with letters, digits, - and _ alone: it names files"
-        elif variant in TAKEN or variant.startswith(TAKEN_PREFIXES):
-            yield f"variant {variant!r}: rename it: the pipeline has files of that name"
+    """The name of a network or a row is that of files, which must be its own."""
+    for network in sorted({n for n in params.networks if params.networks.count(n) > 1}):
+        yield f"networks: {network!r} is there twice: remove one"
+    for what, names in (("network", {*params.networks, *params.noise}), ("row", {*params.rows})):
+        for name in sorted(names):
+            if not NAME.fullmatch(name):
+                yield f"{what} {name!r}: rename it with letters, digits, - and _ alone: it names files"
+            elif name in TAKEN or name.startswith(TAKEN_PREFIXES):
+                yield f"{what} {name!r}: rename it: the pipeline has files of that name"
 
 
 def _searches(params: Params) -> Iterator[str]:
-    """The rule `tuned` stands where a search looks, and the search can be held."""
-    for name, rules in (("noise", params.noise), ("sampler", params.sampler)):
-        searched = getattr(params, f"tune_{name}").variant
-        for variant, rule in rules.items():
-            if rule.rule in SEARCHED and not _twins(params, variant, searched):
-                yield (
-                    f"{name}.{variant}.rule is {rule.rule}, but tune_{name}.variant is {searched!r}: "
-                    "make them agree, or give the variant another rule, or the same recipe and noise"
-                )
-    baseline, rules = params.tune_sampler.baseline, params.sampler
-    own = baseline == params.tune_sampler.variant
-    if baseline not in params.variants or (not own and rules[baseline].rule in SEARCHED):
+    """What is taken from a search is what it searches."""
+    for network, noise in params.noise.items():
+        if isinstance(noise, SearchedNoise):
+            yield from _taken(params, "tune_noise", f"noise.{network}", network)
+    for row, network in params.rows.items():
+        if isinstance(params.sampler.get(row), SearchedSampler):
+            yield from _taken(params, "tune_sampler", f"sampler.{row}", network)
+
+
+def _taken(params: Params, search: str, key: str, network: str) -> Iterator[str]:
+    section: TuneNoise | TuneSampler = getattr(params, search)
+    if section.network != network:
         yield (
-            f"tune_sampler.baseline ({baseline!r}) must be one of variants {params.variants} whose sampler "
-            "is not searched, or tune_sampler.variant, for its analytic choice"
+            f"{key} is from {search}, which searches for the network {section.network!r}, not {network!r}: "
+            f"make {search}.network {network!r}, or give {key} a kind"
         )
-    if params.tune_sampler.variant not in params.variants:
-        yield (
-            f"tune_sampler.variant ({params.tune_sampler.variant!r}) is not in variants {params.variants}: "
-            "add it there, since its network must be trained, or search another's sampler"
-        )
-    fixed = {tuple(rule.kwargs().items()) for rule in params.noise.values() if rule.rule == "fixed"}
-    searching = any(rule.rule == "tuned" for rule in params.noise.values())
-    if searching and params.tune_noise.num_trials <= len(fixed):
-        yield (
-            f"tune_noise.num_trials ({params.tune_noise.num_trials}) must be at least {1 + len(fixed)}: "
-            f"the search starts from the analytic ladder and from {len(fixed)} fixed in `noise`"
-        )
+    if section.num_trials == 0:
+        yield f"{key} is from {search}, but {search}.num_trials is 0: raise it, or give {key} a kind"
 
 
 def _laws(params: Params) -> Iterator[str]:
-    """A ladder is searched for a loss that has one, p_mean and p_std for the loss that has these."""
-    for variant, rule in params.noise.items():
-        loss = params.recipes[variant].loss.kind if variant in params.recipes else None
-        if rule.rule == "tuned" and loss == "edm":
+    """Levels are searched for a loss that has them, p_mean and p_std for the loss that has these."""
+    for network, noise in params.noise.items():
+        if not isinstance(noise, SearchedNoise) or network not in params.recipes:
+            continue
+        loss, law = kind_of(params.recipes[network].loss), params.recipes[network].loss.searched
+        if law and not noise.has_range:
             yield (
-                f"noise.{variant}.rule is tuned, but recipes.{variant}.loss.kind is edm, which has no "
-                "ladder: use tuned_continuous with the sigma_max, sigma_min and num_levels to sample on"
+                f"noise.{network} is from tune_noise, which finds p_mean and p_std for the loss of "
+                f"recipes.{network}, edm: add the sigma_max, sigma_min and num_levels to sample on"
             )
-        if rule.rule == "tuned_continuous" and loss not in ("edm", None):
+        if not law and noise.has_range:
             yield (
-                f"noise.{variant}.rule is tuned_continuous, but recipes.{variant}.loss.kind is {loss}, which "
-                "has no p_mean and p_std: use the loss edm, or the rule tuned"
+                f"noise.{network} is from tune_noise, which finds the levels for the loss of "
+                f"recipes.{network}, {loss}: remove sigma_max, sigma_min and num_levels, or use the loss edm"
             )
-    if any(rule.rule == "tuned_continuous" for rule in params.noise.values()):
-        for key, fewest, what in (
-            ("num_trials", 2, "the search starts from the analytic p_mean and p_std and from the recipe's"),
-            ("max_nfe", 3, "Heun's method takes as many on two levels"),
-        ):
-            if (value := getattr(params.tune_noise, key)) < fewest:
-                yield f"tune_noise.{key} ({value}) must be at least {fewest}: {what}"
 
 
-def _twins(params: Params, variant: str, other: str) -> bool:
-    """Whether two variants have one network: the same recipe on the same noise."""
-    return all(
-        getattr(params, name).get(variant) == getattr(params, name).get(other)
-        for name in ("recipes", "noise")
-    )
-
-
-def _frontier(params: Params) -> Iterator[str]:
-    """The samplers are compared on a network that is trained, and takes any levels."""
-    variant = params.frontier.variant
-    if variant not in params.variants:
-        yield f"frontier.variant ({variant!r}) is not in variants {params.variants}: name one of them"
-    elif variant in params.recipes and params.recipes[variant].network.kind == "ncsn":
-        yield f"frontier.variant ({variant!r}) has the network ncsn, which knows its own levels only"
+def _starts(params: Params) -> Iterator[str]:
+    """The search for noise starts from what it searches for."""
+    tune = params.tune_noise
+    recipe = params.recipes.get(tune.network)
+    law = recipe is not None and bool(recipe.loss.searched)
+    for name, start in tune.starts.items() if recipe else ():
+        if isinstance(start, StartingLaw) != law:
+            keys = "p_mean and p_std" if law else "sigma_max, sigma_min and num_levels"
+            yield (
+                f"tune_noise.starts.{name}: the loss of recipes.{tune.network} is searched by {keys}: "
+                "give these"
+            )
+    if law and tune.max_nfe < 3:
+        yield (
+            f"tune_noise.max_nfe ({tune.max_nfe}) must be at least 3: "
+            "Heun's method takes as many on two levels"
+        )
 
 
 def _sizes(params: Params) -> Iterator[str]:
     """The evaluation has enough images, as far as the parameters tell how many there are."""
-    counts = {"generate.num_samples": params.generate.num_samples, "data.held_out": params.data.held_out}
-    whole = {*params.variants} & params.noise.keys() & params.sampler.keys()
-    halved = any(searched(params.noise[v], params.sampler[v]) for v in whole)
-    if halved and params.data.held_out and params.evaluate.reference == "held_out":
-        counts["half of data.held_out, for a searched variant,"] = params.data.held_out // 2
+    held_out = params.data.num_held_out
+    counts = {"generate.num_samples": params.generate.num_samples, "data.num_held_out": held_out}
+    whole = [row for row, network in params.rows.items() if row in params.sampler and network in params.noise]
+    if any(map(params.searches, whole)) and held_out and params.evaluate.reference == "held_out":
+        counts["half of data.num_held_out, for a searched row,"] = held_out // 2
     needs = {
         "evaluate.kid_subset_size": params.evaluate.kid_subset_size,
         "evaluate.nearest_k": params.evaluate.nearest_k + 1,
@@ -207,7 +263,7 @@ def _sizes(params: Params) -> Iterator[str]:
 def _seeds(params: Params) -> Iterator[str]:
     """No two of the report, the searches and the choice of a checkpoint share samples."""
     drawn, choosing = (
-        {seed + offset for offset in (0, *params.more_seeds)}
+        {seed + offset for offset in (0, *params.extra_seeds)}
         for seed in (params.generate.seed, params.generate.selection.seed)
     )
     others = {name: [getattr(params, name).seed] for name in ("tune_noise", "tune_sampler", "frontier")}
@@ -215,54 +271,62 @@ def _seeds(params: Params) -> Iterator[str]:
         others[name] += [getattr(params, name).seed + n + 1 for n in range(getattr(params, name).repeats)]
     for name, seed in ((name, seed) for name, seeds in others.items() for seed in seeds):
         if seed in drawn:
-            plus = "" if seed == params.generate.seed else " plus one of more_seeds"
+            plus = "" if seed == params.generate.seed else " plus one of extra_seeds"
             yield f"{name}.seed ({seed}) is generate.seed{plus}: selection and report must not share samples"
         if seed in choosing:
-            plus = "" if seed == params.generate.selection.seed else " plus one of more_seeds"
+            plus = "" if seed == params.generate.selection.seed else " plus one of extra_seeds"
             yield f"{name}.seed ({seed}) is generate.selection.seed{plus}: no two choices may share samples"
     for seed in sorted(drawn & choosing):
         yield (
             f"generate.seed and generate.selection.seed ({params.generate.selection.seed}) both give {seed}, "
-            "maybe plus one of more_seeds: selection and report must not share samples"
+            "maybe plus one of extra_seeds: selection and report must not share samples"
         )
 
 
 def _snapshots(params: Params) -> Iterator[str]:
     every = params.train.snapshot_every
-    for variant in params.variants:
-        recipe = params.recipes.get(variant)
+    for network in params.networks:
+        recipe = params.recipes.get(network)
         if recipe and every > (steps := recipe.steps or params.train.steps):
             yield (
-                f"train.snapshot_every ({every}) is above the {steps} steps of recipes.{variant}: lower it, "
+                f"train.snapshot_every ({every}) is above the {steps} steps of recipes.{network}: lower it, "
                 "or set it to 0 for the last checkpoint alone"
             )
 
 
-def _repeats(params: Params) -> Iterator[str]:
-    """A further seed is another training with files of its own."""
-    seeds = params.more_seeds
+def _extra_seeds(params: Params) -> Iterator[str]:
+    """A further seed is another training with files of its own, and gives each row another one."""
+    seeds = params.extra_seeds
     if len({params.train.seed, *seeds}) <= len(seeds):
-        yield f"more_seeds ({seeds}) repeats a seed, or train.seed ({params.train.seed}): name each once"
-    taken = {*params.variants, *params.noise, *params.sampler}
-    for name in sorted(taken & {f"{v}-{s}" for v in params.variants for s in seeds}):
-        yield f"variant {name!r}: rename it: a further seed's files have that name"
+        yield f"extra_seeds ({seeds}) repeats a seed, or train.seed ({params.train.seed}): name each once"
+    taken = {*params.networks, *params.noise, *params.rows}
+    for name in sorted(taken & {f"{n}-{s}" for n in {*params.networks, *params.rows} for s in seeds}):
+        yield f"{name!r}: rename it: a further seed's files have that name"
+    found = {name: row.kwargs() for name, row in params.extra_rows.items()}
+    if found != extra_rows(params.rows, seeds):
+        asked = f" --extra-seeds {' '.join(map(str, seeds))}" if seeds else ""
+        yield (
+            f"extra_rows holds {sorted(found)}, but rows x extra_seeds ({seeds}) are "
+            f"{sorted(extra_rows(params.rows, seeds))}: write it by "
+            f"`python -m pipeline.commands.preset {params.preset}{asked}`"
+        )
 
 
 def _workers(params: Params) -> Iterator[str]:
-    if params.train.microshards % params.compute.workers:
+    if params.train.micro_batches % params.compute.workers:
         yield (
-            f"train.microshards ({params.train.microshards}) must be divisible by "
+            f"train.micro_batches ({params.train.micro_batches}) must be divisible by "
             f"compute.workers ({params.compute.workers})"
         )
-    if params.tune_noise.microshards % params.compute.workers_per_trial:
+    if params.tune_noise.micro_batches % params.compute.workers_per_trial:
         yield (
-            f"tune_noise.microshards ({params.tune_noise.microshards}) must be divisible by "
+            f"tune_noise.micro_batches ({params.tune_noise.micro_batches}) must be divisible by "
             f"compute.workers_per_trial ({params.compute.workers_per_trial})"
         )
 
 
 RULES = (
-    _entries, _conditional, _names, _searches, _laws, _frontier,
-    _sizes, _seeds, _snapshots, _repeats, _workers,
+    _entries, _named_networks, _conditional, _names, _searches, _laws, _starts,
+    _sizes, _seeds, _snapshots, _extra_seeds, _workers,
 )  # fmt: skip
-"""What holds between sections: each yields the mistakes it finds, with key and mend."""
+"""What holds between sections: each yields the mistakes it finds, with the key and the fix."""

@@ -1,9 +1,11 @@
-"""The sections `tune_noise` and `tune_sampler`."""
+"""The sections `tune_noise`, `tune_sampler` and `frontier`."""
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
+from pipeline.params.noise import NoiseLevels
+from pipeline.params.sampler import GivenSampler
 from pipeline.params.section import Count, Positive, Section, Seed
 
 Bounds = Annotated[list[Positive], Field(min_length=2, max_length=2)]
@@ -12,9 +14,12 @@ Rungs = Annotated[list[Count], Field(min_length=1)]
 
 
 class Search(Section):
-    variant: str
+    """What both searches share."""
+
+    network: str
     algorithm: Literal["tpe", "random"]
-    num_trials: Count
+    num_trials: Annotated[int, Field(ge=0)]
+    """0: nothing is searched."""
     rungs: Rungs
     reduction_factor: Annotated[int, Field(ge=2)]
     max_nfe: Count
@@ -33,34 +38,72 @@ class Search(Section):
 
 
 class Analytic(Section):
-    """Where techniques 1 and 2 of NCSNv2 leave a choice."""
+    """The choices that techniques 1 and 2 of NCSNv2 leave open."""
 
     sigma_min: Positive
     overlap: Annotated[float, Field(gt=0, lt=1)]
 
 
+class StartingLaw(Section):
+    """A starting point of a network with the loss edm."""
+
+    p_mean: Annotated[float, Field(allow_inf_nan=False)]
+    p_std: Positive
+
+
+def _start(value: object) -> str:
+    keys = value if isinstance(value, dict) else vars(value)
+    return "law" if "p_mean" in keys or "p_std" in keys else "levels"
+
+
+Start = Annotated[
+    Annotated[NoiseLevels, Tag("levels")] | Annotated[StartingLaw, Tag("law")], Discriminator(_start)
+]
+
+
 class TuneNoise(Search):
+    """The search for a noise range by short trainings."""
+
     analytic: Analytic
+    starts: dict[str, Start]
+    """Starting points by name, after the analytic choice."""
+    heun: NoiseLevels
+    """For the loss edm: the range between whose ends the samples of a trial are drawn, by Heun's method."""
     batch_size: Count
+    micro_batches: Count
     num_samples: Annotated[int, Field(ge=2)]
-    sigma_max: Bounds
-    sigma_min: Bounds
-    num_levels: Bounds
-    p_mean: Differences
-    p_std: Bounds
-    microshards: Count = 1
-    repeats: Annotated[int, Field(ge=0)] = 0
+    sigma_max_ratio: Bounds
+    sigma_min_ratio: Bounds
+    num_levels_ratio: Bounds
+    p_mean_shift: Differences
+    p_std_ratio: Bounds
+    repeats: Annotated[int, Field(ge=0)]
     algorithm: Literal["tpe", "random", "pbt"]  # type: ignore[assignment]
+
+    def num_starts(self) -> int:
+        """Starting points with the analytic choice, those that stand there twice counted once."""
+        return 1 + len({tuple(start.kwargs().items()) for start in self.starts.values()})
+
+    @model_validator(mode="after")
+    def startable(self) -> Self:
+        if taken := sorted({"tuned", "analytic", "verdict"} & self.starts.keys()):
+            raise ValueError(f"starts.{taken[0]}: rename it: the search's results have that name")
+        if 0 < self.num_trials < self.num_starts():
+            raise ValueError(
+                f"num_trials ({self.num_trials}) must be at least {self.num_starts()}: the search starts "
+                f"from the analytic choice and from {self.num_starts() - 1} in `starts`; 0 searches nothing"
+            )
+        return self
 
     @model_validator(mode="after")
     def repeated(self) -> Self:
         if self.repeats == 1:
             raise ValueError("repeats (1) must be 0 or at least 2: a spread needs two seeds")
-        if self.batch_size % self.microshards:
+        if self.batch_size % self.micro_batches:
             raise ValueError(
-                f"batch_size ({self.batch_size}) must be divisible by microshards ({self.microshards})"
+                f"batch_size ({self.batch_size}) must be divisible by micro_batches ({self.micro_batches})"
             )
-        if self.algorithm == "pbt" and (self.num_trials < 4 or len(self.rungs) < 2):
+        if self.algorithm == "pbt" and self.num_trials and (self.num_trials < 4 or len(self.rungs) < 2):
             raise ValueError(
                 f"algorithm pbt needs 4 members, num_trials ({self.num_trials}), and 2 rungs ({self.rungs}): "
                 "a quarter of them copies another one at each rung but the last"
@@ -73,16 +116,25 @@ Kind = Literal[
 ]
 
 
+class Baseline(Section):
+    """A network and its sampler, whose FID the choice `fewest_nfe` equals."""
+
+    network: str
+    sampler: GivenSampler
+
+
 class TuneSampler(Search):
-    baseline: str
+    """The search for a sampler on a trained network."""
+
+    baseline: Baseline
     max_nfe: Annotated[list[Annotated[int, Field(ge=3)]], Field(min_length=1)]  # type: ignore[assignment]
     repeats: Annotated[int, Field(ge=2)]
     kinds: Annotated[list[Kind], Field(min_length=1)]
-    spent: Bounds
-    step_lr: Bounds
+    budget_share: Bounds
+    step_size_ratio: Bounds
     steps_per_level: Annotated[list[Count], Field(min_length=2, max_length=2)]
-    sigma_max: Bounds
-    sigma_min: Bounds
+    sigma_max_ratio: Bounds
+    sigma_min_ratio: Bounds
     snr: Bounds
     churn: Bounds
     rho: Bounds
@@ -95,14 +147,53 @@ class TuneSampler(Search):
             )
         if sorted(set(self.max_nfe)) != self.max_nfe:
             raise ValueError(f"max_nfe ({self.max_nfe}) must be strictly ascending")
-        if self.spent[1] > 1 or self.snr[1] >= 1 or self.rho[0] < 1:
+        if self.budget_share[1] > 1 or self.snr[1] >= 1 or self.rho[0] < 1:
             raise ValueError(
-                f"spent ({self.spent}) must be at most 1, snr ({self.snr}) below 1, rho ({self.rho}) at "
-                "least 1"
+                f"budget_share ({self.budget_share}) must be at most 1, snr ({self.snr}) below 1, "
+                f"rho ({self.rho}) at least 1"
             )
-        if self.sigma_max[1] > 1 or self.sigma_min[0] < 1:
+        if self.sigma_max_ratio[1] > 1 or self.sigma_min_ratio[0] < 1:
             raise ValueError(
-                f"sigma_max ({self.sigma_max}) must be at most 1, sigma_min ({self.sigma_min}) at least 1: "
-                "beyond, the network was not trained"
+                f"sigma_max_ratio ({self.sigma_max_ratio}) must be at most 1, "
+                f"sigma_min_ratio ({self.sigma_min_ratio}) at least 1: "
+                "the network was not trained beyond its own range"
             )
         return self
+
+
+class LangevinOptions(Section):
+    """Annealed Langevin dynamics by technique 4."""
+
+    steps_per_level: Count
+
+
+class CorrectorOptions(Section):
+    """Of predictor-corrector sampling."""
+
+    predictor: Literal["reverse_diffusion", "ancestral"]
+    corrector: Literal["langevin", "annealed"]
+    corrector_steps: Count
+    snr: Annotated[float, Field(gt=0, lt=1)]
+
+
+class ChurnOptions(Section):
+    """Of Heun with churn; churn_min and churn_max in units of pixels."""
+
+    churn: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    churn_min: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    churn_max: Positive
+    churn_noise: Positive
+
+
+class Frontier(Section):
+    """FID against network evaluations, for every kind of sampler on one network."""
+
+    network: str
+    nfe: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)]
+    num_samples: Annotated[int, Field(ge=2)]
+    shard_size: Count
+    rho: Annotated[float, Field(ge=1, allow_inf_nan=False)]
+    langevin: LangevinOptions
+    predictor_corrector: CorrectorOptions
+    stochastic_heun: ChurnOptions
+    seed: Seed

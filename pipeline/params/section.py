@@ -1,4 +1,4 @@
-"""What every section of params.yaml is, and the kinds of numbers that stand there."""
+"""Section: the base class of every section of params.yaml, and the kinds of numbers in them."""
 
 from typing import Annotated, Any
 
@@ -17,5 +17,5 @@ class Section(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     def kwargs(self) -> dict[str, Any]:
-        """The section as the keyword arguments of the call it configures."""
-        return self.model_dump(exclude_unset=True)
+        """The section as the keyword arguments of the call it configures, under the keys of params.yaml."""
+        return self.model_dump(exclude_unset=True, by_alias=True)

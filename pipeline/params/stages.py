@@ -12,11 +12,11 @@ class Data(Section):
     name: str
     source: str | None
     image_size: Count
-    held_out: Count | None
+    num_held_out: Count | None
     seed: Seed
 
 
-class ClassifierReference(Section):
+class ClassifierFeatures(Section):
     """A small network trained on the data set's labels; its penultimate layer is the feature space."""
 
     kind: Literal["classifier"]
@@ -28,7 +28,7 @@ class ClassifierReference(Section):
     min_accuracy: Annotated[float, Field(ge=0, le=1)]
 
 
-class PretrainedReference(Section):
+class PretrainedFeatures(Section):
     """The papers' Inception-v3, or DINOv2, for RGB; weights: a local file, or None to download it."""
 
     kind: Literal["inception", "dinov2"]
@@ -36,7 +36,7 @@ class PretrainedReference(Section):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-Reference = Annotated[ClassifierReference | PretrainedReference, Field(discriminator="kind")]
+Features = Annotated[ClassifierFeatures | PretrainedFeatures, Field(discriminator="kind")]
 
 
 class Selection(Section):
@@ -48,7 +48,7 @@ class Selection(Section):
 
 class Generate(Section):
     num_samples: Count
-    sets: Count
+    sample_sets: Count
     shard_size: Count
     precision: Precision
     compile: bool

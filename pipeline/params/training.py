@@ -4,69 +4,27 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.params.section import Count, Fraction, Positive, Section, Seed
+from pipeline.ncsn.averages import Average
+from pipeline.ncsn.losses import Loss
+from pipeline.ncsn.networks import NetworkSettings
+from pipeline.params.kinds import by_kind
+from pipeline.params.section import Count, Section, Seed
+from pipeline.training.optimizers import Optimizer
+from pipeline.training.schedules import Schedule
 
-
-class RefineNet(Section):
-    """The papers' networks, their layout chosen by the image size."""
-
-    kind: Literal["ncsn", "ncsnv2"]
-    width: Annotated[int, Field(ge=2)]
-
-
-class UNet(Section):
-    """`pipeline.ncsn.networks.unet`; what is left out or null is chosen by the image size."""
-
-    kind: Literal["unet"]
-    width: Count
-    multiples: list[Count] | None = None
-    blocks: list[Count] | None = None
-    attention: list[Count] | None = None
-    patch: Count | None = None
-
-    @model_validator(mode="after")
-    def as_many(self) -> Self:
-        if self.multiples and self.blocks and len(self.multiples) != len(self.blocks):
-            raise ValueError(f"multiples ({self.multiples}) and blocks ({self.blocks}) must be as many")
-        return self
-
-
-Network = Annotated[RefineNet | UNet, Field(discriminator="kind")]
-
-
-class LevelsLoss(Section):
-    """Denoising score matching on the levels of the ladder, weighted by sigma^2 (NCSN, equation 6)."""
-
-    kind: Literal["levels"]
-
-
-class LogUniformLoss(Section):
-    """The same at any sigma between the ladder's ends."""
-
-    kind: Literal["log_uniform"]
-
-
-class EDMLoss(Section):
-    """EDM's law of sigma and its weighting (arXiv 2206.00364, table 1), in the unit of pixels in [0, 1]."""
-
-    kind: Literal["edm"]
-    p_mean: Annotated[float, Field(allow_inf_nan=False)]
-    p_std: Positive
-
-
-Loss = Annotated[LevelsLoss | LogUniformLoss | EDMLoss, Field(discriminator="kind")]
 Precision = Literal["float32", "bfloat16"]
 
 
 class Recipe(Section):
-    network: Network
-    loss: Loss
+    """How one network is trained."""
+
+    network: Annotated[NetworkSettings, by_kind("networks")]
+    loss: Annotated[Loss, by_kind("losses")]
     steps: Count | None
     """Optimiser steps; None: those of the section `train`."""
-    lr: Positive
-    betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)]
-    adam_eps: Positive
-    ema_rate: Fraction
+    optimizer: Annotated[Optimizer, by_kind("optimizers")]
+    schedule: Annotated[Schedule, by_kind("schedules")]
+    ema: Annotated[Average, by_kind("averages")]
     dequantise: bool
     flip: bool
 
@@ -74,8 +32,8 @@ class Recipe(Section):
 class Train(Section):
     steps: Count
     batch_size: Count
-    microshards: Count
-    determinism: Literal["elastic", "fast"]
+    micro_batches: Count
+    determinism: Literal["bitwise", "fast"]
     precision: Precision
     compile: bool
     checkpoint_every: Count
@@ -86,8 +44,8 @@ class Train(Section):
 
     @model_validator(mode="after")
     def divisible(self) -> Self:
-        if self.batch_size % self.microshards:
+        if self.batch_size % self.micro_batches:
             raise ValueError(
-                f"batch_size ({self.batch_size}) must be divisible by microshards ({self.microshards})"
+                f"batch_size ({self.batch_size}) must be divisible by micro_batches ({self.micro_batches})"
             )
         return self

@@ -1,4 +1,4 @@
-"""The columns of the Markdown table: what each cell says, and to how many digits."""
+"""Columns of the Markdown table: what each cell says, and to how many digits."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from pipeline.git import Commit
+from pipeline.metrics.measures import Measure, further, measure, results
 from pipeline.reporting import equivalence
 from pipeline.reporting.intervals import Interval
 from pipeline.reporting.papers import Published
-from pipeline.reporting.rows import Row, Table
+from pipeline.reporting.rows import Row, Table, common
 
 DASH = "–"
 NOT_RUN = "not run"
@@ -20,14 +21,14 @@ Entry = Row | Published
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a Markdown table: its title, and the text of the cell of each row."""
+    """Column of a Markdown table: its title, and the text of the cell of each row."""
 
     title: str
     cell: Callable[[Entry], str]
     numeric: bool = True
 
 
-def render(columns: Sequence[Column], entries: Sequence[Entry]) -> str:
+def markdown_table(columns: Sequence[Column], entries: Sequence[Entry]) -> str:
     """A Markdown table, a line per entry."""
     lines = [[column.title for column in columns]]
     lines.append(["--:" if column.numeric else ":--" for column in columns])
@@ -41,7 +42,7 @@ def sample_counts(table: Table) -> list[int]:
 
 
 def result_columns(table: Table) -> list[Column]:
-    """System, denoising, the papers' cells, ours, and what the samples cost."""
+    """System, denoising, the papers' cells, the measures of the first table, and what the samples cost."""
     rows = [row for row in table.rows if row.measured]
     columns = [Column("System", _system, numeric=False), Column("Denoising", _denoising, numeric=False)]
     columns.append(Column("Paper's FID", lambda e: _quoted(table, e, "fid")))
@@ -51,39 +52,35 @@ def result_columns(table: Table) -> list[Column]:
     judged = {(v.row, v.measure): v.outcome for v in equivalence.against_papers(table)}
     if judged:
         columns.append(Column("FID against the paper's", lambda e: judged.get((e, "fid"), DASH)))  # type: ignore[arg-type]
-    columns += [
-        _pair("KID", rows, "kid", "kid_std"),
-        _pair("IS", rows, "inception_score", "inception_score_std"),
-        *(_single(name.capitalize(), name, 3) for name in ("precision", "recall", "density", "coverage")),
+    return [
+        *columns,
+        *(measure_column(one, rows) for one in results() if one.name != "fid"),
         Column("N", _sample_count),
         Column("NFE", _evaluations),
-        _single("s / 1,000 samples", "seconds_per_1000", _places([r.seconds_per_1000 for r in rows])),
+        _single("s / 1,000 samples", "seconds_per_1000", decimals([r.seconds_per_1000 for r in rows])),
     ]
-    return columns
-
-
-def has_further(row: Row) -> bool:
-    """Whether a row has a number of `further_columns`."""
-    values = (row.fid_infinity, row.memorisation_pixels, row.memorisation_features, row.bits_per_dim)
-    return any(value is not None for value in values)
 
 
 def further_columns(rows: Sequence[Row]) -> list[Column]:
-    """FID at infinite N, the memorisation ratios with their intervals, and bits per dimension."""
-    return [
-        _text("Row", _name),
-        _estimate("FID, N → ∞", rows, "fid_infinity"),
-        *(
-            Column(f"Nearest neighbour / held-out's, {space}", partial(_memorised, space))
-            for space in ("pixels", "features")
-        ),
-        _estimate("Bits / dim", rows, "bits_per_dim"),
-    ]
+    """The measures of the small table, with their intervals."""
+    return [_text("Row", _name), *(measure_column(one, rows) for one in further())]
+
+
+def measure_column(one: Measure, rows: Sequence[Row]) -> Column:
+    """The values of a measure with its spread, to the digits that the spread leaves."""
+    if one.spread == "interval":
+        return Column(one.label, partial(_with_own_ends, one))
+    if one.spread == "stderr":
+        return _estimate(one, rows)
+    if one.spread == "std":
+        return _with_deviation(one, rows)
+    places = decimals([row.value(one.name) for row in rows]) if one.digits is None else one.digits
+    return Column(one.label, lambda e: _ours(e, lambda r: _number(r.value(one.name), places)))
 
 
 def repeat_columns(rows: Sequence[Row]) -> list[Column]:
-    """What repetition tells of the FID: its parts of the variance, and the minimum of three; KID and IS."""
-    places = max(2, _places([row.fid for row in rows]))
+    """What repetition says of FID: its parts of the variance and the minimum of three; then KID and IS."""
+    places = max(2, decimals([row.fid for row in rows]))
     columns = [
         _text("Row", _name),
         _text("Training seeds × sampling sets", lambda row: f"{row.training_seeds} × {row.sampling_sets}"),
@@ -94,7 +91,7 @@ def repeat_columns(rows: Sequence[Row]) -> list[Column]:
     ]
     if any(row.fid_minimum_of_three is not None for row in rows):
         columns.append(_single("FID, minimum of three sets (as EDM)", "fid_minimum_of_three", places))
-    return [*columns, _with_ends("KID", rows, "kid"), _with_ends("IS", rows, "inception_score")]
+    return [*columns, *(_with_ends(one, rows) for one in results() if one.spread == "std")]
 
 
 def provenance_columns(table: Table) -> list[Column]:
@@ -107,30 +104,22 @@ def provenance_columns(table: Table) -> list[Column]:
         ("Checkpoint", lambda row: row.sha256("checkpoint")[:SHORT_HASH]),
         ("MLflow run", lambda row: row.run_id),
         ("Made by", lambda row: f"`{row.command}`"),
+        ("Evaluator", lambda row: row.evaluator),
+        ("Reference set", lambda row: row.reference_set),
+        ("Versions", lambda row: row.versions),
+        ("Hardware", lambda row: row.hardware),
     ]
-    if common(table, "evaluator") is None:
-        texts.append(("Evaluator", lambda row: row.evaluator))
-    if common(table, "reference_set") is None:
-        texts.append(("Reference set", lambda row: row.reference_set))
-    if common(table, "versions") is None:
-        texts.append(("Versions", lambda row: row.versions))
-    if common(table, "hardware") is None:
-        texts.append(("Hardware", lambda row: row.hardware))
-    return [_text(title, text) for title, text in texts]
+    shared = {"Evaluator", "Reference set", "Versions", "Hardware"}
+    said = {title for title in shared if common(table.rows, title.lower().replace(" ", "_")) is not None}
+    return [_text(title, text) for title, text in texts if title not in said]
 
 
-def checkpoints(table: Table) -> list[str]:
+def checkpoint_lines(table: Table) -> list[str]:
     """What chose the checkpoints, said once where it is the same for all."""
     rules = {row.system: row.checkpoint_rule for row in table.rows if row.checkpoint_rule}
     if len(set(rules.values())) == 1:
-        rules = {"every network": next(iter(rules.values()))}
+        rules = {"every row": next(iter(rules.values()))}
     return [f"Checkpoint of {system}: {rule}" for system, rule in rules.items()]
-
-
-def common(table: Table, name: str) -> str | None:
-    """The value that all measured rows share in a field; None where they differ or there are none."""
-    values = {getattr(row, name) for row in table.rows if row.measured}
-    return values.pop() if len(values) == 1 else None
 
 
 def _text(title: str, text: Callable[[Row], str | None]) -> Column:
@@ -147,7 +136,7 @@ def _fid_columns(rows: Sequence[Row]) -> list[Column]:
 
 def _fid_column(rows: Sequence[Row], n: int, reference: str | None, several: bool) -> Column:
     own = [row for row in rows if (row.n, row.reference_set) == (n, reference)]
-    places = max(2, _places([row.fid for row in own]))
+    places = max(2, decimals([row.fid for row in own]))
     lowest = min((row.fid for row in own if not row.is_floor and row.fid is not None), default=None)
 
     def cell(entry: Entry) -> str:
@@ -159,50 +148,70 @@ def _fid_column(rows: Sequence[Row], n: int, reference: str | None, several: boo
         text = f"**{text}**" if entry.fid == lowest and not entry.is_floor else text
         return f"{text}{_ends(entry.interval('fid'), places)}"
 
-    return Column(f"FID (N={n:,}; {reference})" if several else f"FID (N={n:,})", cell)
+    label = measure("fid").label
+    return Column(f"{label} (N={n:,}; {reference})" if several else f"{label} (N={n:,})", cell)
 
 
 def _ends(interval: Interval | None, places: int) -> str:
     return f" [{interval.low:,.{places}f}, {interval.high:,.{places}f}]" if interval else ""
 
 
-def _with_ends(title: str, rows: Sequence[Row], name: str) -> Column:
-    places = _places([found.stderr for row in rows if (found := row.interval(name))], digits=2)
+def _with_ends(one: Measure, rows: Sequence[Row]) -> Column:
+    """A mean with its interval over repetitions."""
+    places = decimals([found.stderr for row in rows if (found := row.interval(one.name))], digits=2)
 
     def text(row: Row) -> str | None:
-        mean = _number(getattr(row, name), places)
-        return mean and f"{mean}{_ends(row.interval(name), places)}"
+        mean = _number(row.value(one.name), places)
+        return mean and f"{mean}{_ends(row.interval(one.name), places)}"
 
-    return _text(title, text)
+    return _text(one.label, text)
 
 
-def _estimate(title: str, rows: Sequence[Row], name: str) -> Column:
+def _estimate(one: Measure, rows: Sequence[Row]) -> Column:
     """A mean with its interval or, of what was measured once, ± its own standard error."""
-    once = [getattr(row, f"{name}_stderr") for row in rows if row.interval(name) is None]
-    spreads = [*once, *(found.stderr for row in rows if (found := row.interval(name)))]
-    places = _places(spreads, digits=2)
+    known = [row.estimate(one.name) for row in rows]
+    spreads = [found.interval.stderr if found.interval else found.stderr for found in known]
+    places = decimals(spreads, digits=2) if one.digits is None else one.digits
 
     def text(row: Row) -> str | None:
-        mean, error = (_number(getattr(row, key), places) for key in (name, f"{name}_stderr"))
-        if ends := _ends(row.interval(name), places):
+        found = row.estimate(one.name)
+        mean, error = _number(found.value, places), _number(found.stderr, places)
+        if ends := _ends(found.interval, places):
             return f"{mean}{ends}"
         return f"{mean} ± {error}" if mean and error else mean
 
-    return _text(title, text)
+    return _text(one.label, text)
+
+
+def _with_deviation(one: Measure, rows: Sequence[Row]) -> Column:
+    """`mean ± standard deviation`, to two digits of the smallest deviation."""
+    places = decimals([row.estimate(one.name).std for row in rows], digits=2)
+    places = places if one.digits is None else one.digits
+
+    def text(row: Row) -> str | None:
+        found = row.estimate(one.name)
+        mean, deviation = _number(found.value, places), _number(found.std, places)
+        return f"{mean} ± {deviation}" if mean and deviation else mean
+
+    return Column(one.label, lambda e: _ours(e, text))
+
+
+def _with_own_ends(one: Measure, entry: Entry) -> str:
+    """A value with its interval over repetitions or, of what was measured once, the measure's own."""
+    places = 3 if one.digits is None else one.digits
+
+    def text(row: Row) -> str | None:
+        found = row.estimate(one.name)
+        value, low, high = (_number(part, places) for part in (found.value, found.low, found.high))
+        if value is None:
+            return "not measured"
+        return f"{value} [{low}, {high}]" if low and high else value
+
+    return _ours(entry, text)
 
 
 def _deviation(name: str, places: int, entry: Entry) -> str:
     return _ours(entry, lambda row: _number(getattr(row.interval("fid"), name, None), places))
-
-
-def _memorised(space: str, entry: Entry) -> str:
-    def text(row: Row) -> str | None:
-        ratio, low, high = (getattr(row, f"memorisation_{space}{end}") for end in ("", "_low", "_high"))
-        if ratio is None:
-            return "not measured"
-        return f"{ratio:.3f}" if low is None or high is None else f"{ratio:.3f} [{low:.3f}, {high:.3f}]"
-
-    return _ours(entry, text)
 
 
 def _first_cell(entry: Entry) -> str:
@@ -214,18 +223,7 @@ def _single(title: str, name: str, places: int) -> Column:
     return Column(title, lambda e: _ours(e, lambda r: _number(getattr(r, name), places)))
 
 
-def _pair(title: str, rows: Sequence[Row], name: str, spread: str) -> Column:
-    """A column of `mean ± standard deviation`, to two digits of the smallest deviation."""
-    places = _places([getattr(row, spread) for row in rows], digits=2)
-
-    def text(row: Row) -> str | None:
-        mean, deviation = _number(getattr(row, name), places), _number(getattr(row, spread), places)
-        return f"{mean} ± {deviation}" if mean and deviation else mean
-
-    return Column(title, lambda e: _ours(e, text))
-
-
-def _places(values: Iterable[float | None], *, digits: int = 3, most: int = 5) -> int:
+def decimals(values: Iterable[float | None], *, digits: int = 3, most: int = 5) -> int:
     """Decimal places that show `digits` digits of the smallest positive value, at most `most`."""
     positive = [value for value in values if value]
     smallest = min((abs(value) for value in positive), default=1.0)
@@ -245,9 +243,7 @@ def _name(row: Row) -> str:
 
 
 def _system(entry: Entry) -> str:
-    if isinstance(entry, Published):
-        return f"{entry.model} ({entry.source})"
-    return entry.system if entry.is_floor else f"`{entry.system}`"
+    return f"{entry.model} ({entry.source})" if isinstance(entry, Published) else entry.code
 
 
 def _denoising(entry: Entry) -> str:

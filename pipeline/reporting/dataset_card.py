@@ -1,4 +1,4 @@
-"""A dataset card in the Hugging Face format, from the manifest that `prepare` wrote.
+"""Dataset card in the Hugging Face format, from the manifest that `prepare` wrote.
 
 References:
     Gebru et al., Datasheets for Datasets, CACM 2021; the fields of the front matter are those of the Hugging
@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.reporting.model_card import TASK, with_front_matter
 
 LICENCES = {"CC-BY-4.0", "MIT", "CC-BY-SA-3.0", "CC0-1.0", "CC-BY-NC-SA-4.0"}
-"""Those whose name in small letters is the Hub's; any other is `other`, told in full."""
+"""Those whose name in small letters is the Hub's; any other is `other`, with its name."""
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 MOST_CLASSES = 20
 """With more, their images are not counted one by one."""
@@ -20,12 +20,12 @@ Counts = Mapping[str, Sequence[int]]
 """split -> images of each class, from class 0."""
 
 
-def card(manifest: Mapping[str, Any], counts: Counts) -> str:
+def dataset_card(manifest: Mapping[str, Any], counts: Counts) -> str:
     """The card of a prepared data set."""
-    return with_front_matter(front_matter(manifest), _text(manifest, counts))
+    return with_front_matter(_front_matter(manifest), _text(manifest, counts))
 
 
-def front_matter(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _front_matter(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The machine-readable head of the card."""
     n = manifest["shape"][0]
     return {
@@ -48,7 +48,7 @@ def _licence(manifest: Mapping[str, Any]) -> dict[str, str]:
 def _text(manifest: Mapping[str, Any], counts: Counts) -> str:
     parts = [
         f"# {manifest['name']}",
-        f"{manifest.get('title', manifest['name'])}, as `dvc repro prepare` lays it down for training.",
+        f"{manifest.get('title', manifest['name'])}, as `dvc repro prepare` writes it for training.",
         "## Where it is from",
         "\n".join(_source_lines(manifest)),
         "## What was done to it",
@@ -71,10 +71,14 @@ def _source_lines(manifest: Mapping[str, Any]) -> list[str]:
 
 def _shape_lines(manifest: Mapping[str, Any]) -> list[str]:
     shape = " x ".join(f"{size:,}" for size in manifest["shape"])
-    told = {"range": manifest.get("range"), "type": manifest.get("dtype"), "classes": manifest.get("classes")}
+    known = {
+        "range": manifest.get("range"),
+        "type": manifest.get("dtype"),
+        "classes": manifest.get("classes"),
+    }
     return [
         f"- images, channels, height, width: {shape}",
-        *(f"- {name}: {value}" for name, value in told.items() if value is not None),
+        *(f"- {name}: {value}" for name, value in known.items() if value is not None),
         *(f"- sha256 of {name}.npy: `{digest}`" for name, digest in manifest["sha256"].items()),
     ]
 
@@ -105,8 +109,8 @@ def _limits(manifest: Mapping[str, Any]) -> str:
         )
         if key in equal
     ]
-    told = [f"Equal images, byte for byte: {'; '.join(found)}."] if found else []
-    return _list([*told, "The licence is the source's own: read it there before you share the images."])
+    equals = [f"Equal images, byte for byte: {'; '.join(found)}."] if found else []
+    return _list([*equals, "The licence is the source's own: read it there before you share the images."])
 
 
 def _list(lines: Sequence[str]) -> str:

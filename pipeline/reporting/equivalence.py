@@ -1,8 +1,7 @@
-"""Ours against the papers' numbers, by two one-sided t tests (TOST) against a stated margin.
+"""Equivalence of our numbers and the papers', by two one-sided t tests (TOST) against a stated margin.
 
-A paper's number enters as a constant r: what it would vary by with another training is nowhere stated, and
-the ± that papers print behind an inception score is the spread over splits of one set. The margin has to
-cover it.
+A paper's number enters as a constant r. No paper states how much it varies from training to training: the ±
+behind an inception score is the spread over splits of one set. The margin has to cover this.
 
 References:
     D. J. Schuirmann, A comparison of the two one-sided tests procedure and the power approach for assessing
@@ -12,24 +11,24 @@ References:
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.metrics.measures import measure
 from pipeline.reporting.intervals import Interval
 from pipeline.reporting.papers import Published, counterpart
-from pipeline.reporting.reference_set import is_whole
-from pipeline.reporting.rows import Row, Table
+from pipeline.reporting.rows import Row, Table, is_whole_split
 
 Outcome = Literal["within", "better", "worse", "inconclusive"]
 
 ALPHA = 0.05
 """Of each one-sided test; two of them make the interval of level 1 - 2 ALPHA."""
-MEASURES = {"fid": ("FID", -1), "inception_score": ("IS", 1)}
-"""What papers print: its name, and the sign of what is better."""
+PRINTED = ("fid", "inception_score")
+"""The measures that papers print."""
 ASSUMED_N = 50_000
 """Samples behind a paper's number where it does not say."""
 
 
 @dataclass(frozen=True)
 class AgainstPaper:
-    """A measure of a row against the number that a paper prints for it."""
+    """Comparison of a measure of a row with the number that a paper prints for it."""
 
     row: Row
     measure: str
@@ -52,27 +51,27 @@ def against_papers(table: Table) -> tuple[AgainstPaper, ...]:
         _judge(row, name, getattr(paper, name), paper, table.margin)
         for row, paper in pairs
         if paper
-        for name in MEASURES
+        for name in PRINTED
         if getattr(paper, name)
     )
 
 
-def outcome(interval: tuple[float, float], published: float, margin: float, better: int) -> Outcome:
+def outcome(interval: tuple[float, float], published: float, margin: float, *, higher: bool) -> Outcome:
     """What an interval of level 1 - 2 ALPHA says of r = `published` and d = `margin` r.
 
     Within where it lies inside (r - d, r + d): both one-sided hypotheses of a difference of d or more are
     rejected. Better or worse where it lies beyond that range. Otherwise inconclusive.
 
     Args:
-        better: 1 where larger is better, -1 where smaller is.
+        higher: whether larger values are better.
     """
     low, high = published * (1 - margin), published * (1 + margin)
     if low < interval[0] and interval[1] < high:
         return "within"
     if interval[0] > high:
-        return "better" if better > 0 else "worse"
+        return "better" if higher else "worse"
     if interval[1] < low:
-        return "worse" if better > 0 else "better"
+        return "worse" if higher else "better"
     return "inconclusive"
 
 
@@ -81,14 +80,14 @@ def number(printed: str) -> float:
     return float(printed.split("±")[0])
 
 
-def _judge(row: Row, measure: str, printed: str, paper: Published, margin: float) -> AgainstPaper:
-    interval = row.interval(measure)
+def _judge(row: Row, name: str, printed: str, paper: Published, margin: float) -> AgainstPaper:
+    interval = row.interval(name)
     reason = _other_terms(row, paper) or _unrepeated(interval)
     if reason or interval is None:
-        return AgainstPaper(row, measure, printed, "inconclusive", None, reason)
+        return AgainstPaper(row, name, printed, "inconclusive", None, reason)
     ends = interval.at(1 - 2 * ALPHA)
-    found = outcome(ends, number(printed), margin, MEASURES[measure][1])
-    return AgainstPaper(row, measure, printed, found, ends, None)
+    found = outcome(ends, number(printed), margin, higher=measure(name).better == "higher")
+    return AgainstPaper(row, name, printed, found, ends, None)
 
 
 def _other_terms(row: Row, paper: Published) -> str | None:
@@ -98,13 +97,14 @@ def _other_terms(row: Row, paper: Published) -> str | None:
     needed = paper.n or ASSUMED_N
     if row.n != needed:
         return f"N={row.n:,} against {needed:,}{'' if paper.n else ' (assumed)'}"
-    if not is_whole(row.reference_set, paper.reference):
+    if not is_whole_split(row.reference_set, paper.reference):
         return f"FID against {row.reference_set}, the paper's against the {paper.reference} split"
     return None
 
 
 def _unrepeated(interval: Interval | None) -> str | None:
-    return None if interval else "one training seed and one sampling set: `more_seeds`, `generate.sets`"
+    missing = "one training seed and one sampling set: raise `extra_seeds` or `generate.sample_sets`"
+    return None if interval else missing
 
 
 def sentences(table: Table) -> list[str]:
@@ -115,14 +115,14 @@ def sentences(table: Table) -> list[str]:
     head = (
         f"Against the papers' numbers, by two one-sided t tests at {ALPHA:.0%}: within is equal up to a "
         f"margin of {table.margin:.0%}, better and worse are beyond it. The papers' numbers count as exact, "
-        "since their spread between trainings is unknown: the margin stands for it."
+        "since their spread between trainings is unknown: the margin has to cover it."
     )
     return [head, *(_sentence(v) for v in judged)]
 
 
 def _sentence(verdict: AgainstPaper) -> str:
-    row, (name, _) = verdict.row, MEASURES[verdict.measure]
-    head = f"`{row.system}` {'with' if row.denoised else 'without'} denoising, {name}: {verdict.outcome}"
+    row, label = verdict.row, measure(verdict.measure).label
+    head = f"`{row.system}` {row.how}, {label}: {verdict.outcome}"
     if verdict.interval is None:
         return f"{head} ({verdict.reason}; the paper: {verdict.published})."
     low, high = verdict.interval

@@ -1,4 +1,4 @@
-"""reports/index.html: the page in one file that needs no network, light or dark as the reader's screen is."""
+"""HTML page of the report: reports/index.html, one file that loads nothing, light or dark as the screen."""
 
 import base64
 import io
@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 from PIL import Image
 
-from pipeline.reporting import style
+from pipeline.reporting.figures import style
 from pipeline.reporting.page import Section, made_by, not_run
 
 TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
@@ -26,7 +26,7 @@ COLOURS = {
 """The neutral colours of page and figures alike, on a light screen and on a dark one."""
 
 
-def page(title: str, parts: Sequence[Section], figures: Path) -> str:
+def html_page(title: str, parts: Sequence[Section], figures: Path) -> str:
     """The page as HTML with every picture in it; the same parts give the same bytes.
 
     Args:
@@ -59,7 +59,7 @@ def uri(path: Path) -> str:
 
 
 def still(path: Path) -> str:
-    """The last frame of an animation as a data URI, for who asks for no motion."""
+    """The last frame of an animation as a data URI, for readers who ask for no motion."""
     with Image.open(path) as image:
         image.seek(image.n_frames - 1)  # type: ignore[attr-defined]
         out = io.BytesIO()

@@ -35,7 +35,7 @@ class Interval:
 
 def bounds(mean: float, stderr: float, dof: int, level: float) -> tuple[float, float]:
     """mean ∓ t stderr, with t the (1 + level) / 2 quantile of Student's t."""
-    from scipy.special import stdtrit  # a third of a second, which one value needs not
+    from scipy.special import stdtrit  # takes a third of a second, and one value does not need it
 
     half = float(stdtrit(dof, (1 + level) / 2)) * stderr
     return mean - half, mean + half

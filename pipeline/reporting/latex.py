@@ -1,4 +1,4 @@
-"""reports/table.tex: the table for a paper, to be read in by LaTeX with the package booktabs.
+"""Table in LaTeX for a paper: reports/table.tex, which needs the package booktabs.
 
 It is the Markdown table cell by cell, so that the two cannot differ.
 """
@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from pipeline.reporting import columns
-from pipeline.reporting.rows import Table
+from pipeline.reporting.rows import Table, common
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -29,7 +29,7 @@ _SPECIAL = {
 _MARKED = re.compile(r"\*\*(?P<bold>.+?)\*\*|`(?P<code>[^`]+)`")
 
 
-def table(found: Table) -> str:
+def latex_table(found: Table) -> str:
     """A `table*` environment: papers' rows, ours, the floor, divided by rules; the lowest FID in bold."""
     entries: list[columns.Entry] = [*found.published, *found.rows]
     shown = [
@@ -99,7 +99,7 @@ def _caption(found: Table) -> str:
     parts += [
         f"{title}: {value}."
         for title, name in (("Evaluator", "evaluator"), ("Reference set", "reference_set"))
-        if (value := columns.common(found, name))
+        if (value := common(found.rows, name))
     ]
-    parts += [f"{text}." for text in columns.checkpoints(found)]
+    parts += [f"{text}." for text in columns.checkpoint_lines(found)]
     return escaped(" ".join(parts))

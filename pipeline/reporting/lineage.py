@@ -1,13 +1,13 @@
-"""What a row's numbers follow from, as hashes, and the runs that made them.
+"""Provenance of a row: the stages, parameters, files and runs that its numbers follow from.
 
-The commit is not among the files of a stage: two commits that give equal bytes would then give unequal ones,
-and DVC would run again all that follows. A stage's run in MLflow carries it, found by the hash of the very
-bytes that the stage wrote. Where no run was recorded the report's own process answers, and is named so.
+The commit is in no file that a stage writes: two commits with equal results would leave different bytes, and
+DVC would run again all that follows. A stage's run in MLflow has the commit, and is found by the hash of the
+bytes that the stage wrote. Where no run was recorded, the report's own process is named instead.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,34 +15,32 @@ from typing import Any
 from pipeline import dvcfile, environment
 from pipeline.files import read_yaml, sha256
 from pipeline.git import Commit
-from pipeline.selected_checkpoint import network_folder
+from pipeline.selected_checkpoint import network_folder, network_of
 
 REPORT = "report"
 SPACES = ("classifier", "inception", "dinov2")
-"""What `reference.kind` may be: the evaluator's file is named by it."""
+"""What `features.kind` may be: the evaluator's file is named by it."""
 SHARED = {
-    "noise levels": "noise/{variant}.yaml",
-    "sampler": "sampler/{variant}.yaml",
-    "evaluator": "reference/{space}.safetensors",
+    "noise levels": "noise/{network}.yaml",
+    "sampler": "sampler/{row}.yaml",
+    "evaluator": "features/{space}.safetensors",
 }
 OWN = {
-    "choice": "selection/{network}.json",
+    "choice": "selection/{name}.json",
     "checkpoint": "{model}/ema.safetensors",
-    "samples": "samples/{network}/{kind}.npy",
-    "evaluation": "evaluation/{network}.json",
+    "samples": "samples/{name}/{kind}.npy",
+    "evaluation": "evaluation/{name}.json",
 }
-"""What a row needs beside data and parameters, below artifacts/: of the variant, and of each network, whose
-`model` is the folder that its samples were drawn with."""
+"""What a row needs in addition to data and parameters, below artifacts/: once, and of each `name` behind it
+(ROW or ROW-SEED), whose `model` is the folder that its samples were drawn with."""
 RESULTS = {
-    "train": ("checkpoint.sha256", "models/{network}/manifest.json"),
-    "generate": ("samples.sha256", "samples/{network}/manifest.json"),
-    "evaluate": ("metrics.sha256", "evaluation/{network}.json"),
+    "train": ("checkpoint.sha256", "models/{name}/manifest.json"),
+    "generate": ("samples.sha256", "samples/{name}/manifest.json"),
+    "evaluate": ("metrics.sha256", "evaluation/{name}.json"),
 }
 """The stages that make a row: the tag of their run, and the file whose SHA-256 it holds."""
-SEARCHES = {"tune_noise": "noise", "tune_sampler": "sampler"}
-"""The searches, and the section of which some rules take what they find."""
-SEARCHED = ("tuned", "tuned_continuous", "fewest", "knee")
-"""These rules."""
+SETTLED = {"settle_noise": "noise", "settle_sampler": "sampler"}
+"""The stages that write a file for each entry of a section: a row follows from its own entry's alone."""
 
 
 @dataclass(frozen=True)
@@ -68,29 +66,35 @@ class Made:
     hardware: str | None
     """Of the process that led the work: Ray's workers elsewhere may have other."""
     network: str | None = None
-    """VARIANT, or VARIANT-SEED of a further training seed; None for the report."""
+    """The stage's instance: NETWORK or NETWORK-SEED of `train`, else ROW or ROW-SEED; None of the report."""
 
 
 Find = Callable[[Mapping[str, str]], str | None]
 TagsOf = Callable[[str], Mapping[str, str]]
 
 
-def made(artifacts: Path, network: str, preset: str, find: Find, tags_of: TagsOf) -> tuple[Made, ...]:
-    """The runs that wrote a network's checkpoint, samples and numbers that stand in `artifacts`."""
+def made(artifacts: Path, row: str, preset: str, find: Find, tags_of: TagsOf) -> tuple[Made, ...]:
+    """The runs that wrote the checkpoint, samples and numbers of ROW or ROW-SEED, as `artifacts` has them."""
     found = []
     for stage, (tag, pattern) in RESULTS.items():
-        path = artifacts / pattern.format(network=network)
+        name = network_of(artifacts, row) if stage == "train" else row
+        path = artifacts / pattern.format(name=name)
         if not path.exists():
             continue
-        run_id = find({"stage": stage, "variant": network, "preset": preset, tag: sha256(path)})
+        run_id = find({"stage": stage, key_tag(stage): name, "preset": preset, tag: sha256(path)})
         if run_id:
-            found.append(_made(stage, network, run_id, tags_of(run_id)))
+            found.append(_made(stage, name, run_id, tags_of(run_id)))
     return tuple(found)
 
 
-def _made(stage: str, network: str, run_id: str, tags: Mapping[str, str]) -> Made:
+def key_tag(stage: str) -> str:
+    """The tag of a run that names what its stage works on."""
+    return "network" if stage == "train" else "row"
+
+
+def _made(stage: str, name: str, run_id: str, tags: Mapping[str, str]) -> Made:
     sha, dirty = tags.get("mlflow.source.git.commit"), tags.get("git.dirty") == "true"
-    return Made(stage, run_id, sha, dirty, tags.get("versions"), tags.get("hardware"), network)
+    return Made(stage, run_id, sha, dirty, tags.get("versions"), tags.get("hardware"), name)
 
 
 def witnessed(runs: tuple[Made, ...], here: Commit) -> tuple[Made, ...]:
@@ -109,22 +113,19 @@ def agreed(runs: tuple[Made, ...], name: str) -> str | None:
     return "; ".join(f"{stage}: {value or 'unknown'}" for stage, value in values) or None
 
 
-def files(artifacts: Path, variant: str, kind: str | None, networks: Sequence[str] = ()) -> tuple[File, ...]:
+def files(artifacts: Path, row: str, kind: str | None, names: Sequence[str] = ()) -> tuple[File, ...]:
     """The files of a row that are there; of the floor's, whose `kind` is None, those no sampler made.
 
     Args:
-        networks: those behind the row, the variant's first training first; none: that one alone.
+        names: ROW and ROW-SEED of each training behind the row; none: ROW alone.
     """
     shared, own = (SHARED, OWN) if kind else (_only(SHARED, "evaluator"), _only(OWN, "evaluation"))
-    folders = {network: network_folder(artifacts, network) for network in networks or (variant,)}
-    models = {network: folder.relative_to(artifacts) for network, folder in folders.items()}
-    given = [{"variant": variant, "space": space} for space in SPACES]
+    network = network_of(artifacts, row)
+    given = [{"row": row, "network": network, "space": space} for space in SPACES]
     named = list(dict.fromkeys((w, text.format(**one)) for w, text in shared.items() for one in given))
-    named += [
-        (what, text.format(network=network, kind=kind, model=model))
-        for network, model in models.items()
-        for what, text in own.items()
-    ]
+    for name in names or (row,):
+        model = network_folder(artifacts, name).relative_to(artifacts)
+        named += [(what, text.format(name=name, kind=kind, model=model)) for what, text in own.items()]
     places = [(what, artifacts / name) for what, name in named]
     return tuple(
         File(what, path.relative_to(artifacts.parent).as_posix(), sha256(path))
@@ -153,37 +154,51 @@ class Plan:
         """The plan of a folder, None where it has no dvc.yaml."""
         return cls(root) if (root / "dvc.yaml").exists() and (root / "params.yaml").exists() else None
 
-    def chain(self, variant: str | None, networks: Sequence[str] = ()) -> list[str]:
-        """The stages a variant's numbers follow from, in dvc.lock's names, sorted; the floor's for None.
+    def chain(self, row: str | None, names: Sequence[str] = ()) -> list[str]:
+        """The stages that a row's numbers follow from, in dvc.lock's names, sorted; the floor's for None.
 
-        With `networks`, VARIANT-SEED of further training seeds, those of their numbers too.
-
-        A search stands among them only where the variant takes what it finds: another's stages change
-        nothing but settled files, which a row names by their hashes.
+        With `names`, ROW-SEED of further training seeds, those of their numbers too. A search stands among
+        them only where the row, or its network, takes what the search found.
         """
-        todo = {f"evaluate@{variant}"} if variant else {"prepare", "reference"}
-        todo |= {f"evaluate_more@{network}" for network in networks if network != variant}
-        seen: set[str] = set()
+        todo = {f"evaluate@{row}"} if row else {"prepare", "features"}
+        todo |= {f"evaluate_more@{name}" for name in names if name != row}
+        return sorted(self.behind(todo))
+
+    def behind(self, stages: Iterable[str]) -> set[str]:
+        """These stages and those that their outputs follow from, in dvc.lock's names."""
+        todo, seen = set(stages), set[str]()
         while todo := (todo & self.entries.keys()) - seen:
             seen |= todo
-            todo = {maker for stage in todo for maker in self._makers(stage, variant)}
-        return sorted(seen)
+            todo = {maker for stage in todo for dep in self._inputs(stage) for maker in self._makers(dep)}
+        return seen
 
-    def _makers(self, stage: str, variant: str | None) -> Iterator[str]:
-        """The stages whose outputs are, hold, or lie in what a stage reads."""
+    def _inputs(self, stage: str) -> Iterator[str]:
+        """What a stage reads, but of a settling stage what it writes an entry's file from: see `_makers`."""
+        return iter(() if stage in SETTLED else self.entries[stage].inputs())
+
+    def _makers(self, dep: str) -> Iterator[str]:
+        """The stages whose outputs are, hold, or lie in what a stage reads; of a settled entry its search."""
         for name, entry in self.entries.items():
-            pairs = [(dep, out) for dep in self.entries[stage].inputs() for out in entry.outs]
-            related = any(f"{a}/".startswith(f"{b}/") for pair in pairs for a, b in (pair, pair[::-1]))
-            if related and (name not in SEARCHES or self._tuned(SEARCHES[name], variant)):
+            if any(f"{a}/".startswith(f"{b}/") for out in entry.outs for a, b in ((dep, out), (out, dep))):
                 yield name
+                if name in SETTLED:
+                    yield from self._searches(SETTLED[name], Path(dep).stem)
 
-    def _tuned(self, rules: str, variant: str | None) -> bool:
-        return bool(self.params[rules].get(variant, {}).get("rule") in SEARCHED)
+    def _searches(self, section: str, entry: str) -> Iterator[str]:
+        found = self.params.get(section, {}).get(entry, {}).get("from")
+        return iter([found] if found else [])
 
-    def parameters(self, variant: str | None) -> dict[str, Any]:
-        """The values of params.yaml that a variant's numbers depend on, by dotted key."""
-        keys = {key for stage in self.chain(variant) for key in self.entries[stage].params} | {"evaluate"}
-        keys |= {f"{rules}.{variant}" for rules in SEARCHES.values() if variant}
+    def settled(self, chain: Sequence[str]) -> set[str]:
+        """The dotted keys of the entries, such as noise.ncsn, whose files the stages of a chain read."""
+        deps = {Path(dep) for stage in chain if stage not in SETTLED for dep in self.entries[stage].inputs()}
+        sections = [dep for dep in deps if dep.parent.name in SETTLED.values() and dep.suffix == ".yaml"]
+        return {f"{dep.parent.name}.{dep.stem}" for dep in sections}
+
+    def parameters(self, row: str | None) -> dict[str, Any]:
+        """The values of params.yaml that a row's numbers depend on, by dotted key."""
+        chain = self.chain(row)
+        read = {key for stage in chain if stage not in SETTLED for key in self.entries[stage].params}
+        keys = read | self.settled(chain) | {"evaluate"}
         return {key: dvcfile.value(self.params, key) for key in sorted(keys) if self._has(key)}
 
     def _has(self, key: str) -> bool:
@@ -193,9 +208,9 @@ class Plan:
             return False
         return True
 
-    def digest(self, variant: str | None) -> str:
+    def digest(self, row: str | None) -> str:
         """SHA-256 of `parameters` as JSON with sorted keys: comments and layout of the file do not count."""
-        text = json.dumps(self.parameters(variant), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(self.parameters(row), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -208,23 +223,23 @@ class Lineage:
     here: Commit
     """The report's own checkout."""
     runs: Mapping[str, tuple[Made, ...]]
-    """network -> `made`."""
+    """ROW or ROW-SEED -> `made`."""
     plan: Plan | None
 
-    def of(self, variant: str, kind: str | None, networks: Sequence[str] = ()) -> dict[str, Any]:
-        """Those fields of a row; of the floor's, read from a variant's evaluation, where `kind` is None.
+    def of(self, row: str, kind: str | None, names: Sequence[str] = ()) -> dict[str, Any]:
+        """Those fields of a row; of the floor's, read from a row's evaluation, where `kind` is None.
 
-        The first network's runs come last: the row's commit and run are its evaluation's.
+        The first training's runs come last: the row's commit and run are its evaluation's.
         """
-        known = [run for network in reversed(networks or (variant,)) for run in self.runs.get(network, ())]
+        known = [run for name in reversed(names or (row,)) for run in self.runs.get(name, ())]
         runs = witnessed(tuple(run for run in known if kind or run.stage == "evaluate"), self.here)
         return {
             "commit": runs[-1].commit,
             "dirty": any(run.dirty for run in runs),
             "data_sha256": self.data_sha256,
-            "params_sha256": self.plan.digest(variant if kind else None) if self.plan else None,
+            "params_sha256": self.plan.digest(row if kind else None) if self.plan else None,
             "run_id": runs[-1].run_id,
-            "files": files(self.artifacts, variant, kind, networks),
+            "files": files(self.artifacts, row, kind, names),
             "made": runs,
         }
 

@@ -1,4 +1,4 @@
-"""A model card in the Hugging Face format: YAML front matter with the results, then the text.
+"""Model card in the Hugging Face format: YAML front matter with the results, then the text.
 
 References:
     Mitchell et al., Model Cards for Model Reporting, FAT* 2019; the fields of the front matter are those of
@@ -11,22 +11,13 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from pipeline.metrics.measures import results
 from pipeline.reporting import tables, verdict
-from pipeline.reporting.reference_set import is_whole
-from pipeline.reporting.rows import Row, Table
+from pipeline.reporting.rows import Row, Table, is_whole_split
 
 LICENCE = "apache-2.0"
 TASK = "unconditional-image-generation"
 TAGS = ["score-based-model", "ncsn", "annealed-langevin-dynamics", "diffusion", "pytorch"]
-METRICS = {
-    "fid": "FID",
-    "kid": "KID",
-    "inception_score": "inception score",
-    "precision": "precision",
-    "recall": "recall",
-    "density": "density",
-    "coverage": "coverage",
-}
 
 ABOUT = """\
 Networks that estimate the score, the gradient of the log density, of images under Gaussian noise of many
@@ -34,11 +25,11 @@ levels, and draw new images from it by annealed Langevin dynamics or by the prob
 recipes are those of Song & Ermon (arXiv 1907.05600 and 2006.09011) and, where a network is trained at any
 noise level, in the line of Karras et al. (arXiv 2206.00364), scaled to the data set."""
 IMPORTS = [
-    "pipeline.ncsn.samplers.images import to_uint8",
-    "pipeline.ncsn.samplers.rng import SampleNoise",
+    "pipeline.ncsn.images import to_uint8",
+    "pipeline.ncsn.rng import SampleNoise",
     "pipeline.ncsn.samplers.settings import Sampler",
 ]
-LAW_IMPORTS = ["pipeline.data.dataset import open_dataset", "pipeline.ncsn.samplers.prior import Law"]
+LAW_IMPORTS = ["pipeline.data.dataset import open_dataset", "pipeline.ncsn.prior import Law"]
 OPENED = 'data = open_dataset(Path("artifacts/data")).split("train")\n'
 LIMITS = """\
 - For research and teaching; no privacy of the training images is promised.
@@ -53,7 +44,7 @@ CITATIONS = """\
   NeurIPS 2022, arXiv 2206.00364."""
 
 
-def card(
+def model_card(
     table: Table,
     manifest: Mapping[str, Any],
     samplers: Mapping[str, Mapping[str, Any]],
@@ -64,8 +55,8 @@ def card(
 
     Args:
         manifest: of the data set: name, title, licence, homepage, shape (N, C, H, W).
-        samplers: variant -> settings of the sampler that made its samples.
-        published: the card lies beside the weights, as `pipeline.commands.publish` leaves them.
+        samplers: row -> settings of the sampler that made its samples.
+        published: the card is next to the weights, as `pipeline.commands.publish` leaves them.
     """
     return with_front_matter(front_matter(table, manifest), _text(table, manifest, samplers, published))
 
@@ -87,24 +78,25 @@ def front_matter(table: Table, manifest: Mapping[str, Any]) -> dict[str, Any]:
         "pipeline_tag": TASK,
         "tags": list(TAGS),
         "datasets": [table.data],
-        "metrics": _known(table) or list(METRICS),
+        "metrics": _known(table) or [one.name for one in results()],
         "model-index": _entries(table, manifest),
     }
 
 
 def _measured(table: Table) -> list[Row]:
-    """The variants' measured rows, the best one first, the others in the table's order."""
+    """The measured rows, the best one first, the others in the table's order."""
     top = verdict.best(table)
     rows = [row for row in table.rows if row.measured and not row.is_floor]
     return sorted(rows, key=lambda row: row != top)
 
 
 def _known(table: Table) -> list[str]:
-    return [key for key in METRICS if any(getattr(row, key) is not None for row in _measured(table))]
+    rows = _measured(table)
+    return [one.name for one in results() if any(row.value(one.name) is not None for row in rows)]
 
 
 def _entries(table: Table, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A model for each network, with a result for each way of sampling from it."""
+    """A model for each row of params.yaml, with a result with and without denoising."""
     rows = _measured(table)
     return [
         {"name": name, "results": [_result(row, manifest) for row in rows if row.system == name]}
@@ -115,14 +107,13 @@ def _entries(table: Table, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _result(row: Row, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """A result whose metrics say in their names what they were measured on, against what and by what."""
     data = {"type": manifest["name"], "name": manifest.get("title", manifest["name"]), "split": "train"}
-    data |= {} if is_whole(row.reference_set, "train") else {"split": "test"}
-    how = "with" if row.denoised else "without"
+    data |= {} if is_whole_split(row.reference_set, "train") else {"split": "test"}
     features = str(row.evaluator).partition(";")[0]
-    terms = f"{how} denoising, N={row.n:,}, against {row.reference_set}, by {features}"
+    terms = f"{row.how}, N={row.n:,}, against {row.reference_set}, by {features}"
     values = [
-        {"type": key, "name": f"{name} ({terms})", "value": getattr(row, key), "verified": False}
-        for key, name in METRICS.items()
-        if getattr(row, key) is not None
+        {"type": one.name, "name": f"{one.full or one.label} ({terms})", "value": value, "verified": False}
+        for one in results()
+        if (value := row.value(one.name)) is not None
     ]
     return {"task": {"type": TASK}, "dataset": data, "metrics": values}
 
@@ -135,7 +126,7 @@ def _text(
         ABOUT,
         *_best(table, manifest, samplers, published),
         "## Evaluation",
-        tables.results(table),
+        tables.results_table(table),
         tables.verdict_lines(table),
         "## Training data",
         "\n".join(_data_lines(table, manifest)),
@@ -154,7 +145,7 @@ def _best(
 ) -> Iterator[str]:
     row = verdict.best(table)
     if row is None:
-        yield "No variant has been evaluated: `dvc repro evaluate`."
+        yield "No row has been evaluated: `dvc repro evaluate`."
         return
     yield f"Nearest to the data is **{row.label}**: FID {row.fid:.3f} on {row.n:,} samples."
     yield "## Use"
@@ -164,7 +155,7 @@ def _best(
             "`sha256sum -c SHA256SUMS` checks them. With the project's package installed, in this folder:"
         )
     else:
-        yield f"The weights are in `{row.network}` (safetensors and JSON, with checksums)."
+        yield f"The weights are in `{row.model_folder}` (safetensors and JSON, with checksums)."
     yield f"```python\n{usage(row, manifest, samplers[row.system], published=published)}```"
 
 
@@ -178,7 +169,7 @@ def usage(
         score, law = 'load(Path("."))', 'load_start(Path("."))'
         imports = [f"pipeline.commands.publish import load{', load_start' * begun}"]
     else:
-        score, law = f'load_network(Path("{row.network}"))', "Law.of(data)"
+        score, law = f'load_network(Path("{row.model_folder}"))', "Law.of(data)"
         imports = ["pipeline.training.checkpoints import load_network"]
         imports += LAW_IMPORTS * begun
     named = "\n".join(f"from {text}" for text in sorted([*IMPORTS, *imports]))
@@ -200,7 +191,8 @@ def _memorisation(manifest: Mapping[str, Any]) -> str:
     start, stop = manifest.get("split", {}).get("train", (0, manifest["shape"][0]))
     return (
         f"- Memorisation: trained on {stop - start:,} images, a network can repeat some of them, and neither "
-        "FID nor recall tells. Compare samples with their nearest training images before you call them new."
+        "FID nor recall shows it. Compare samples with their nearest training images before you call them "
+        "new."
     )
 
 

@@ -1,4 +1,4 @@
-"""The table, the verdict, the figures and where it all comes from, on one page: reports/README.md."""
+"""Page of the report: table, verdict, figures and provenance, as Markdown in reports/README.md."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.reporting import tables
 from pipeline.reporting.columns import DASH, NOT_RUN
-from pipeline.reporting.figure_entry import Picture, Shown
+from pipeline.reporting.figures.style import FigureEntry, Picture
 from pipeline.reporting.rows import Table
 
 FIGURES = "figures"
@@ -14,10 +14,12 @@ FIGURES = "figures"
 # Stage, what it makes, the sections of params.yaml that decide it.
 STAGES = (
     ("prepare", "the data set and its checksums", "`data`"),
-    ("reference", "the classifier whose features the evaluation uses", "`reference`"),
-    ("tune_noise", "the noise range of `tuned`, and its trials", "`noise`, `tune_noise`"),
-    ("train", "one network per variant, and its loss curve", "`train`, `recipes`"),
-    ("tune_sampler", "the sampler, its levels and its numbers, and the trials", "`sampler`, `tune_sampler`"),
+    ("features", "the feature space of the evaluation", "`features`"),
+    ("tune_noise", "the search for a noise range, and its trials", "`tune_noise`"),
+    ("settle_noise", "the noise range of each network", "`noise`"),
+    ("train", "the networks and their loss curves", "`networks`, `train`, `recipes`"),
+    ("tune_sampler", "the search for a sampler, and its trials", "`tune_sampler`"),
+    ("settle_sampler", "the sampler of each row", "`rows`, `sampler`"),
     ("generate", "the samples, with NFE counted and time taken", "`generate`"),
     ("evaluate", "the numbers of the table", "`evaluate`"),
     ("frontier", "FID against network evaluations, for every kind of sampler", "`frontier`"),
@@ -31,41 +33,42 @@ SETTINGS = (
     ("Levels L", "num_levels"),
     ("ρ", "rho"),
     ("Steps per level T", "steps_per_level"),
-    ("Step size ε", "step_lr"),
+    ("Step size ε", "step_size"),
 )
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: a title, Markdown text, and a figure above the text; either may be missing."""
+    """Section of the page: a title, Markdown text, and a figure above the text; either may be missing."""
 
     title: str
     text: str = ""
-    figure: Shown | None = None
+    figure: FigureEntry | None = None
 
 
 def sections(
     table: Table,
-    shown: Sequence[Shown],
+    shown: Sequence[FigureEntry],
     samplers: Mapping[str, Mapping[str, Any]],
-    reference: Mapping[str, Any],
+    features: Mapping[str, Any],
     toy: Mapping[str, Any],
     checks: Sequence[Mapping[str, Any]] = (),
 ) -> list[Section]:
     """The page's parts in their order, the same in Markdown and in HTML.
 
     Args:
-        samplers: variant -> settings of the sampler that made its samples.
-        reference: metrics of the reference classifier.
+        samplers: row -> settings of the sampler that made its samples.
+        features: metrics of the feature space.
         toy: metrics of the two-mode mixture.
         checks: the evaluator's self-test.
     """
-    origin = [tables.provenance(table), _reference_line(reference), _stages()]
+    origin = [tables.provenance(table), *_accuracy(features), _stages()]
     return [
-        Section("The table", "\n\n".join([tables.results(table), tables.verdict_lines(table)])),
+        Section("The table", "\n\n".join([tables.results_table(table), tables.verdict_lines(table)])),
         *(Section(figure.title, figure=figure) for figure in shown),
         *_toy_sections(toy),
         Section("How the samples were made", _settings(samplers)),
+        Section("What is measured", tables.measures_table()),
         *_selftest(checks),
         Section("Where it comes from", "\n\n".join(origin)),
     ]
@@ -91,17 +94,17 @@ def readme(table: Table, parts: Sequence[Section]) -> str:
     return "\n\n".join(text) + "\n"
 
 
-def made_by(figure: Shown) -> str:
+def made_by(figure: FigureEntry) -> str:
     """The figure's caption and what makes it, in Markdown."""
     return f"*{figure.caption}* Made by `{figure.command}`."
 
 
-def not_run(figure: Shown, picture: Picture) -> str:
-    """What stands in the place of a picture whose stage has not run, in Markdown."""
+def not_run(figure: FigureEntry, picture: Picture) -> str:
+    """What is shown in the place of a picture whose stage has not run, in Markdown."""
     return f"{NOT_RUN}: `{figure.command}{f'@{picture.label}' if picture.label else ''}`"
 
 
-def _figure(figure: Shown) -> Iterator[str]:
+def _figure(figure: FigureEntry) -> Iterator[str]:
     for picture in figure.pictures:
         if picture.label:
             yield f"**{picture.label}**"
@@ -136,10 +139,10 @@ def _selftest(checks: Sequence[Mapping[str, Any]]) -> Iterator[Section]:
 
 
 def _settings(samplers: Mapping[str, Mapping[str, Any]]) -> str:
-    head = ["Variant", *(title for title, _ in SETTINGS)]
+    head = ["Row", *(title for title, _ in SETTINGS)]
     lines = [head, [":--", *("--:" for _ in SETTINGS)]]
-    for variant, settings in samplers.items():
-        lines.append([f"`{variant}`", *(_setting(settings.get(key)) for _, key in SETTINGS)])
+    for row, settings in samplers.items():
+        lines.append([f"`{row}`", *(_setting(settings.get(key)) for _, key in SETTINGS)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -149,11 +152,12 @@ def _setting(value: Any) -> str:
     return f"`{value}`" if isinstance(value, str) else f"{value:.4g}"
 
 
-def _reference_line(reference: Mapping[str, Any]) -> str:
-    accuracy = reference.get("held_out_accuracy")
-    if accuracy is None:
-        return f"Reference classifier: {NOT_RUN}: `dvc repro reference`"
-    return f"The reference classifier names {accuracy:.2%} of the held-out images correctly."
+def _accuracy(features: Mapping[str, Any]) -> Iterator[str]:
+    """How good the classifier of the feature space is; nothing for one that others have trained."""
+    if not features:
+        yield f"The feature space: {NOT_RUN}: `dvc repro features`"
+    elif (accuracy := features.get("held_out_accuracy")) is not None:
+        yield f"The classifier of the feature space names {accuracy:.2%} of the held-out images correctly."
 
 
 def _stages() -> str:

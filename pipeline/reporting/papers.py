@@ -1,4 +1,4 @@
-"""The papers' tables as data. Cells are kept as the papers print them, so that a report quotes verbatim.
+"""Papers' tables as data. Cells are kept as the papers print them, so that a report quotes verbatim.
 
 References:
     [1] Song & Ermon, Generative Modeling by Estimating Gradients of the Data Distribution,
@@ -17,11 +17,13 @@ DDPM = "arXiv 2006.11239"
 SDE = "arXiv 2011.13456"
 EDM = "arXiv 2206.00364"
 MINIMUM = "minimum of three FIDs"
+NETWORKS = {"ncsn": "ncsn", "ncsnv2": "ncsnv2"}
+"""The network of each row of ours that a paper has."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """A row of a paper's table. Cells are strings as printed; None where the paper prints nothing."""
+    """Published row of a paper's table. Cells are strings as printed; None where the paper prints nothing."""
 
     model: str
     source: str
@@ -33,8 +35,8 @@ class Published:
     nfe: str | None = None
     """Network evaluations per sample, where stated."""
     note: str | None = None
-    variant: str | None = None
-    """The variant of ours that reproduces this row."""
+    row: str | None = None
+    """The row of ours that reproduces this one."""
     reference: Literal["train", "test"] = "train"
     """The split that the FID is against."""
     denoised: bool | None = None
@@ -52,10 +54,10 @@ _CIFAR10 = (
     Published("EBM (conditional)", NCSN, "8.30", "37.9"),
     Published("SNGAN (conditional)", NCSN, "8.60 ± .08", "25.5"),
     Published("BigGAN (conditional)", NCSN, "9.22", "14.73"),
-    Published("NCSN", NCSN, "8.87 ± .12", "25.32", n=50_000, variant="ncsn", denoised=False),
-    Published("NCSN, denoising", NCSNV2, "7.32 ± .12", "29.8", variant="ncsn", denoised=True),
-    Published("NCSNv2", NCSNV2, "8.73 ± .13", "31.75", variant="ncsnv2", denoised=False),
-    Published("NCSNv2, denoising", NCSNV2, "8.40 ± .07", "10.87", variant="ncsnv2", denoised=True),
+    Published("NCSN", NCSN, "8.87 ± .12", "25.32", n=50_000, row="ncsn", denoised=False),
+    Published("NCSN, denoising", NCSNV2, "7.32 ± .12", "29.8", row="ncsn", denoised=True),
+    Published("NCSNv2", NCSNV2, "8.73 ± .13", "31.75", row="ncsnv2", denoised=False),
+    Published("NCSNv2, denoising", NCSNV2, "8.40 ± .07", "10.87", row="ncsnv2", denoised=True),
     Published("consistent annealed sampling, best", CONSISTENT, fid="3.65"),
     Published("DDPM", DDPM, "9.46", "3.17", nfe="1000"),
     Published("NCSN++ cont. VE deep", SDE, "9.89", "2.20", nfe="about 2000"),
@@ -66,8 +68,8 @@ _CIFAR10 = (
 )
 
 _CELEBA64 = tuple(
-    Published(model, NCSNV2, fid=fid, n=10_000, variant=variant, denoised=denoised, reference="test")
-    for model, fid, variant, denoised in (
+    Published(model, NCSNV2, fid=fid, n=10_000, row=row, denoised=denoised, reference="test")
+    for model, fid, row, denoised in (
         ("NCSN", "26.89", "ncsn", False),
         ("NCSN, denoising", "25.30", "ncsn", True),
         ("NCSNv2", "28.86", "ncsnv2", False),
@@ -82,7 +84,7 @@ TERMS = {
     _CIFAR10: "NCSN and NCSNv2 measure FID against the train statistics",
     _CELEBA64: "FID is of 10,000 samples against the test set",
 }
-"""On what terms a table's FIDs were measured."""
+"""Terms on which a table's FIDs were measured."""
 
 
 def published(data: str, image_size: int | None = None) -> tuple[Published, ...]:
@@ -90,6 +92,6 @@ def published(data: str, image_size: int | None = None) -> tuple[Published, ...]
     return TABLES.get(data) or TABLES.get(f"{data}{image_size}", ())
 
 
-def counterpart(rows: tuple[Published, ...], variant: str, denoised: bool) -> Published | None:
-    """The published row that `variant`, with or without the last denoising step, reproduces."""
-    return next((row for row in rows if (row.variant, row.denoised) == (variant, denoised)), None)
+def counterpart(papers: tuple[Published, ...], row: str, denoised: bool) -> Published | None:
+    """The published row that ours, with or without the last denoising step, reproduces."""
+    return next((paper for paper in papers if (paper.row, paper.denoised) == (row, denoised)), None)

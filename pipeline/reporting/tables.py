@@ -1,8 +1,7 @@
-"""The table as Markdown, CSV and JSON: three views of the same rows.
+"""Table as Markdown, CSV and JSON: three views of the same rows.
 
-Two rules of the field are kept here. FIDs of different sample counts never share a column, since the
-same model scores 25 to 30 points higher on 1,000 samples than on 50,000. And a number that was not
-measured is never left blank: the cell says what would measure it.
+FIDs of different sample counts never share a column, since the same model scores 25 to 30 points higher on
+1,000 samples than on 50,000. A cell is never left blank: it says what would measure the missing number.
 """
 
 import csv
@@ -12,54 +11,56 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pipeline.metrics.measures import further, measures
 from pipeline.reporting import columns, equivalence, verdict
 from pipeline.reporting.intervals import LEVEL
 from pipeline.reporting.papers import TERMS, Published
-from pipeline.reporting.rows import Row, Table
+from pipeline.reporting.rows import Row, Table, common
 
 NONE_PUBLISHED = "no published number for this data set"
 SPREADS = "KID's ± is the spread over subsets, IS's the spread over splits, and neither is"
 WITHOUT_CLASSES = (
-    "There is no IS, since the evaluator's network tells no classes. KID's ± is the spread over subsets, not"
+    "There is no IS, since the evaluator's network knows no classes. KID's ± is the spread over subsets, not"
 )
 
 
 def markdown(table: Table) -> str:
     """The results, the verdict under them, and the provenance of each row."""
-    parts = [results(table), verdict_lines(table), "**Where each row comes from**", provenance(table)]
+    parts = [results_table(table), verdict_lines(table), "**Where each row comes from**", provenance(table)]
     return "\n\n".join(parts) + "\n"
 
 
-def results(table: Table) -> str:
+def results_table(table: Table) -> str:
     """The papers' rows, ours, and the floor, as one Markdown table with notes; then what no paper has."""
     entries: list[columns.Entry] = [*table.published, *table.rows]
-    first = columns.render(columns.result_columns(table), entries)
+    first = columns.markdown_table(columns.result_columns(table), entries)
     return "\n\n".join([first, "\n".join(_notes(table)), *_further(table)])
 
 
 def _further(table: Table) -> Iterator[str]:
     """Small tables of what no paper's table has, each where some row has it."""
     measured = [row for row in table.rows if row.measured]
-    if any(columns.has_further(row) for row in measured):
-        yield columns.render(columns.further_columns(measured), measured)
+    if any(row.value(one.name) is not None for row in measured for one in further()):
+        yield columns.markdown_table(columns.further_columns(measured), measured)
         if notes := list(_further_notes(measured)):
             yield "\n".join(notes)
-    repeated = [row for row in measured if row.intervals]
+    repeated = [row for row in measured if row.repeated]
     if repeated:
-        yield columns.render(columns.repeat_columns(repeated), repeated)
+        yield columns.markdown_table(columns.repeat_columns(repeated), repeated)
 
 
 def _further_notes(measured: Sequence[Row]) -> Iterator[str]:
     """Why a cell of that table is empty, and what its intervals are over."""
-    missing: dict[str, dict[str, None]] = {}
-    for row in measured:
-        if row.bits_per_dim is None and row.bits_per_dim_note:
-            missing.setdefault(row.bits_per_dim_note, {})[f"`{row.system}`"] = None
-    yield from (f"- Bits / dim of {', '.join(names)}: none, {why}." for why, names in missing.items())
-    if any(row.intervals for row in measured):
+    missing: dict[tuple[str, str], dict[str, None]] = {}
+    for one, row in ((one, row) for one in further() for row in measured if row.value(one.name) is None):
+        if why := row.estimate(one.name).note:
+            missing.setdefault((one.label, why), {})[f"`{row.system}`"] = None
+    yield from (f"- {label} of {', '.join(names)}: none, {why}." for (label, why), names in missing.items())
+    if any(row.repeated for row in measured):
         yield (
             f"- Of a repeated row, brackets are {LEVEL:.0%} intervals over training seeds and sampling sets, "
-            "as above; those of bits / dim, of the same held-out images each time, over training seeds alone."
+            "as above; those of bits / dim, which uses the same held-out images each time, over training "
+            "seeds alone."
         )
 
 
@@ -72,36 +73,35 @@ def verdict_lines(table: Table) -> str:
 def provenance(table: Table) -> str:
     """Where each row comes from, with what all rows share said once."""
     shared = [
-        f"- {title}: {columns.common(table, name)}"
+        f"- {title}: {common(table.rows, name)}"
         for title, name in (
             ("Evaluator of every row", "evaluator"),
             ("Reference set", "reference_set"),
             ("Versions", "versions"),
             ("Hardware", "hardware"),
         )
-        if columns.common(table, name) is not None
+        if common(table.rows, name) is not None
     ]
     shared += [f"- The evaluator's self-test: {table.selftest}"] if table.selftest else []
-    shared += [f"- {text}" for text in columns.checkpoints(table)]
-    listed = columns.render(columns.provenance_columns(table), table.rows)
+    shared += [f"- {text}" for text in columns.checkpoint_lines(table)]
+    listed = columns.markdown_table(columns.provenance_columns(table), table.rows)
     return "\n\n".join(["\n".join(shared), listed] if shared else [listed])
 
 
 def to_csv(table: Table) -> str:
     """Every field of every row at full precision; one FID column for each sample count."""
     counts = columns.sample_counts(table)
-    fields = [name for name in Row.__dataclass_fields__ if name not in ("fid", "intervals", "not_run")]
+    cells = [{name: value for name, value in row.cells().items() if name != "not_run"} for row in table.rows]
+    fields = [name for name in dict.fromkeys(name for row in cells for name in row) if name != "fid"]
     fids = [f"fid_n{n}" for n in counts]
-    ends = [n for n in dict.fromkeys(n for row in table.rows for n in _ends(row)) if n not in fields]
     out = io.StringIO()
-    writer = csv.DictWriter(out, ["kind", "source", *fields, *fids, *ends], restval="", lineterminator="\n")
+    writer = csv.DictWriter(out, ["kind", "source", *fields, *fids], restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(_csv_published(paper) for paper in table.published)
-    for row in table.rows:
-        values = {name: _plain(getattr(row, name)) for name in fields}
-        kind = "floor" if row.is_floor else "ours"
+    for row, own in zip(table.rows, cells, strict=True):
+        values = {name: _plain(value) for name, value in own.items() if name != "fid"}
         fid = {f"fid_n{row.n}": _plain(row.fid)} if row.measured else {}
-        writer.writerow({"kind": kind, "source": "this run", **values, **fid, **_ends(row)})
+        writer.writerow({"kind": "floor" if row.is_floor else "ours", "source": "this run", **values, **fid})
     return out.getvalue()
 
 
@@ -123,9 +123,9 @@ def to_json(table: Table) -> dict[str, Any]:
 
 
 def repetition(table: Table) -> str:
-    """How often everything was repeated, and what the intervals are over."""
+    """How often everything was repeated, and what the intervals are over, in a sentence."""
     counts = {(r.training_seeds, r.sampling_sets) for r in table.rows if r.measured and not r.is_floor}
-    if not any(row.intervals for row in table.rows):
+    if not any(row.repeated for row in table.rows):
         return "One training seed and one sampling set, so that no interval between runs is known."
     most = max(seeds or 1 for seeds, _ in counts)
     sets = max(found or 1 for _, found in counts)
@@ -137,20 +137,19 @@ def repetition(table: Table) -> str:
     )
 
 
+def measures_table() -> str:
+    """What each measure is, which way is better, and where it was defined."""
+    head = ["| Measure | Better | Defined in |", "| :-- | :-- | :-- |"]
+    return "\n".join([*head, *(f"| {one.label} | {one.better} | {one.source} |" for one in measures())])
+
+
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' if number != 1 else ''}"
 
 
-def _ends(row: Row) -> dict[str, float]:
-    """The intervals' ends as cells of a CSV line."""
-    return {
-        f"{found.measure}_{end}": getattr(found, end) for found in row.intervals for end in ("low", "high")
-    }
-
-
 def _notes(table: Table) -> list[str]:
     measured = [row for row in table.rows if row.measured]
-    classes = not measured or any(row.inception_score is not None for row in measured)
+    classes = not measured or any(row.value("inception_score") is not None for row in measured)
     seeds = f"{repetition(table)} {SPREADS if classes else WITHOUT_CLASSES} the spread between runs."
     if not table.published:
         return [f"Paper's FID: {NONE_PUBLISHED} ({table.data}). {seeds}"]
@@ -159,7 +158,7 @@ def _notes(table: Table) -> list[str]:
     return [f"Papers' cells are quoted as printed, by the papers' own evaluators; {terms}. {seeds}"]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: str | float | tuple[Any, ...] | None) -> str | float:
     """A cell: what a row holds several of as JSON, None as nothing."""
     if isinstance(value, tuple):
         return json.dumps(value, default=dataclasses.asdict)

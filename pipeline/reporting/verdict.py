@@ -1,20 +1,20 @@
-"""What the table says, computed from its rows and never written by hand."""
+"""Verdict on the table, computed from its rows and never written by hand."""
 
 from dataclasses import dataclass
 
 from pipeline.reporting import equivalence
-from pipeline.reporting.rows import Row, Table, with_variant
+from pipeline.reporting.rows import Row, Table, with_row
 
 MARGIN = 2.0
-"""A variant is close to the data when its FID is at most this many times the floor's."""
+"""A row is close to the data when its FID is at most this many times the floor's."""
 CHALLENGERS, BASELINE = ("tuned", "tuned_fewest"), "ncsnv2"
 RELEASED, PAPER = "ncsn", "ncsn_paper"
-"""One network, its step size in the two conventions of `pipeline.ncsn.samplers.langevin.Convention`."""
+"""Rows of one network, with its step size as released and as the paper writes it."""
 
 
 @dataclass(frozen=True)
 class AgainstFloor:
-    """A row's FID as a multiple of the floor's, the FID of real images at the same N."""
+    """Comparison of a row's FID with the floor's, the FID of real images at the same N."""
 
     row: Row
     floor: Row | None
@@ -35,7 +35,7 @@ class AgainstFloor:
 
 @dataclass(frozen=True)
 class AgainstBaseline:
-    """The tuned variant against the one it was tuned from, both with or both without denoising."""
+    """Comparison of a tuned row with the one it was tuned from, both with or both without denoising."""
 
     row: Row
     baseline: Row
@@ -49,7 +49,7 @@ class AgainstBaseline:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the tuned variant has no higher FID at no more evaluations; None if not comparable."""
+        """Whether the tuned row has no higher FID at no more evaluations; None if not comparable."""
         if not self.comparable:
             return None
         assert self.row.fid is not None and self.baseline.fid is not None
@@ -58,18 +58,18 @@ class AgainstBaseline:
 
 
 def against_floor(table: Table) -> tuple[AgainstFloor, ...]:
-    """Every row of a variant against the floor of its own N and evaluator."""
+    """Every row of a sampler against the floor of its own N and evaluator."""
     return tuple(AgainstFloor(row, _floor(table, row)) for row in table.rows if not row.is_floor)
 
 
 def against_baseline(table: Table) -> tuple[AgainstBaseline, ...]:
-    """The tuned variants against `ncsnv2`, without and with denoising, where the table has both."""
+    """The tuned rows against `ncsnv2`, without and with denoising, where the table has both."""
     pairs = ((table.row(name, d), table.row(BASELINE, d)) for name in CHALLENGERS for d in (False, True))
     return tuple(AgainstBaseline(row, base) for row, base in pairs if row and base)
 
 
 def best(table: Table) -> Row | None:
-    """The row of a variant nearest to its floor; of lowest FID where no floor was measured."""
+    """The row nearest to its floor; of lowest FID where no floor was measured."""
     measured = [v for v in against_floor(table) if v.row.fid is not None]
     return min(measured, key=_distance).row if measured else None
 
@@ -104,19 +104,16 @@ def _floor(table: Table, row: Row) -> Row | None:
 
 def _floor_sentence(table: Table, within: bool) -> str:
     named = [
-        f"`{v.row.system}` {'with' if v.row.denoised else 'without'} denoising ({v.ratio:.2f} ×)"
-        for v in against_floor(table)
-        if v.within is within
+        f"`{v.row.system}` {v.row.how} ({v.ratio:.2f} ×)" for v in against_floor(table) if v.within is within
     ]
     head = f"Within {MARGIN:g} × the floor's FID" if within else f"Above {MARGIN:g} × the floor's FID"
     return f"{head}: {', '.join(named) if named else 'none'}."
 
 
 def _baseline_sentence(pair: AgainstBaseline) -> str:
-    how = "with" if pair.row.denoised else "without"
-    head = f"`{pair.row.system}` at least as good as `{BASELINE}` for no more work, {how} denoising:"
+    head = f"`{pair.row.system}` at least as good as `{BASELINE}` for no more work, {pair.row.how}:"
     if not pair.comparable:
-        return f"{head} unknown, for want of two evaluations on the same terms."
+        return f"{head} unknown, since there are no two evaluations on the same terms."
     quality = _compare(pair.row.fid, pair.baseline.fid, "lower", "equal", "higher")
     cost = _compare(pair.row.nfe, pair.baseline.nfe, "fewer", "as many", "more")
     return (
@@ -129,34 +126,27 @@ def _baseline_sentence(pair: AgainstBaseline) -> str:
 def _certainty(pair: AgainstBaseline) -> str:
     ours, other = pair.row.interval("fid"), pair.baseline.interval("fid")
     if ours is None or other is None:
-        return "These are single measurements: that they would come out so again is not tested."
+        return "These are single measurements: whether they would come out the same again is not tested."
     (low, high), (least, most) = ours.at(0.95), other.at(0.95)
     apart = high < least or most < low
-    return f"Their 95 % intervals {'do not overlap' if apart else 'overlap, so that it may be chance'}."
+    return f"Their 95 % intervals {'do not overlap' if apart else 'overlap: the difference may be chance'}."
 
 
 def _convention_sentence(table: Table, denoised: bool) -> str:
     """The pair that no paper reports: a step size as released, and as the paper writes it."""
     released, paper = table.row(RELEASED, denoised), table.row(PAPER, denoised)
-    how = f"{'with' if denoised else 'without'} denoising"
     if released is None or not released.measured:
         return ""
     if paper is None:
-        systems = [row.system for row in table.rows if not row.is_floor]
-        return (
-            ""
-            if denoised
-            else (
-                f"`{RELEASED}` with its step size in the paper's form, half the released one, was not run: "
-                f"`{with_variant(systems, PAPER)}`."
-            )
-        )
+        command = with_row(table.drawn(), PAPER, released.network or RELEASED)
+        missing = f"`{RELEASED}` with its step size in the paper's form, half the released one, was not run:"
+        return "" if denoised else f"{missing} `{command}`."
     if not paper.measured or not _same_yardstick(released, paper):
         return ""
     quality = _compare(paper.fid, released.fid, "lower", "equal", "higher")
     return (
         f"`{PAPER}`, `{RELEASED}` with the same step size in the paper's form, half the released one: "
-        f"FID is {quality}, {how} ({paper.fid:.3f} against {released.fid:.3f})."
+        f"FID is {quality}, {paper.how} ({paper.fid:.3f} against {released.fid:.3f})."
     )
 
 
@@ -166,7 +156,6 @@ def _compare(one: float | None, other: float | None, less: str, same: str, more:
 
 
 def _missing_sentence(row: Row) -> str:
-    how = "with" if row.denoised else "without"
     if not row.measured:
-        return f"`{row.system}` {how} denoising was not run: `{row.command}`."
-    return f"`{row.system}` {how} denoising has no floor at N={row.n:,} by the same evaluator."
+        return f"`{row.system}` {row.how} was not run: `{row.command}`."
+    return f"`{row.system}` {row.how} has no floor at N={row.n:,} by the same evaluator."

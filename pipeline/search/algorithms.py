@@ -1,4 +1,4 @@
-"""What is tried and what is stopped: a pure function of the earlier trials' results, in a fixed order.
+"""Search algorithms, TPE and successive halving (ASHA): a pure function of earlier results, in a fixed order.
 
 Trial t is proposed and judged by what trials 1 ... t - max_concurrent showed, whichever finished first, so a
 search repeats itself digit for digit at any `max_concurrent`. (Ray's own ASHA judges in the order of
@@ -23,7 +23,7 @@ APART = 1_000_003
 
 
 class Proposer:
-    """Settings by seeded samplers of Optuna: first `points`, then a few random ones, then by what was seen.
+    """Proposer of settings by seeded samplers of Optuna: `points`, a few random ones, then by what was seen.
 
     Under `tpe` each value of the space's first `Choice` has a study of its own. They take turns: all of them
     up to half of the trials, from there the better half, by the best trial of each. `random` draws the
@@ -106,7 +106,7 @@ def _sampler(startup: int, seed: int, budget: Budget) -> optuna.samplers.BaseSam
 
 
 class Halving:
-    """ASHA's rule: a trial goes on if it is among the best 1 in `reduction_factor` known at its rung."""
+    """ASHA's rule: a trial continues if it is among the best 1 in `reduction_factor` known at its rung."""
 
     def __init__(self, budget: Budget) -> None:
         self._lag, self._factor = budget.max_concurrent, budget.reduction_factor

@@ -17,14 +17,18 @@ def write(folder: Path, found: Found) -> None:
 
     - trials.csv and rungs.csv: see `trials.write_trials`; a setting that a kind has not is empty,
     - repeats.csv: FID at each rung of all that was chosen or compared, on seeds that no trial used,
-    - pareto.csv: the trials judged on all samples, the cheapest first, on_front 0 or 1, `chosen` by
-      which rules,
-    - best.yaml: the choices of theory, of the papers and of each rule side by side, and the verdict.
+    - pareto.csv: the trials judged on all samples, the cheapest first, on_front 0 or 1, and as what it is
+      `chosen`,
+    - best.yaml: the analytic choice, the baseline and each choice side by side, and the verdict; of a choice
+      also its `sampler` in numbers.
     """
     write_trials(folder, _filled(found.records))
     write_csv(folder / REPEATS, list(_repeats(found.chosen)))
     write_csv(folder / PARETO, list(_pareto(found.chosen)))
-    write_yaml(folder / BEST, {**found.chosen.lines, "verdict": found.chosen.verdict})
+    lines = {name: dict(line) for name, line in found.chosen.lines.items()}
+    for name, candidate in found.chosen.by_choice.items():
+        lines[name]["sampler"] = candidate.sampler.plain()
+    write_yaml(folder / BEST, {**lines, "verdict": found.chosen.verdict})
 
 
 def _filled(records: list[Record]) -> list[Record]:
@@ -58,8 +62,8 @@ def _repeats(chosen: Chosen) -> Iterator[dict[str, Any]]:
 
 def _pareto(chosen: Chosen) -> Iterator[dict[str, Any]]:
     for candidate in sorted(chosen.candidates, key=lambda c: (c.point.nfe, c.point.fid)):
-        rules = [rule for rule, one in chosen.by_rule.items() if one is candidate]
-        names = ["analytic", *rules] if candidate is chosen.analytic else rules
+        choices = [name for name, one in chosen.by_choice.items() if one is candidate]
+        names = ["analytic", *choices] if candidate is chosen.analytic else choices
         yield {
             "trial": candidate.record.trial,
             "sampler": candidate.sampler.kind,

@@ -1,4 +1,4 @@
-"""What a network's evaluations buy: FID against their number, for every kind of sampler on one network.
+"""Frontier of samplers: FID against network evaluations, for every kind of sampler on one network.
 
 All kinds have their levels between the ends of the ladder that the network was trained on, all end with the
 denoising step, and each takes as many levels as a budget has room for.
@@ -8,7 +8,7 @@ import csv
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,15 @@ import torch
 from pipeline.files import sha256, write_json
 from pipeline.generate.draw import Shape, draw, single_threaded
 from pipeline.metrics.fid import Moments, distance, moments
+from pipeline.ncsn import kinds
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import KINDS, Ladder, Sampler
+from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.nfe import fitted
+from pipeline.ncsn.sampler import Sampler, SamplerSettings
 from pipeline.ncsn.score import Score
-from pipeline.search import costs
 
 logger = logging.getLogger(__name__)
 
-Make = Callable[[Ladder, Ladder], Sampler]
-"""From a geometric ladder and one of Karras's, both with the same ends and length."""
 Options = Mapping[str, Mapping[str, Any]]
 
 
@@ -73,36 +73,11 @@ class Setup:
     shard_size: int
     seed: int
     rho: float
-    """Of Karras's spacing, which the solvers of the ODE have; the others have geometric ladders."""
+    """Of Karras's spacing, for the kinds that are best by it; the others have geometric ladders."""
     options: Options
-    """By kind, the sampler's own."""
+    """By kind, those settings that `SamplerSettings.compared` does not give."""
     workers: int = 1
     device: str = "cpu"
-
-
-def kinds(options: Options) -> dict[str, Make]:
-    """How each kind of sampler is made on a ladder.
-
-    Langevin's step is technique 4's. Consistent sampling has the step sigma_L^2 (1 - gamma^2), the middle of
-    its lower bound and of sigma_L^2: its levels then keep the law exactly around data that is a point.
-    """
-
-    def langevin(geometric: Ladder, _: Ladder) -> Sampler:
-        return Sampler.analytic(geometric, **options["langevin"])
-
-    def consistent(geometric: Ladder, _: Ladder) -> Sampler:
-        sigmas = geometric.sigmas().tolist()
-        step_lr = sigmas[-1] ** 2 * (1 - (sigmas[1] / sigmas[0]) ** 2)
-        return Sampler("consistent", geometric, {"step_lr": step_lr})
-
-    def corrected(geometric: Ladder, _: Ladder) -> Sampler:
-        return Sampler("predictor_corrector", geometric, options["predictor_corrector"])
-
-    def solver(kind: str) -> Make:
-        return lambda _, karras: Sampler(kind, karras, options.get(kind, {}))
-
-    own = {"langevin": langevin, "consistent": consistent, "predictor_corrector": corrected}
-    return {kind: own.get(kind, solver(kind)) for kind in KINDS}
 
 
 def frontier(setup: Setup, budgets: Sequence[int]) -> Iterator[Point | LeftOut]:
@@ -111,10 +86,10 @@ def frontier(setup: Setup, budgets: Sequence[int]) -> Iterator[Point | LeftOut]:
     Args:
         budgets: network evaluations for each sample, the most that a point may cost.
     """
-    for kind, make in kinds(setup.options).items():
+    for kind in kinds.kinds("samplers"):
         for budget in budgets:
             try:
-                yield _measured(fitted(make, setup, budget), setup)
+                yield _measured(chosen(kind, setup, budget), setup)
             except UserError as error:
                 logger.warning("%s within %d evaluations is left out: %s", kind, budget, error)
                 yield LeftOut(kind, budget, str(error))
@@ -135,18 +110,21 @@ def write(folder: Path, found: Sequence[Point | LeftOut], settings: Mapping[str,
     write_json(folder / "manifest.json", manifest)
 
 
-def fitted(make: Make, setup: Setup, budget: int) -> Sampler:
-    """The sampler of most levels that costs at most `budget`.
+def chosen(kind: str, setup: Setup, budget: int) -> Sampler:
+    """The sampler of a kind with the most levels that cost at most `budget`, see `SamplerSettings.compared`.
 
     Raises:
         UserError: two levels are too much already, or the sampler refuses its ladder.
     """
+    cls: type[SamplerSettings] = kinds.find("samplers", kind)
+    own = setup.options.get(kind, {})
 
     def at(levels: int) -> Sampler:
-        ends = setup.trained.sigma_max, setup.trained.sigma_min, levels
-        return make(Ladder(*ends), Ladder(*ends, rho=setup.rho))
+        settings = kinds.make("samplers", {"kind": kind, **cls.compared(levels, setup.rho), **own})
+        made: Sampler = settings.on(replace(setup.trained, num_levels=levels, rho=None))
+        return made
 
-    return costs.fitted(at, budget)
+    return fitted(at, budget)
 
 
 def _measured(sampler: Sampler, setup: Setup) -> Point:

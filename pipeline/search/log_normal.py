@@ -6,14 +6,16 @@ p_mean -1.2 and p_std 1.2, chosen for data of standard deviation 0.5.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
-from pipeline.search.costs import fitted
+from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.nfe import fitted
+from pipeline.ncsn.sampler import Sampler
+from pipeline.ncsn.samplers.heun import Heun
 
 P_MEAN, P_STD, SIGMA_DATA, RHO = -1.2, 1.2, 0.5, 7.0
 """EDM's table 1; RHO is the exponent of its levels for sampling."""
@@ -48,7 +50,7 @@ class LogNormal:
         Raises:
             UserError: two levels cost more.
         """
-        return fitted(lambda n: Sampler("heun", replace(self.ladder, num_levels=n, rho=RHO), {}), max_nfe)
+        return fitted(lambda n: Heun(n, RHO).on(self.ladder), max_nfe)
 
 
 NoiseRange = Ladder | LogNormal

@@ -1,8 +1,8 @@
 """The search for a training noise range: short trainings, judged by the samples they give.
 
-For a ladder it starts from the analytic one (techniques 1 and 2 of NCSNv2, arXiv 2006.09011, sections 3.1 and
-3.2) and from those that other variants are given, such as published ones; for the law of sigma of a network
-without a ladder see `log_normal.starts`.
+It starts from the analytic choice and from points that are given by name, such as published ones. For levels
+the analytic choice is by techniques 1 and 2 of NCSNv2 (arXiv 2006.09011, sections 3.1, 3.2). For the law of
+sigma of a network without levels see `log_normal.starts`.
 """
 
 import contextlib
@@ -13,24 +13,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from pipeline.files import write_yaml
-from pipeline.ncsn import noise
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Ladder
-from pipeline.search import Kept, Range, search
+from pipeline.search import Range, SearchStore, search
 from pipeline.search.log_normal import NoiseRange, searched
 from pipeline.search.noise_trial import Setup, trial, trial_again
 from pipeline.search.noise_verdict import Compared, compare, tell
 from pipeline.search.records import FINISHED, Record, Settings, best, write_csv, write_trials
 
-Images = np.ndarray
-"""uint8 (N, C, H, W)."""
-
-Rules = Mapping[str, Mapping[str, Any]]
-"""params.yaml's section `noise`: by variant, the rule and its numbers."""
+BOUNDS = {
+    "sigma_max": "sigma_max_ratio",
+    "sigma_min": "sigma_min_ratio",
+    "num_levels": "num_levels_ratio",
+    "p_mean": "p_mean_shift",
+    "p_std": "p_std_ratio",
+}
+"""By setting, the key of params.yaml's `tune_noise` with its bounds."""
 OnTrial = Callable[[Record], None]
 Ask = partial[list[Record]]
 """`search.search` with all but what differs between the searches of a stage."""
@@ -60,27 +58,6 @@ class Found:
                 yield from ({**seed, **{key: rung[key] for key in ("steps", "fid")}} for rung in record.rungs)
 
 
-def analytic(images: np.ndarray, *, sigma_min: float, overlap: float) -> Ladder:
-    """Techniques 1 and 2: the largest distance of two images, and levels that overlap by `overlap`.
-
-    Args:
-        images: uint8 (N, C, H, W); value v stands for v / 255.
-    """
-    sigma_max = noise.max_pairwise_distance(torch.from_numpy(np.array(images))) / 255
-    levels = noise.num_levels(sigma_max, sigma_min, int(np.prod(images.shape[1:])), overlap)
-    return Ladder(sigma_max, sigma_min, levels)
-
-
-def settled(rules: Rules, images: np.ndarray) -> dict[str, NoiseRange]:
-    """The ladders of the variants whose rule needs no search: as given, or analytic as computed."""
-    made = {
-        "fixed": lambda rule: Ladder.read(rule),
-        "continuous": lambda rule: Ladder.read(rule),
-        "analytic": lambda rule: analytic(images, sigma_min=rule["sigma_min"], overlap=rule["overlap"]),
-    }
-    return {variant: made[rule["rule"]](rule) for variant, rule in rules.items() if rule["rule"] in made}
-
-
 def tune(
     setup: Setup,
     start: NoiseRange,
@@ -91,19 +68,19 @@ def tune(
     repeats: int = 0,
     workers: int = 1,
     on_trial: OnTrial | None = None,
-    kept: Kept | None = None,
+    store: SearchStore | None = None,
 ) -> Found:
     """Search for the noise range of the smallest FID, on the Ray that is connected.
 
     Args:
         start: the analytic choice, the first trial.
         others: more starting points by name; those equal to an earlier one are left out.
-        bounds: of each setting that is searched, and maybe others, see `space`.
+        bounds: by setting, of each that is searched and maybe of others, see `space`.
         repeats: seeds beside the search's own, on which the choices are trained again for the verdict; 0: it
             goes by the noise of the samples alone.
         workers: of each trial. More than one: each is a Ray Train run, `resources` are then not heeded, and
             so many trials run at a time as workers fit. The number changes no result.
-        kept: where trials are kept, see `search`.
+        store: where trials are written, see `search`.
 
     Raises:
         UserError: every trial failed, fewer trials than starting points, bounds that let sigma_min reach
@@ -120,10 +97,10 @@ def tune(
     given = {name: value for name, value in start.plain().items() if name not in bounds}
     setup, ranges = replace(setup, given=given), space(start, unique, bounds, longest=setup.max_nfe - 1)
     settings = [{name: point.plain()[name] for name in ranges} for point in unique]
-    ask = partial(search, metric="fid", shared={"setup": setup}, resources=resources, kept=kept)
+    ask = partial(search, metric="fid", shared={"setup": setup}, resources=resources, store=store)
     with contextlib.ExitStack() as stack:
         if workers > 1 or setup.budget.algorithm == "pbt":
-            scratch = stack.enter_context(_scratch(kept, setup, ranges, settings))
+            scratch = stack.enter_context(_scratch(store, setup, vars(setup.budget), ranges, settings))
             ask = _placed(ask, setup, workers, scratch)
         if setup.budget.algorithm == "pbt":
             records = _evolved(ask, setup, ranges, settings, scratch, on_trial)
@@ -143,10 +120,10 @@ def _last(records: Sequence[Record], setup: Setup, point: NoiseRange) -> Record:
 
 
 @contextlib.contextmanager
-def _scratch(kept: Kept | None, *parts: Any) -> Iterator[Path]:
-    """A folder for what trials go on from; with `kept` it stays, as the search's trials do."""
-    if kept:
-        yield kept.folder("scratch", *parts).resolve()
+def _scratch(store: SearchStore | None, *parts: Any) -> Iterator[Path]:
+    """A folder for what trials go on from; with `store` it stays, as the search's trials do."""
+    if store:
+        yield store.scratch(*parts).resolve()
     else:
         with tempfile.TemporaryDirectory(prefix="ncsn-scratch-") as folder:
             yield Path(folder)
@@ -156,7 +133,7 @@ def _placed(ask: Ask, setup: Setup, workers: int, scratch: Path) -> Ask:
     """The same search with so many workers a trial; one: this very search."""
     if workers == 1:
         return ask
-    from pipeline.search.team import HELD, Team
+    from pipeline.search.noise_workers import HELD, Team
 
     team = Team(workers, setup.device == "cuda", scratch)
     at_once = team.at_once(setup.budget.max_concurrent)
@@ -216,6 +193,6 @@ def space(
     if "sigma_min" in ranges and ranges["sigma_min"].upper >= ranges["sigma_max"].lower:
         raise UserError(
             f"tune_noise lets sigma_min reach {ranges['sigma_min'].upper:.3g} and sigma_max fall to "
-            f"{ranges['sigma_max'].lower:.3g}: lower tune_noise.sigma_min's upper bound."
+            f"{ranges['sigma_max'].lower:.3g}: lower the upper bound of tune_noise.sigma_min_ratio."
         )
     return ranges

@@ -1,28 +1,37 @@
-"""A trial of `tune_noise`: a short training on a noise range, judged by the samples it gives."""
+"""Trial of `tune_noise`: a short training on a noise range, judged by the samples it gives.
+
+In one process it trains in one go. In segments, each from a checkpoint to a rung, it trains on several
+workers (`noise_workers`), or from another trial's weights (`pbt`).
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from pipeline.files import read_json
 from pipeline.generate.draw import draw, single_threaded
 from pipeline.metrics.features import FeatureSpace
 from pipeline.metrics.fid import Moments, distance, moments, standard_error
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.kinds import make
 from pipeline.ncsn.networks import make_network
-from pipeline.ncsn.samplers.settings import Sampler
-from pipeline.search import Budget
+from pipeline.ncsn.sampler import Sampler
+from pipeline.ncsn.samplers.langevin import Langevin
+from pipeline.search import Budget, Judged
 from pipeline.search.log_normal import LogNormal, NoiseRange, parts, read
-from pipeline.search.picture import picture
-from pipeline.search.records import Settings
-from pipeline.training.checkpoints import State
+from pipeline.search.records import SHOWN, Settings
+from pipeline.training.allreduce import rank_and_workers
+from pipeline.training.checkpoints import restore, save
 from pipeline.training.loop import train
-from pipeline.training.task import Task
+from pipeline.training.state import State, fresh
+from pipeline.training.task import ROOMS, Task, network_arguments
 
 if TYPE_CHECKING:
-    from pipeline.search.team import Team
+    from pipeline.search.noise_workers import Team
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,7 @@ class Setup:
     """What all trials have in common."""
 
     recipe: Mapping[str, Any]
-    """The variant's entry in `recipes`."""
+    """The network's entry in `recipes`."""
     full_steps: int
     """Optimiser steps of the full training, for the moving average."""
     images: np.ndarray
@@ -45,11 +54,16 @@ class Setup:
     """Samples behind each FID."""
     max_nfe: int
     """Network evaluations for each of them."""
-    microshards: int = 1
-    """Fixed parts of a batch, see `train.microshards`."""
+    micro_batches: int = 1
+    """Fixed parts of a batch, see `train.micro_batches`."""
     device: str = "cpu"
     given: Mapping[str, Any] = field(default_factory=dict)
     """What all noise ranges share: the ladder that is sampled on, where the law of sigma is searched."""
+
+    def identity(self) -> dict[str, Any]:
+        """What a trial's metrics follow from: the last rung too, by which the moving average and the learning
+        rate are scaled. So a search with another last rung measures all again."""
+        return {**vars(self), "steps": self.budget.rungs[-1]}
 
     def read(self, settings: Settings) -> NoiseRange:
         """The noise range of a trial's settings."""
@@ -62,24 +76,23 @@ class Setup:
         short training's average would still be full of its first weights.
         """
         steps = self.budget.rungs[-1]
-        rate = max(0.0, 1 - (1 - self.recipe["ema_rate"]) * self.full_steps / steps)
         ladder, law = parts(noise_range)
-        changed = {"steps": None, "ema_rate": min(rate, self.recipe["ema_rate"])}
-        return Task.build(
-            {**self.recipe, **changed, "loss": {**self.recipe["loss"], **law}},
-            {
-                "steps": steps,
-                "batch_size": self.batch_size,
-                "microshards": self.microshards,
-                "determinism": "elastic",
-                "precision": "float32",
-                "compile": False,
-                "checkpoint_every": steps,
-                "log_every": steps,
-                "seed": self.budget.seed,
-            },
-            sigmas=ladder.sigmas(),
-            image_shape=self.images.shape[1:],
+        kinds = {name: make(room, self.recipe[name]) for name, room in ROOMS.items()}
+        network = make("networks", self.recipe["network"])
+        return Task(
+            network=network_arguments(network, ladder.sigmas(), self.images.shape[1:]),
+            loss=replace(kinds["loss"], **law),
+            optimizer=kinds["optimizer"],
+            schedule=kinds["schedule"],
+            ema=kinds["ema"].shortened(self.full_steps, steps),
+            dequantise=self.recipe["dequantise"],
+            flip=self.recipe["flip"],
+            steps=steps,
+            batch_size=self.batch_size,
+            micro_batches=self.micro_batches,
+            checkpoint_every=steps,
+            log_every=steps,
+            seed=self.budget.seed,
             data_sha256="",  # names no run: a trial is not resumed
         )
 
@@ -97,10 +110,10 @@ class Setup:
                 f"{noise_range.num_levels} levels and denoising exceed tune_noise.max_nfe ({self.max_nfe}): "
                 "raise it, or shorten the ladder"
             )
-        return Sampler.analytic(noise_range, (self.max_nfe - 1) // noise_range.num_levels)
+        return Langevin("analytic", (self.max_nfe - 1) // noise_range.num_levels).on(noise_range)
 
 
-def trial(settings: Settings, setup: Setup, team: "Team | None" = None) -> Iterator[dict[str, Any]]:
+def trial(settings: Settings, setup: Setup, team: "Team | None" = None) -> Iterator[Judged]:
     """Train on a noise range and, at each rung, measure FID on denoised samples of the averaged weights.
 
     Args:
@@ -120,28 +133,28 @@ def trial(settings: Settings, setup: Setup, team: "Team | None" = None) -> Itera
             yield judged(event.state, event.loss, noise_range, setup)
 
 
-def trial_again(settings: Settings, setup: Setup, **how: Any) -> Iterator[dict[str, Any]]:
+def trial_again(settings: Settings, setup: Setup, **how: Any) -> Iterator[Judged]:
     """The same on the seed that stands among the settings."""
     seeded = replace(setup, budget=replace(setup.budget, seed=settings["seed"]))
     return trial({name: value for name, value in settings.items() if name != "seed"}, seeded, **how)
 
 
-def judged(state: State, loss: float, noise_range: NoiseRange, setup: Setup) -> dict[str, Any]:
+def judged(state: State, loss: float, noise_range: NoiseRange, setup: Setup) -> Judged:
     """fid of the averaged weights' samples, its standard error from the choice of samples, steps, samples,
-    nfe (counted), loss and a picture."""
+    nfe (counted) and loss; with the samples."""
     network = make_network(**state.task.network).to(setup.device).eval().requires_grad_(False)
     state.ema.copy_to(network)
     images, nfe = _samples(network, setup.sampler(noise_range), setup)
     features = setup.classifier.features(images)
-    return {
+    metrics = {
         "fid": distance(moments(features), setup.reference),
         "fid_se": standard_error(features, setup.reference),
         "steps": state.step,
         "samples": len(images),
         "nfe": nfe,
         "loss": loss,
-        **picture(images),
     }
+    return Judged(metrics, images[:SHOWN])
 
 
 def _samples(network: torch.nn.Module, sampler: Sampler, setup: Setup) -> tuple[np.ndarray, int]:
@@ -154,3 +167,54 @@ def _samples(network: torch.nn.Module, sampler: Sampler, setup: Setup) -> tuple[
         device=setup.device,
     )
     return drawn.denoised, drawn.nfe["denoised"]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Part of a training: from step 0, or from a checkpoint, to a rung."""
+
+    noise_range: NoiseRange
+    until: int
+    """The step to end with."""
+    source: Path | None
+    """The checkpoint to train on from, of this noise range or another; None: step 0."""
+    target: Path | None
+    """Where to save the last state; None: nothing trains on from it."""
+
+
+def trained(segment: Segment, setup: Setup) -> Judged | None:
+    """Train alone or as one worker of torch.distributed's default group, save, and measure.
+
+    Returns:
+        What a trial yields at a rung; None on workers but the first, which alone saves and measures.
+
+    Raises:
+        UserError: the loss or the samples diverged, or `source` is damaged or missing.
+    """
+    task = setup.task(segment.noise_range)
+    state = adopted(segment.source, task, setup.device) if segment.source else None
+    for event in train(task, setup.images, state=state, device=setup.device):
+        if event.step == segment.until and rank_and_workers(None)[0] == 0:
+            found = judged(event.state, event.loss, segment.noise_range, setup)
+            if segment.target:
+                save(segment.target, event.state)
+            return found
+        if event.step == segment.until:
+            break
+    return None
+
+
+def adopted(folder: Path, task: Task, device: str) -> State:
+    """Checkpoint as the state of a task that may have another noise range: weights, their average, what the
+    optimiser remembers, step and losses are the checkpoint's, the noise is the task's.
+
+    Raises:
+        UserError: the checkpoint is damaged or missing, or the network has weights for each level, and
+            the levels differ.
+    """
+    sigmas = tuple(read_json(folder / "state.json")["task"]["network"]["sigmas"])
+    if task.network["kind"] == "ncsn" and sigmas != task.network["sigmas"]:
+        raise UserError("the network ncsn has weights for each level: it cannot continue with other levels.")
+    state = fresh(task, device)
+    restore(state, folder, sigmas=False)
+    return state

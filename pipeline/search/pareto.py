@@ -1,4 +1,4 @@
-"""What FID and its cost say together: the Pareto front, its knee, and when two FIDs count as equal.
+"""Pareto front of FID against cost, its knee, and the test of whether two FIDs are equal.
 
 References:
     I. Das, "On characterizing the 'knee' of the Pareto curve based on Normal-Boundary Intersection",
@@ -78,8 +78,8 @@ class Spread:
         return cls(math.sqrt(squares / dof), dof)
 
     def limit(self, count_a: float, count_b: float) -> float:
-        """The ratio of two mean FIDs, over so many seeds each, up to which they count as equal: a two-sided t
-        test of level `LEVEL` on their logarithms. At least 1. Infinitely many: a number without noise."""
+        """The ratio of two mean FIDs, each over some seeds, up to which they count as equal: a two-sided
+        t test of level `LEVEL` on their logarithms. At least 1. Infinitely many: a number without noise."""
         from scipy.special import stdtrit  # a third of a second, which a search alone needs
 
         quantile = float(stdtrit(self.dof, (1 + LEVEL) / 2))

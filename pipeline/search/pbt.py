@@ -1,5 +1,5 @@
 """Population-based training of noise ranges: members train side by side, and at each rung the worst quarter
-goes on from the weights of the best, on a range near theirs.
+continues from the weights of the best, on a range near theirs.
 
 M. Jaderberg et al., "Population Based Training of Neural Networks", arXiv 1711.09846: truncation selection,
 and explore by perturbation with factors 0.8 and 1.2 (here 1.25, so that a step up undoes a step down).
@@ -20,19 +20,17 @@ import ray
 from pipeline.generate.draw import single_threaded
 from pipeline.search import Range
 from pipeline.search.algorithms import Proposer
-from pipeline.search.noise_trial import Setup
-from pipeline.search.records import FAILED, STOPPED, Record, Settings
-from pipeline.search.segments import Segment, trained
+from pipeline.search.noise_trial import Segment, Setup, trained
+from pipeline.search.records import FAILED, STOPPED, OnTrial, Record, Settings
 
 if TYPE_CHECKING:
-    from pipeline.search.team import Team
+    from pipeline.search.noise_workers import Team
 
 FACTORS = (0.8, 1.25)
 """By which one of them each end and the length of a range is multiplied, within its bounds."""
 PART = 4
-"""One in so many copies, and is copied from."""
+"""One in this many copies, and is copied from."""
 
-OnTrial = Callable[[Record], None]
 Search = Callable[..., list[Record]]
 logger = logging.getLogger(__name__)
 
@@ -42,7 +40,7 @@ def member(settings: Settings, setup: Setup, scratch: Path, team: "Team | None" 
 
     Args:
         settings: the noise range; `generation` and `member` from 1; `parent`, the member of the generation
-            before whose state it goes on from.
+            before whose state it trains on from.
         scratch: where states are kept until the search ends.
     """
     single_threaded()
@@ -88,6 +86,7 @@ def evolve(
             {name: Range.over([one[name] for one in members]) for name in members[0]},
             points=members,
             budget=replace(whole, rungs=(rung,)),
+            follows=(vars(setup.budget), space, points),  # a member's parents: of this population alone
             on_trial=None if on_trial is None else (lambda r, n=numbered: on_trial(n(r))),
         )
         records += [numbered(record) for record in found]
@@ -112,7 +111,7 @@ def succeeded(
         if record.trial in losers - {donors[0].trial}:
             donor = donors[int(draws.integers(len(donors)))]
             chosen = donor.settings | perturbed(donor.settings, space, draws)
-            logger.info("member %d goes on as member %d did", place, donor.settings["member"])
+            logger.info("member %d continues from member %d", place, donor.settings["member"])
         parent = donor.settings["member"]
         following.append({**chosen, "generation": generation, "member": place, "parent": parent})
     return following

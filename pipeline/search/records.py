@@ -1,20 +1,33 @@
-"""What a search tried: records of trials, the best of them, and where they are written down."""
+"""Record of a trial: what it measured at each rung and what became of it, in memory, as CSV and in MLflow."""
 
+import base64
 import csv
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+import io
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
+
+import numpy as np
+
+from pipeline.search.space import Judged, Metrics, Shared, Trial
 
 Settings = dict[str, Any]
 """Numbers, or names where there is a choice."""
-
+Line = Mapping[str, Any]
+"""Settings, metrics and words about a trial, as a row of a table has them."""
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
+
+OnTrial = Callable[["Record"], None]
+"""Called with each record as its trial ends."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """What became of one trial."""
+    """Record of one trial."""
 
     trial: int
     """From 1, in the order of proposal."""
@@ -25,32 +38,133 @@ class Record:
     reason: str = ""
     seconds: float = 0.0
     picture: str = field(default="", repr=False)
-    """Samples at the last rung reached: a PNG in base64, or nothing."""
+    """For MLflow alone: samples at the last rung reached, a PNG in base64; no decision reads it."""
 
     @property
     def metrics(self) -> dict[str, float]:
         """The metrics at the last rung reached; empty if there was none."""
         return self.rungs[-1] if self.rungs else {}
 
-    def line(self) -> dict[str, Any]:
-        """The trial as a comparison shows it: its settings as used, its last metrics, number and status."""
+    def line(self) -> Line:
+        """Row of a comparison: the trial's settings as used, its last metrics, number and status."""
         return {**self.settings, **self.metrics, "trial": self.trial, "status": self.status}
 
 
-def shown(line: Mapping[str, Any]) -> str:
-    """A comparison's line, see `Record.line`, as the log has it."""
+def shown(line: Line) -> str:
+    """Line of the log for a row of a comparison, see `Record.line`."""
     numbers = {key: value for key, value in line.items() if key not in ("trial", "status", "samples")}
     return ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in numbers.items())
 
 
 def best(records: Sequence[Record], metric: str) -> Record:
-    """Return the record with the smallest `metric` among those that reached the highest rung.
+    """The record with the smallest `metric` among those that reached the highest rung.
 
     Metrics of different rungs are never compared: they cost, and are worth, different amounts.
     """
     judged = [record for record in records if record.status != FAILED]
     top = max(len(record.rungs) for record in judged)
     return min((r for r in judged if len(r.rungs) == top), key=lambda r: (r.metrics[metric], r.trial))
+
+
+class Report(TypedDict, total=False):
+    """Message from a trial to its search, at a rung or when it fails: plain, since Ray Tune carries it."""
+
+    value: float
+    """What is minimised; infinity for a failure."""
+    rung: int
+    """From 0."""
+    metrics: dict[str, float]
+    picture: str
+    reason: str
+    """Of a failure, which has no rung."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Task of every trial of a search, in its process."""
+
+    trial: Trial
+    metric: str
+    shared: Shared
+    num_rungs: int
+    known: Mapping[str, Record]
+    """By `key`, what was measured before at rungs of this search."""
+
+    def reports(self, settings: Settings) -> Iterator[Report]:
+        """Report what is known of these settings, then run the trial if a rung is missing.
+
+        A trial cannot begin in the middle: one that is known in part runs from its start, unreported up to
+        the rung that is missing. So a trial that halving stops before that rung does not run at all.
+        """
+        known = self.known.get(key(settings))
+        yield from _replayed(known, self.metric) if known else ()
+        reached = len(known.rungs) if known else 0
+        if reached < self.num_rungs and not (known and known.status == FAILED):
+            yield from self._run(settings, reached)
+
+    def _run(self, settings: Settings, reached: int) -> Iterator[Report]:
+        """A report for each rung after those `reached`; a failure is reported as the worst value, not raised.
+
+        An exception would cost the worker process, and Optuna ignores failed trials: it would go there again.
+        """
+        try:
+            for rung, metrics in enumerate(self.trial(dict(settings), **self.shared)):
+                if not math.isfinite(metrics[self.metric]):
+                    raise FloatingPointError(f"{self.metric} is {metrics[self.metric]} at rung {rung + 1}")
+                if rung >= reached:
+                    picture = png(metrics.samples) if isinstance(metrics, Judged) else ""
+                    yield _reached(rung, {n: _plain(v) for n, v in metrics.items()}, self.metric, picture)
+        except Exception as error:
+            yield _failed(f"{type(error).__name__}: {error}")
+
+
+def key(settings: Settings) -> str:
+    """Name of a trial's settings, 16 hexadecimal digits: equal settings have equal names."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _replayed(record: Record, metric: str) -> Iterator[Report]:
+    for rung, metrics in enumerate(record.rungs):
+        yield _reached(rung, metrics, metric, record.picture)
+    if record.status == FAILED:
+        yield _failed(record.reason)
+
+
+def _reached(rung: int, metrics: Mapping[str, float], metric: str, picture: str) -> Report:
+    return {"value": float(metrics[metric]), "rung": rung, "metrics": dict(metrics), "picture": picture}
+
+
+def _failed(reason: str) -> Report:
+    return {"value": math.inf, "reason": reason}
+
+
+def _plain(value: Any) -> Any:
+    """A scalar of numpy or torch as Python's, which JSON holds."""
+    return value.item() if hasattr(value, "item") else value
+
+
+ROWS, COLUMNS, LEAST, WIDTH = 2, 8, 32, 1024
+"""Images of a picture, and in pixels the least width of one and the most of all."""
+SHOWN = ROWS * COLUMNS
+
+
+def png(images: np.ndarray) -> str:
+    """Picture of the first samples, row by row: a PNG in base64; each pixel a square of whole pixels.
+
+    Args:
+        images: uint8 (N, C, H, W), C 1 or 3, N at least 1.
+    """
+    from PIL import Image  # 50 ms, once in a worker
+
+    _, channels, height, width = images.shape
+    columns = min(COLUMNS, len(images), max(1, WIDTH // width))
+    rows, factor = min(ROWS, len(images) // columns), max(1, LEAST // width)
+    cells = images[: rows * columns].reshape(rows, columns, channels, height, width)
+    pixels = cells.transpose(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
+    large = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+    file = io.BytesIO()
+    Image.fromarray(large[:, :, 0] if channels == 1 else large).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def write_trials(folder: Path, records: Sequence[Record]) -> None:
@@ -65,11 +179,11 @@ def write_trials(folder: Path, records: Sequence[Record]) -> None:
         write_csv(folder / name, rows)
 
 
-def _row(record: Record, metrics: Mapping[str, float]) -> dict[str, Any]:
+def _row(record: Record, metrics: Metrics) -> Settings:
     return {"trial": record.trial, **record.settings, **metrics}
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_csv(path: Path, rows: Sequence[Line]) -> None:
     """Write rows under the columns of the longest; what a row lacks is empty."""
     columns = max(rows, key=len, default={})
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -79,18 +193,18 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 class _Child(Protocol):
-    def log_metrics(self, values: Mapping[str, Any], step: int = 0) -> None: ...
+    def log_metrics(self, values: Line, step: int = 0) -> None: ...
     def set_tags(self, tags: Mapping[str, str]) -> None: ...
     def log_picture(self, name: str, png: str) -> None: ...
     def end(self, status: str = "FINISHED") -> None: ...
 
 
 class _Parent(Protocol):
-    def child(self, name: str, params: Mapping[str, Any] | None = None) -> _Child: ...
+    def child(self, name: str, params: Line | None = None) -> _Child: ...
 
 
-def tell(run: _Parent) -> Callable[[Record], None]:
-    """An `on_trial` that records each trial as a child of a tracked run: metrics at every rung, a picture."""
+def tell(run: _Parent) -> OnTrial:
+    """Recorder of trials as children of a tracked run: metrics at every rung, and a picture."""
 
     def on_trial(record: Record) -> None:
         child = run.child(f"trial {record.trial}", record.settings)

@@ -1,7 +1,8 @@
-"""A search whose trials Ray Tune runs over the cluster that is connected.
+"""Runners of a search: Ray Tune over the connected cluster, or this process, with the same records.
 
-One worker runs trial after trial (Tune's `reuse_actors`), so that a trial costs milliseconds over its own
-work instead of the seconds that a fresh process takes to import torch.
+What is tried is decided by `algorithms` alone. On Ray, one worker runs trial after trial (Tune's
+`reuse_actors`), so that a trial costs milliseconds over its own work instead of the seconds that a fresh
+process takes to import torch.
 """
 
 import math
@@ -19,18 +20,18 @@ os.environ.setdefault("TUNE_WARN_THRESHOLD_S", "60")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 
-import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from pipeline.cluster.connect import cluster_resources
 from pipeline.search.algorithms import Halving, Proposer
-from pipeline.search.journal import Journal
-from pipeline.search.kept import Kept
-from pipeline.search.ledger import Ledger, OnTrial
-from pipeline.search.records import Record, Settings
-from pipeline.search.reports import Task
-from pipeline.search.space import Budget, Space, Trial
+from pipeline.search.records import OnTrial, Record, Settings, Task
+from pipeline.search.space import Budget, Shared, Space, Trial
+from pipeline.search.store import Journal, Ledger, SearchStore
+
+Result = dict[str, Any]
+"""A report with entries of Tune's own."""
 
 
 def search(
@@ -40,17 +41,18 @@ def search(
     metric: str,
     budget: Budget,
     points: Sequence[Settings] = (),
-    shared: Mapping[str, Any] | None = None,
-    aside: Mapping[str, Any] | None = None,
+    shared: Shared | None = None,
+    aside: Shared | None = None,
     resources: Mapping[str, float] | None = None,
     at_once: int | None = None,
     on_trial: OnTrial | None = None,
-    kept: Kept | None = None,
+    store: SearchStore | None = None,
+    follows: Any = None,
 ) -> list[Record]:
     """Search `space` for the settings with the smallest `metric`, on the Ray that is connected.
 
     The same arguments give the same trials and metrics. A trial that raises, whose metric is not finite or
-    whose process dies is recorded as failed, and the search goes on.
+    whose process dies is recorded as failed, and the search continues.
 
     Args:
         trial: called as `trial(settings, **shared)`; yields a mapping that holds `metric` at each rung.
@@ -61,9 +63,10 @@ def search(
         at_once: how many trials run at a time where fewer than `budget.max_concurrent` are to, which changes
             no decision; None: as many as there are resources for.
         on_trial: called here, in the caller's process, with each record as its trial ends.
-        kept: where each trial is written as it ends. A later call with the same arguments finds the trials
-            of one that was killed and runs the others; `Kept.discard` deletes them. None: such a call
-            begins anew.
+        store: where each trial is written as it ends. A later call measures nothing that this one did, be it
+            killed or with other trials or rungs: the trials and metrics are those of a call that began from
+            nothing. None: nothing is written.
+        follows: what metrics follow from besides the trial's settings and `shared`.
 
     Returns:
         One record per trial, in the order of proposal.
@@ -71,9 +74,7 @@ def search(
     Raises:
         UserError: every trial failed; the message holds the first reason.
     """
-    folder = kept.folder(trial.__qualname__, metric, space, points, budget, shared) if kept else None
-    ledger = Ledger(metric, budget, Journal(folder), on_trial)
-    task = Task(trial, metric, {**(shared or {}), **(aside or {})}, ledger.known)
+    ledger, task = _begun(trial, metric, budget, shared, aside, on_trial, store, follows)
     runnable = tune.with_parameters(_run, task=task)
     # Tune would start the process of one trial after the other's, and never a second one for short trials.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(budget.max_concurrent)
@@ -94,42 +95,86 @@ def search(
     return ledger.closed()
 
 
+def search_here(
+    trial: Trial,
+    space: Space,
+    *,
+    metric: str,
+    budget: Budget,
+    points: Sequence[Settings] = (),
+    shared: Shared | None = None,
+    aside: Shared | None = None,
+    on_trial: OnTrial | None = None,
+    store: SearchStore | None = None,
+    follows: Any = None,
+) -> list[Record]:
+    """`search` in this process, one trial after the other; a trial must not kill its process."""
+    ledger, task = _begun(trial, metric, budget, shared, aside, on_trial, store, follows)
+    proposer, halving = Proposer(space, points, budget), Halving(budget)
+    for place in range(budget.num_trials):
+        settings, value = proposer.ask() or {}, math.inf
+        ledger.start(place, settings)
+        for report in task.reports(settings):
+            ledger.report(place, report)
+            value = report["value"]
+            if "reason" not in report and halving.stops(place, report["rung"], value):
+                break
+        ledger.end(place)
+        proposer.tell(place, value)
+    return ledger.closed()
+
+
+def _begun(
+    trial: Trial,
+    metric: str,
+    budget: Budget,
+    shared: Shared | None,
+    aside: Shared | None,
+    on_trial: OnTrial | None,
+    store: SearchStore | None,
+    follows: Any,
+) -> tuple[Ledger, Task]:
+    """The ledger of a search, which knows what was measured before, and the task of its trials."""
+    folder = store.folder(trial, metric, shared, follows) if store else None
+    ledger = Ledger(metric, budget, Journal(folder, budget.rungs), on_trial)
+    constants = {**(shared or {}), **(aside or {})}
+    return ledger, Task(trial, metric, constants, len(budget.rungs), ledger.known)
+
+
 def resources(max_concurrent: int, use_gpu: bool, gpus_per_trial: float | None = None) -> dict[str, float]:
-    """What Ray reserves for a trial: a CPU, and where GPUs are used a part of one.
+    """Resources that Ray reserves for a trial: a CPU, and where GPUs are used a part of one.
 
     Args:
-        gpus_per_trial: None: so much of a GPU that all trials of a time fit.
+        gpus_per_trial: None: a share of a GPU with which all concurrent trials fit.
     """
     if not use_gpu:
         return {"cpu": 1}
-    gpus = ray.cluster_resources()["GPU"]  # type: ignore[no-untyped-call]
+    gpus = cluster_resources()["GPU"]
     return {"cpu": 1, "gpu": gpus_per_trial or 1 / math.ceil(max_concurrent / gpus)}
 
 
-def _run(config: dict[str, Any], task: Task) -> None:
+def _run(config: Settings, task: Task) -> None:
     """One trial in its worker."""
-    for report in task.reports(config["place"], config["settings"]):
+    for report in task.reports(config["settings"]):
         tune.report(dict(report))
 
 
 class _Searcher(Searcher):
-    """The proposer as Tune asks it."""
+    """Proposer behind Tune's interface of a search algorithm."""
 
     def __init__(self, proposer: Proposer) -> None:
         super().__init__(metric="value", mode="min")
         self._proposer = proposer
         self._place: dict[str, int] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+    def suggest(self, trial_id: str) -> Settings | None:
         settings = self._proposer.ask()
         if settings is None:
             return None  # Tune asks again
         place = self._place[trial_id] = len(self._place)
         return {"place": place, "settings": settings}
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: Result | None = None, error: bool = False) -> None:
         self._proposer.tell(self._place[trial_id], math.inf if error or not result else result["value"])
 
     def save(self, checkpoint_path: str) -> None:
@@ -137,13 +182,13 @@ class _Searcher(Searcher):
 
 
 class _Scheduler(FIFOScheduler):
-    """The halving as Tune asks it."""
+    """Halving behind Tune's interface of a scheduler."""
 
     def __init__(self, halving: Halving) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._halving = halving
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: Result) -> str:
         if "reason" in result:  # failed: no competitor
             return TrialScheduler.CONTINUE
         stop = self._halving.stops(trial.config["place"], result["rung"], result["value"])
@@ -151,12 +196,12 @@ class _Scheduler(FIFOScheduler):
 
 
 class _Callback(tune.Callback):
-    """The ledger as Tune tells it."""
+    """Ledger behind Tune's interface of a callback."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> Result:
         """Nothing: Tune writes it down for a continuation of its own, which is not used."""
         return {}
 
@@ -164,9 +209,10 @@ class _Callback(tune.Callback):
         self._ledger.start(trial.config["place"], dict(trial.config["settings"]))
 
     def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+        self, iteration: int, trials: list[Any], trial: Any, result: Result, **info: Any
     ) -> None:
-        self._ledger.report(trial.config["place"], result)
+        report: Any = result
+        self._ledger.report(trial.config["place"], report)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._ledger.end(trial.config["place"])

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,18 +17,14 @@ import torch
 
 from pipeline.cluster import connect
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
-from pipeline.search import Kept, search
+from pipeline.search import SearchStore, search
 from pipeline.search.records import FINISHED, Record, shown
 from pipeline.search.sampler_space import Bounds
 from pipeline.search.sampler_trial import Setup, measured, trial
-from pipeline.search.sampler_verdict import RULES, Candidate, Chosen, Job, Published, Rungs, choose
-from pipeline.training.checkpoints import load_network
+from pipeline.search.sampler_verdict import Baseline, Candidate, Chosen, Job, Rungs, choose
 
 logger = logging.getLogger(__name__)
 
-Rules = Mapping[str, Mapping[str, Any]]
-"""params.yaml's section `sampler`: by variant, the rule and its numbers."""
 OnTrial = Callable[[Record], None]
 
 
@@ -39,8 +34,6 @@ class Found:
 
     records: list[Record]
     """Of all budgets, the smallest budget's first."""
-    samplers: dict[str, Sampler]
-    """By the rules `RULES`."""
     chosen: Chosen
 
 
@@ -51,9 +44,9 @@ def tune(
     bounds: Bounds,
     resources: Mapping[str, float],
     repeats: int,
-    published: Published | None = None,
+    baseline: Baseline,
     on_trial: OnTrial | None = None,
-    kept: Kept | None = None,
+    store: SearchStore | None = None,
 ) -> Found:
     """Search for the sampler of the smallest FID within each budget, on the Ray that is connected.
 
@@ -61,8 +54,8 @@ def tune(
         budgets: of network evaluations, ascending; each has a search of `setup.budget.num_trials` trials.
         bounds: see `Proposals.space`.
         repeats: seeds beside the search's own, behind every comparison of what is chosen.
-        published: what the rule `fewest` has to equal; None: the analytic choice.
-        kept: where trials are kept, see `search`.
+        baseline: what the choice `fewest_nfe` has to equal.
+        store: where trials are written, see `search`.
 
     Raises:
         UserError: every trial failed, budgets without room for two levels or, with a conditional network, for
@@ -81,16 +74,16 @@ def tune(
             shared={"setup": one},
             resources=resources,
             on_trial=_renumbered(on_trial, offset),
-            kept=kept,
+            store=store,
         )
         records += [_reported(record, offset) for record in found]
         candidates += _candidates(found, one, offset)
     analytic = next((c for c in candidates if c.record.trial == offset + 1), None)
     if analytic is None:
         raise UserError(f"the analytic choice failed, the search has no start: {records[offset].reason}")
-    chosen = choose(candidates, analytic, published, partial(_measure, setup), repeats)
+    chosen = choose(candidates, analytic, baseline, partial(_measure, setup), repeats)
     _tell(chosen)
-    return Found(records, {rule: c.sampler for rule, c in chosen.by_rule.items()}, chosen)
+    return Found(records, chosen)
 
 
 def _feasible(setup: Setup, budgets: Sequence[int]) -> list[int]:
@@ -142,53 +135,19 @@ def _tell(chosen: Chosen) -> None:
         logger.info("%-9s %s", name, shown(line))
     verdict = chosen.verdict
     logger.info(
-        "tuned against analytic: %s (FID %.3f times the analytic choice's on %d further seeds; up to %.3f "
-        "times either way counts as equal)",
+        "lowest FID against analytic: %s (%.3f times the analytic choice's FID on %d further seeds; up to "
+        "%.3f times either way counts as equal)",
         *(verdict[key] for key in ("tuned_against_analytic", "fid_ratio")),
-        chosen.lines["tuned"]["seeds"],
+        chosen.lines["lowest_fid"]["seeds"],
         verdict["equal_up_to"],
     )
     logger.info(
-        "the last denoising of tuned against none: %s (FID %.3f times that without, for an evaluation more)",
+        "its last denoising against none: %s (%.3f times the FID without, for an evaluation more)",
         *(verdict[key] for key in ("denoising_against_none", "denoising_fid_ratio")),
     )
 
 
-def published(
-    networks: Path, rules: Rules, ladders: Mapping[str, Ladder], baseline: str, variant: str
-) -> Published | None:
-    """The sampler of the variant `baseline` with its network, below `networks`; None for `variant` itself,
-    whose analytic choice stands in."""
-    if baseline == variant:
-        return None
-    sampler = settled({baseline: rules[baseline]}, ladders, {})[baseline]
-    return Published(baseline, load_network(networks / baseline), sampler)
-
-
-def settled(rules: Rules, ladders: Mapping[str, Ladder], found: Mapping[str, Sampler]) -> dict[str, Sampler]:
-    """The sampler of every variant: annealed Langevin dynamics on its trained ladder, fixed as given or
-    analytic; one that was found; or another one, by its name, on levels of its own between the same ends.
-
-    Args:
-        found: the samplers found, by rule: `tuned`, `fewest`, `knee`.
-
-    Raises:
-        UserError: a variant has a rule of the search, but there was none.
-    """
-    return {variant: _settle(variant, rule, ladders[variant], found) for variant, rule in rules.items()}
-
-
-def _settle(variant: str, rule: Mapping[str, Any], ladder: Ladder, found: Mapping[str, Sampler]) -> Sampler:
-    options = {key: value for key, value in rule.items() if key not in ("rule", "num_levels", "rho")}
-    if rule["rule"] == "fixed":
-        return Sampler.langevin(ladder, **options)
-    if rule["rule"] == "analytic":
-        return Sampler.analytic(ladder, **options)
-    if rule["rule"] not in RULES:
-        levels = Ladder(ladder.sigma_max, ladder.sigma_min, rule["num_levels"], rule["rho"])
-        return Sampler(rule["rule"], levels, options)
-    if rule["rule"] not in found:
-        raise UserError(
-            f"sampler.{variant}.rule is `{rule['rule']}`, but no sampler was searched: search one."
-        )
-    return found[rule["rule"]]
+def old_bounds(tune: Mapping[str, Any]) -> dict[str, Any]:  # joined with LIBRARY
+    """The bounds of params.yaml's `tune_sampler` under the names of version 1."""
+    ratios = {"step_size_ratio": "step_lr", "sigma_max_ratio": "sigma_max", "sigma_min_ratio": "sigma_min"}
+    return {(ratios | {"budget_share": "spent"}).get(key, key): value for key, value in tune.items()}

@@ -1,34 +1,26 @@
-"""The settings that the sampler search tries: which sampler, on which levels, with which numbers.
+"""Search space of the sampler search: which sampler, on which levels, with which numbers.
 
-Which settings a proposal has follows from its kind (`USES`), so that what is learnt of a setting is learnt
-from those that use it. All lie within the range of noise that the network was trained on.
+What a proposal has follows from its kind (`SamplerSettings.searched`), so that what is learnt of a setting is
+learnt from those that use it. All lie within the range of noise that the network was trained on.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.ncsn import kinds
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.nfe import fitted
+from pipeline.ncsn.sampler import ANALYTIC, Sampler, SamplerSettings
+from pipeline.ncsn.samplers.langevin import Langevin
 from pipeline.search import Choice, Range
-from pipeline.search.costs import fitted
 
 Settings = Mapping[str, Any]
 Bounds = Mapping[str, Any]
 
-COMMON = ("kind", "spent", "sigma_max", "sigma_min")
-USES: dict[str, tuple[str, ...]] = {
-    "langevin": ("step_lr_ratio", "steps_per_level"),
-    "consistent": ("step_lr_ratio",),
-    "predictor_corrector": ("steps_per_level", "snr"),
-    "euler": ("rho",),
-    "heun": ("rho",),
-    "stochastic_heun": ("rho", "churn"),
-    "dpm_solver": ("rho",),
-}
-"""By kind, what it uses beside `COMMON`."""
-EDM_RHO, EDM_NFE = 7.0, 35
-"""Of EDM on CIFAR-10 (arXiv 2206.00364), where the search of a solver of the ODE begins."""
+COMMON = ("kind", "budget_share", "sigma_max", "sigma_min")
+"""What every kind has besides its own `searched`."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +33,15 @@ class Proposals:
     """Network evaluations for each sample, the last denoising included."""
     kinds: Sequence[str]
     conditional: bool = False
-    """Whether the network knows the levels of its training only: Langevin dynamics on them."""
+    """Whether the network knows the levels of its training only: kinds that sample on them."""
+
+    def searched(self) -> dict[str, type[SamplerSettings]]:
+        """The kinds that are tried: that of the analytic choice, and those asked for that suit the network."""
+        found = {ANALYTIC: Langevin} | {kind: _kind(kind) for kind in self.kinds}
+        return {kind: cls for kind, cls in found.items() if cls.on_trained_levels or not self.conditional}
 
     def sampler(self, settings: Settings) -> Sampler:
-        """The sampler of a proposal: as many levels as the share `spent` of the budget has room for.
+        """The sampler of a proposal: as many levels as the share of the budget has room for.
 
         Steps per level beyond what two levels leave room for are cut off. Step sizes are multiples of the
         analytic choice on the proposal's own ladder. What solves an ODE or corrects a prediction begins at
@@ -53,76 +50,62 @@ class Proposals:
         Raises:
             UserError: the budget has no room for two levels, or for the levels of a conditional network.
         """
-        budget = min(self.max_nfe, max(3, round(settings["spent"] * self.max_nfe)))
+        cls, budget = _kind(settings["kind"]), self._budget(settings)
         if self.conditional:
-            steps = min(settings["steps_per_level"], (self.max_nfe - 1) // self.trained.num_levels)
-            return Sampler.analytic(self.trained, steps, settings["step_lr_ratio"])
-        return fitted(lambda levels: self._at(levels, settings, budget), budget)
+            room = (self.max_nfe - 1) // self.trained.num_levels
+            steps = min(settings["steps_per_level"], room)
+            return cls.proposed(self.trained, {**settings, "steps_per_level": steps}, self.max_nfe)
+        ends = settings["sigma_max"], settings["sigma_min"]
+        return fitted(lambda levels: cls.proposed(Ladder(*ends, levels), settings, budget), budget)
 
-    def _at(self, levels: int, settings: Settings, budget: int) -> Sampler:
-        kind, ends = settings["kind"], (settings["sigma_max"], settings["sigma_min"], levels)
-        steps = min(settings.get("steps_per_level", 1), (budget - (kind == "langevin")) // 2)
-        geometric = Ladder(*ends)
-        if kind == "langevin":
-            return Sampler.analytic(geometric, steps, settings["step_lr_ratio"])
-        if kind == "consistent":
-            options = {"step_lr": _consistent_step(geometric, settings["step_lr_ratio"])}
-            return Sampler(kind, geometric, options, start="data")
-        if kind == "predictor_corrector":
-            return Sampler(kind, geometric, _corrected(steps, settings["snr"]), start="data")
-        churn = {"churn": settings["churn"]} if kind == "stochastic_heun" else {}
-        return Sampler(kind, Ladder(*ends, rho=settings["rho"]), churn, start="data")
+    def _budget(self, settings: Settings) -> int:
+        return min(self.max_nfe, max(3, round(settings["budget_share"] * self.max_nfe)))
 
     def points(self) -> list[dict[str, Any]]:
-        """What theory and papers choose: technique 4 of NCSNv2 on the trained ladder with as many steps as
-        the budget allows; then each further kind that is searched, solvers with EDM's rho and cost (and
-        churn), the predictor with one corrector at its paper's snr (arXiv 2011.13456)."""
-        steps = max(1, (self.max_nfe - 1) // self.trained.num_levels)
-        used = min(steps * self.trained.num_levels + 1, self.max_nfe)
-        first = {
-            **{"kind": "langevin", "step_lr_ratio": 1.0, "steps_per_level": steps},
-            **{"sigma_max": self.trained.sigma_max, "sigma_min": self.trained.sigma_min},
-            **{"spent": used / self.max_nfe, "snr": 0.16, "churn": 30.0, "rho": EDM_RHO},
-        }
-        solver = {"spent": min(1.0, EDM_NFE / self.max_nfe)}
-        others: dict[str, dict[str, Any]] = {
-            **dict.fromkeys(("dpm_solver", "heun", "stochastic_heun", "euler"), solver),
-            "predictor_corrector": {"spent": 1.0, "steps_per_level": min(2, (self.max_nfe - 1) // 2)},
-            "consistent": {"spent": 1.0},
-        }
-        kinds = [] if self.conditional else [kind for kind in others if kind in self.kinds]
-        return [_used(first), *(_used({**first, "kind": kind, **others[kind]}) for kind in kinds)]
+        """What theory and papers choose, on the trained range (`SamplerSettings.theory`): the analytic choice,
+        technique 4 of NCSNv2 on the trained ladder; then each further kind, the ODE's solvers first."""
+        found = self.searched()
+        others = sorted(found.keys() - {ANALYTIC}, key=lambda kind: (not found[kind].karras, kind))
+        ends = {"sigma_max": self.trained.sigma_max, "sigma_min": self.trained.sigma_min}
+        return [
+            {"kind": kind, **found[kind].theory(self.trained, self.max_nfe), **ends}
+            for kind in (ANALYTIC, *others)
+        ]
 
     def space(self, bounds: Bounds) -> dict[str, Range | Choice]:
         """The search space, widened to hold `points`.
 
         Args:
-            bounds: of spent, steps_per_level, snr, churn and rho; of step_lr as a multiple of the analytic
-                choice; of sigma_max and sigma_min as multiples of the trained ladder's. On a ladder so
-                short that these two would meet, each stops short of its geometric middle.
+            bounds: by the names of params.yaml's section `tune_sampler`: of budget_share and the kinds' own
+                settings; of sigma_max_ratio and sigma_min_ratio as multiples of the trained ladder's. On a
+                ladder so short that these two would meet, each stops short of its geometric middle.
 
         Raises:
-            UserError: bounds that let the ladder leave the trained range.
+            UserError: bounds that let the ladder leave the trained range, or a setting without bounds.
         """
-        ends = {name: list(bounds[name]) for name in ("spent", "steps_per_level", "snr", "churn", "rho")}
-        ends["step_lr_ratio"] = list(bounds["step_lr"])
-        ends["sigma_max"] = [bound * self.trained.sigma_max for bound in bounds["sigma_max"]]
-        ends["sigma_min"] = [bound * self.trained.sigma_min for bound in bounds["sigma_min"]]
-        _check(bounds)
-        if ends["sigma_min"][1] >= ends["sigma_max"][0]:
-            above, below = self._about_middle()
-            ends["sigma_max"] = [max(bound, above) for bound in ends["sigma_max"]]
-            ends["sigma_min"] = [min(bound, below) for bound in ends["sigma_min"]]
-        room = max(1, (self.max_nfe - 1) // 2)
-        ends["steps_per_level"] = [min(bound, room) for bound in ends["steps_per_level"]]
-        points = self.points()
-        kinds = ("langevin",) if self.conditional else tuple(dict.fromkeys(("langevin", *self.kinds)))
-        ranges = {}
-        for name, (low, high) in ends.items():
+        found = self.searched()
+        users = _users(found)
+        ends = {"budget_share": list(bounds["budget_share"])}
+        ends |= {name: _bounds(name, bounds, found[kinds[0]]) for name, kinds in users.items()}
+        if "steps_per_level" in ends:
+            room = max(1, (self.max_nfe - 1) // 2)
+            ends["steps_per_level"] = [min(bound, room) for bound in ends["steps_per_level"]]
+        points, ranges = self.points(), {}
+        for name, (low, high) in {**ends, **self._ends(bounds)}.items():
             values = [low, high, *(point[name] for point in points if name in point)]
-            users = [kind for kind in kinds if name in USES[kind]]
-            ranges[name] = Range(min(values), max(values), only=None if name in COMMON else ("kind", users))
-        return {"kind": Choice(kinds), **ranges}
+            only = ("kind", users[name]) if name in users else None
+            ranges[name] = Range(min(values), max(values), only=only)
+        return {"kind": Choice(tuple(found)), **ranges}
+
+    def _ends(self, bounds: Bounds) -> dict[str, list[float]]:
+        """Bounds of the ladder's ends, within the trained range."""
+        _check(bounds)
+        high = [bound * self.trained.sigma_max for bound in bounds["sigma_max_ratio"]]
+        low = [bound * self.trained.sigma_min for bound in bounds["sigma_min_ratio"]]
+        if low[1] >= high[0]:
+            above, below = self._about_middle()
+            high, low = [max(bound, above) for bound in high], [min(bound, below) for bound in low]
+        return {"sigma_max": high, "sigma_min": low}
 
     def _about_middle(self) -> tuple[float, float]:
         """A little above and below the middle of the trained ladder, in logarithms."""
@@ -130,30 +113,29 @@ class Proposals:
         return low**0.45 * high**0.55, low**0.55 * high**0.45
 
 
-def _used(settings: Settings) -> dict[str, Any]:
-    """The settings that the proposal's kind has, in their order."""
-    looked_at = {*COMMON, *USES[settings["kind"]]}
-    return {name: value for name, value in settings.items() if name in looked_at}
+def _kind(kind: str) -> type[SamplerSettings]:
+    return kinds.find("samplers", kind)
 
 
-def _consistent_step(ladder: Ladder, ratio: float) -> float:
-    """A multiple of sigma_L^2 (1 - gamma^2), within the bounds that consistent sampling has."""
-    sigmas = ladder.sigmas().tolist()
-    gamma, unit = sigmas[1] / sigmas[0], sigmas[-1] ** 2
-    inside = (1 - gamma) * 1.001, (1 + gamma) * 0.999
-    return float(unit * min(max(ratio * (1 - gamma**2), inside[0]), inside[1]))
+def _users(found: Mapping[str, type[SamplerSettings]]) -> dict[str, list[str]]:
+    """By setting, in the order in which they are drawn, the kinds that have it."""
+    names = dict.fromkeys(name for cls in found.values() for name in cls.searched)
+    return {name: [kind for kind, cls in found.items() if name in cls.searched] for name in names}
 
 
-def _corrected(evaluations: int, snr: float) -> dict[str, Any]:
-    """So many evaluations a level, the predictor's among them; without a corrector snr does not matter."""
-    correctors = evaluations - 1
-    plain = {"predictor": "ancestral", "corrector": "annealed"}
-    return {**plain, "corrector_steps": correctors, "snr": snr if correctors else 0.0}
+def _bounds(name: str, bounds: Bounds, cls: type[SamplerSettings]) -> list[float]:
+    """Those of params.yaml, or else the kind's own."""
+    given = bounds.get(name) or cls.searched[name].bounds
+    if given is None:
+        raise UserError(
+            f"tune_sampler.{name} is missing: give its bounds there, or in {cls.__name__}.searched."
+        )
+    return list(given)
 
 
 def _check(bounds: Bounds) -> None:
-    if bounds["sigma_max"][1] > 1 or bounds["sigma_min"][0] < 1:
+    if bounds["sigma_max_ratio"][1] > 1 or bounds["sigma_min_ratio"][0] < 1:
         raise UserError(
-            "tune_sampler would sample at noise that the network was not trained on: keep sigma_max at most "
-            "1 and sigma_min at least 1, in multiples of the trained ladder's."
+            "tune_sampler would sample at noise that the network was not trained on: keep sigma_max_ratio at "
+            "most 1 and sigma_min_ratio at least 1."
         )

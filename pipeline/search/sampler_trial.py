@@ -1,4 +1,4 @@
-"""A trial of the sampler search: samples of a trained network, judged at each rung."""
+"""Trial of the sampler search: samples of a trained network, judged at each rung."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from pipeline.metrics.features import FeatureSpace
 from pipeline.metrics.features import load as load_features
 from pipeline.metrics.fid import Moments, distance, moments
 from pipeline.metrics.statistics import load_moments
-from pipeline.ncsn.networks import NCSN
-from pipeline.ncsn.samplers.prior import Law
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.networks import conditional_on_levels
+from pipeline.ncsn.prior import Law
+from pipeline.ncsn.sampler import Sampler
 from pipeline.ncsn.score import Score
-from pipeline.search import Budget
-from pipeline.search.picture import picture
-from pipeline.search.records import Settings
+from pipeline.search import Budget, Judged
+from pipeline.search.records import SHOWN, Settings
 from pipeline.search.sampler_space import Proposals
 from pipeline.training.checkpoints import load_network
 
@@ -47,17 +47,17 @@ class Setup:
 
     @classmethod
     def read(
-        cls, artifacts: Path, variant: str, trained: Ladder, *, device: str = "cpu", **rest: Any
+        cls, artifacts: Path, network: str, trained: Ladder, *, device: str = "cpu", **rest: Any
     ) -> Self:
         """From the files of the stages; `rest` are the fields that no file holds."""
-        data, classifier = open_dataset(artifacts / "data"), load_features(artifacts / "reference")
+        data, classifier = open_dataset(artifacts / "data"), load_features(artifacts / "features")
         train = data.split("train")
         return cls(
-            network=load_network(artifacts / "models" / variant),
+            network=load_network(artifacts / "models" / network),
             trained=trained,
             shape=train.shape[1:],
             classifier=classifier.on(device),
-            reference=load_moments(artifacts / "reference", "search"),
+            reference=load_moments(artifacts / "features", "search"),
             law=Law.of(train),
             device=device,
             **rest,
@@ -65,27 +65,27 @@ class Setup:
 
     def proposals(self) -> Proposals:
         """What may be tried within the budget."""
-        return Proposals(self.trained, self.max_nfe, self.kinds, isinstance(self.network, NCSN))
+        return Proposals(self.trained, self.max_nfe, self.kinds, conditional_on_levels(self.network))
 
 
-def trial(settings: Settings, setup: Setup) -> Iterator[dict[str, Any]]:
+def trial(settings: Settings, setup: Setup) -> Iterator[Judged]:
     """Draw samples and, at each rung, measure the FID of all drawn so far.
 
     Yields:
         fid (denoised), fid_raw (without the last denoising, an evaluation less), samples, nfe (counted, of
-        those denoised), the sampler as it was used and a picture of the first samples, once for each rung.
+        those denoised) and the sampler as it was used, with the first samples, once for each rung.
     """
     sampler = setup.proposals().sampler(settings)
     return measured(sampler, setup, setup.network, setup.budget.seed)
 
 
-def measured(sampler: Sampler, setup: Setup, network: Score, seed: int) -> Iterator[dict[str, Any]]:
+def measured(sampler: Sampler, setup: Setup, network: Score, seed: int) -> Iterator[Judged]:
     """The same of any sampler, on any network and seed."""
     single_threaded()
     if isinstance(network, torch.nn.Module):
         network.to(setup.device)
     seen: dict[str, list[np.ndarray]] = {"denoised": [], "raw": []}
-    first_samples: dict[str, str] = {}
+    first_samples = np.zeros((0, *setup.shape), np.uint8)
     for first, last in zip((0, *setup.budget.rungs), setup.budget.rungs, strict=False):
         drawn = draw(
             network,
@@ -96,7 +96,7 @@ def measured(sampler: Sampler, setup: Setup, network: Score, seed: int) -> Itera
             device=setup.device,
             law=setup.law,
         )
-        first_samples = first_samples or picture(drawn.denoised)
+        first_samples = first_samples if len(first_samples) else drawn.denoised[:SHOWN]
         fids = {kind: _fid(some, getattr(drawn, kind), setup) for kind, some in seen.items()}
         found = {
             "fid": fids["denoised"],
@@ -104,7 +104,7 @@ def measured(sampler: Sampler, setup: Setup, network: Score, seed: int) -> Itera
             "samples": last,
             "nfe": drawn.nfe["denoised"],
         }
-        yield {**found, **_numbers(sampler), **first_samples}
+        yield Judged({**found, **_numbers(sampler)}, first_samples)
 
 
 def _fid(seen: list[np.ndarray], images: np.ndarray, setup: Setup) -> float:

@@ -3,9 +3,9 @@
 A trial that won did so by its samples too, so nothing here believes a trial's own FID: what is compared is
 drawn again from `repeats` seeds that no trial used, the same ones for all. By these
 
-- `tuned` is the trial of lowest FID; `verdict` says whether it beats the analytic choice or ties with it,
+- `lowest_fid` is the trial of lowest FID; `verdict` says whether it beats or ties with the analytic choice,
 - `knee` is the knee of the front of FID against evaluations (`pareto.knee`),
-- `fewest` is the cheapest of the front whose FID, drawn again, is at most that of the published sampler.
+- `fewest_nfe` is the cheapest of the front whose FID, drawn again, is at most that of the baseline.
 """
 
 import math
@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.ncsn.samplers.settings import Sampler
+from pipeline.ncsn.sampler import Sampler
 from pipeline.ncsn.score import Score
 from pipeline.search import pareto
 from pipeline.search.pareto import Point, Spread
 from pipeline.search.records import Record
 
-RULES = ("tuned", "fewest", "knee")
+CHOICES = ("lowest_fid", "fewest_nfe", "knee")
+"""What `choose` in an entry of `sampler` may name."""
 
 Rungs = Sequence[Mapping[str, float]]
 Job = tuple[Score | None, Sampler, int]
@@ -28,8 +29,8 @@ Measure = Callable[[Sequence[Job]], Sequence[Rungs]]
 
 
 @dataclass(frozen=True)
-class Published:
-    """A sampler as published, on the network it was published for."""
+class Baseline:
+    """A sampler on its network, whose FID `fewest_nfe` has to equal."""
 
     name: str
     network: Score
@@ -55,17 +56,17 @@ class Chosen:
 
     candidates: list[Candidate]
     analytic: Candidate
-    by_rule: dict[str, Candidate]
-    """By `RULES`."""
+    by_choice: dict[str, Candidate]
+    """By `CHOICES`."""
     front: list[Candidate]
     """The cheapest first."""
     again: dict[str, list[Rungs]]
-    """By the trial's number, or by the name of the published sampler: the metrics at each rung, by seed."""
+    """By the trial's number, or by the name of the baseline: the metrics at each rung, by seed."""
     spreads: dict[int, Spread]
     """By the samples at each rung, the spread of log FID over seeds."""
     verdict: dict[str, Any]
     lines: dict[str, dict[str, Any]]
-    """By name, as best.yaml has them: `analytic`, `published`, then the rules'."""
+    """By name, as best.yaml has them: `analytic`, `baseline`, then `CHOICES`."""
 
 
 class _Again:
@@ -103,37 +104,32 @@ class _Again:
 def choose(
     candidates: Sequence[Candidate],
     analytic: Candidate,
-    published: Published | None,
+    baseline: Baseline,
     measure: Measure,
     repeats: int,
 ) -> Chosen:
-    """Choose by all rules; see the module's own words.
+    """Make all of `CHOICES`; see the module's docstring.
 
     Args:
         candidates: trials that reached the last rung, at least one.
         analytic: the trial of the analytic choice.
-        published: None: the analytic choice stands in.
         measure: the metrics at each rung of each job.
     """
     by_name = {candidate.point.name: candidate for candidate in candidates}
     front = [by_name[point.name] for point in pareto.front([c.point for c in candidates])]
-    tuned, knee = front[-1], by_name[pareto.knee([c.point for c in front]).name]
+    lowest, knee = front[-1], by_name[pareto.knee([c.point for c in front]).name]
     again = _Again(measure, repeats)
-    start = analytic.point.name
-    target = published.name if published else start
-    first = {c.point.name: (None, c.sampler) for c in (analytic, tuned, knee)}
-    again({**first, **({published.name: (published.network, published.sampler)} if published else {})})
-    fewest, reached = _fewest(front, pareto.mean(again.fids(target)), again)
-    by_rule = {"tuned": tuned, "fewest": fewest, "knee": knee}
+    first = {c.point.name: (None, c.sampler) for c in (analytic, lowest, knee)}
+    again({**first, baseline.name: (baseline.network, baseline.sampler)})
+    fewest, reached = _fewest(front, pareto.mean(again.fids(baseline.name)), again)
+    by_choice = {"lowest_fid": lowest, "fewest_nfe": fewest, "knee": knee}
     spreads = again.spreads()
-    verdict = _verdict(again.fids(tuned.point.name), again.fids(start), spreads)
-    verdict |= _denoising(again, tuned.point.name)
-    lines = {"analytic": _line(analytic, again)}
-    if published:
-        lines["published"] = _published_line(published, again)
-    lines |= {rule: _line(candidate, again) for rule, candidate in by_rule.items()}
-    lines["fewest"]["reaches_published"] = reached
-    return Chosen(list(candidates), analytic, by_rule, front, again.found, spreads, verdict, lines)
+    verdict = _verdict(again.fids(lowest.point.name), again.fids(analytic.point.name), spreads)
+    verdict |= _denoising(again, lowest.point.name)
+    lines = {"analytic": _line(analytic, again), "baseline": _baseline_line(baseline, again)}
+    lines |= {name: _line(candidate, again) for name, candidate in by_choice.items()}
+    lines["fewest_nfe"]["reaches_baseline"] = reached
+    return Chosen(list(candidates), analytic, by_choice, front, again.found, spreads, verdict, lines)
 
 
 def _fewest(front: Sequence[Candidate], target: float, again: _Again) -> tuple[Candidate, bool]:
@@ -180,8 +176,8 @@ def _means(name: str, again: _Again) -> dict[str, Any]:
     return {"fid_again": pareto.mean(fids), "fid_raw_again": pareto.mean(raw), "seeds": len(fids)}
 
 
-def _published_line(published: Published, again: _Again) -> dict[str, Any]:
-    last = again.found[published.name][0][-1]
+def _baseline_line(baseline: Baseline, again: _Again) -> dict[str, Any]:
+    last = again.found[baseline.name][0][-1]
     cost = {"nfe": last["nfe"], "samples": last["samples"]}
-    plain = {"variant": published.name, **published.sampler.plain(), **cost}
-    return {**plain, **_means(published.name, again)}
+    plain = {"network": baseline.name, **baseline.sampler.plain(), **cost}
+    return {**plain, **_means(baseline.name, again)}

@@ -1,13 +1,27 @@
-"""What a search is asked: a trial, a space of settings, and how much may be tried."""
+"""Search space: a trial, bounds and choices of its settings, and the budget of a search."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
 import optuna
 
-Trial = Callable[..., Iterator[Mapping[str, Any]]]
-"""Called as `trial(settings, **shared)`; yields its metrics once at every rung, and may add a `picture`."""
+Metrics = Mapping[str, float]
+Shared = Mapping[str, Any]
+"""Arguments that all trials of a search have in common, by name."""
+
+
+class Judged(dict[str, float]):
+    """Metrics of a trial at a rung, with samples that are none of them: uint8 (N, C, H, W), for MLflow."""
+
+    def __init__(self, metrics: Metrics, samples: np.ndarray) -> None:
+        super().__init__(metrics)
+        self.samples = samples
+
+
+Trial = Callable[..., Iterator[Metrics]]
+"""Called as `trial(settings, **shared)`; yields once at every rung, maybe a `Judged`."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +72,19 @@ class Budget:
     rungs: Sequence[int]
     """The amounts of steps or samples at which a trial is judged; it yields once for each."""
     reduction_factor: int
-    """Of the trials at a rung, the best in so many goes on."""
+    """Of the trials at a rung, one in this many continues."""
     max_concurrent: int
     """Trials at a time; more is faster, but a trial knows less of those before it."""
     seed: int
     algorithm: str = "tpe"
     """How settings are proposed: tpe or random; pbt where a population is trained instead."""
+
+    def identity(self) -> dict[str, int]:
+        """What a trial's metrics follow from: neither the number of trials nor the rules of stopping.
+
+        A longer search finds its trials so. Rungs are compared one by one, see `store.Journal`.
+        """
+        return {"seed": self.seed}
 
     @classmethod
     def read(cls, plain: Mapping[str, Any]) -> Self:

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.ncsn.losses import sliced_score_matching
-from pipeline.ncsn.networks.autoencoder import AutoEncoder
+from pipeline.toy.autoencoder import AutoEncoder
 from pipeline.toy.mixture import Array
+from pipeline.toy.score_matching import sliced_score_matching
 
 
 @dataclass(frozen=True)

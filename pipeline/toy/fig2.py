@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.ncsn.losses import sliced_score_matching
-from pipeline.ncsn.networks import make_network
 from pipeline.toy.mixture import HALF_WIDTH, Array, mixture
+from pipeline.toy.mlp import MLP
+from pipeline.toy.score_matching import sliced_score_matching
 
 BATCH_SIZE, LEARNING_RATE, WIDTH = 128, 1e-3, 128
 
@@ -61,7 +61,7 @@ def train(*, steps: int, seed: int) -> tuple[nn.Module, list[float]]:
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = make_network("mlp", channels=2, image_size=1, width=WIDTH)
+        network = MLP(dim=2, width=WIDTH)
     optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
     losses = []
     for _ in range(steps):

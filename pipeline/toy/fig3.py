@@ -10,11 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.ncsn.mixtures import Noisy
 from pipeline.ncsn.noise import geometric_sigmas
+from pipeline.ncsn.rng import SampleNoise
 from pipeline.ncsn.samplers.langevin import annealed_langevin, annealed_langevin_levels, langevin
-from pipeline.ncsn.samplers.rng import SampleNoise
-from pipeline.toy.mixture import HALF_WIDTH, MEANS, Array, mixture
+from pipeline.toy.mixture import HALF_WIDTH, MEANS, Array, Noisy, mixture
 
 STEP_LR, LEVELS, STEPS_PER_LEVEL, STEPS = 0.1, 10, 100, 1_000
 LADDER, FAILING_LADDER = (20.0, 1.0), (10.0, 0.1)

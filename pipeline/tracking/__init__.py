@@ -1,10 +1,10 @@
-"""What a stage did, kept in MLflow: a run per pipeline run, below it one per stage, below that one per trial.
+"""Tracking in MLflow: a run per pipeline run, below it one per stage, below that one per trial.
 
-    with tracking.stage("train", variant, params) as run:
+    with tracking.stage("train", network, params) as run:
         run.log_metrics({"loss": loss}, step)
 
-See `runs.Run` for all that a run can be told. A stage writes it to a record on this disk and works on;
-another process delivers it (`shipping`). Only `store` imports mlflow. Tracking changes no result.
+See `Run` for all that can be logged. A stage writes it to a record on this disk and works on; another process
+delivers it (`shipping`). Only `mlflow_store` imports mlflow. Tracking changes no result.
 """
 
 import contextlib
@@ -14,33 +14,32 @@ import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 from urllib.parse import urlsplit
 
-from pipeline.tracking import provenance
-from pipeline.tracking.heading import ATTACH, PARENT, heading
-from pipeline.tracking.loading import environment, uncollected
-from pipeline.tracking.notes import NotedRun, replay
-from pipeline.tracking.runs import NullRun, Record, Run
-from pipeline.tracking.stage_run import stage_run
+from pipeline.tracking import provenance, shipping
+from pipeline.tracking.provenance import ATTACH, PARENT
+from pipeline.tracking.record import Arguments, Record
+from pipeline.tracking.recorder import Notes, Nothing, Run, repeat
+from pipeline.tracking.stage_run import recording
 
 __all__ = ["ATTACH", "PARENT", "Record", "Relay", "Run", "records", "relay", "stage"]
 
 NOTES = "PIPELINE_NOTES"
-"""Environment, inside a job that cannot reach the store: the file that takes the notes for `replay`."""
+"""Environment, inside a job that cannot reach the store: the file that takes the notes for `relay`."""
 
 
 class Settings(Protocol):
     """The parameters as this package needs them: `pipeline.params.Params` is one."""
 
-    def model_dump(self) -> dict[str, Any]:
+    def model_dump(self) -> Arguments:
         """All sections as plain values."""
 
 
 @contextlib.contextmanager
 def stage(
     name: str,
-    variant: str | None,
+    key: str | None,
     params: Settings,
     *,
     last: bool = False,
@@ -50,26 +49,27 @@ def stage(
 
     Args:
         name: the stage's name in dvc.yaml, which says what sections of the parameters it reads.
+        key: the network or row that it works on; None for a stage that runs once.
         last: nothing of the pipeline follows, so that the parent run ends with this one.
         shows: tags of the runs whose results this stage shows without making any. Where nothing ran before
             it, it joins the pipeline run of the newest of them instead of beginning one.
 
     Raises:
-        UserError: tracking is on, this is the pipeline's first stage, the store cannot be used, and
-            `tracking.unreachable` is `refuse`.
+        UserError: tracking is on, this is the pipeline's first stage, the store or the record's disk cannot
+            be used, and `tracking.unreachable` is `refuse`.
     """
     values, root = params.model_dump(), provenance.root()
     settings = values["tracking"]
     with _termination_as_exit():
         if not settings["enabled"]:
-            yield NullRun()
+            yield Run(Nothing())
         elif NOTES in os.environ:
-            with NotedRun(Path(os.environ[NOTES])) as notes:
-                notes.set_tags(provenance.made_with())
-                yield notes
+            run = Run(Notes(Path(os.environ[NOTES])))
+            run.set_tags(provenance.made_with())
+            yield run
         else:
-            said = heading(root, name, variant, values, last=last, shows=shows)
-            with stage_run(root, said, refuse=settings["unreachable"] == "refuse") as run:
+            heading = provenance.heading(root, name, key, values, last=last, shows=shows)
+            with recording(root, heading, refuse=settings["unreachable"] == "refuse") as run:
                 yield run
 
 
@@ -79,11 +79,11 @@ def records(run_ids: Iterable[str]) -> dict[str, Record]:
     Raises:
         UserError: there is no store, or it cannot be read.
     """
-    with environment():
-        with uncollected():
-            from pipeline.tracking.store import lookup
+    with shipping.quiet():
+        with shipping.uncollected():
+            from pipeline.tracking import mlflow_store
 
-        return lookup.records(provenance.root(), run_ids)
+        return mlflow_store.stored(provenance.root(), run_ids)
 
 
 class Relay(NamedTuple):
@@ -96,22 +96,22 @@ class Relay(NamedTuple):
 
 
 @contextlib.contextmanager
-def relay(name: str, variant: str | None, params: Settings) -> Iterator[Relay]:
+def relay(name: str, key: str | None, params: Settings) -> Iterator[Relay]:
     """The run of a stage whose work is done by a job elsewhere; the block submits it and waits.
 
-    A tracking server is told by the job itself, live. Any other store is told here when the block ends well,
-    from the notes that the job took.
+    A job sends its calls to a tracking server itself, live. For any other store it takes notes, which are
+    recorded here when the block ends well.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    with stage(name, variant, params) as run:
-        if isinstance(run, NullRun) and not isinstance(run, NotedRun):
+    with stage(name, key, params) as run:
+        if isinstance(run.sink, Nothing) and not isinstance(run.sink, Notes):
             yield Relay({}, [])
         elif _reachable_from_elsewhere(uri) and run.id:
             yield Relay({"MLFLOW_TRACKING_URI": uri, ATTACH: run.id}, [])
         else:
             notes = f".runs/notes-{uuid.uuid4().hex}.jsonl"
             yield Relay({NOTES: notes}, [notes])
-            replay(Path(notes), run)
+            repeat(Path(notes), run)
             Path(notes).unlink(missing_ok=True)
 
 

@@ -1,6 +1,6 @@
-"""`python -m pipeline.tracking ship` delivers what the tracking store has not yet got.
+"""Delivery by hand: `python -m pipeline.tracking ship` sends what the tracking store has not received.
 
-Stages start it as `follow`, to deliver what they record while their pipeline lives.
+Stages start it as `follow`, to deliver what they record while their pipeline runs.
 """
 
 import logging
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 def main(arguments: list[str]) -> None:
     """
     Raises:
-        UserError: the command is none, or not all could be delivered.
+        UserError: there is no such command, or not all could be delivered.
     """
     if arguments not in (["ship"], ["follow"]):
         raise UserError("usage: python -m pipeline.tracking ship")

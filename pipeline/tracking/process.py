@@ -1,4 +1,4 @@
-"""Processes as the owners of runs: found among the ancestors, known again, and missed when gone."""
+"""Processes that own runs: found among the ancestors, recognised later, and known to have ended."""
 
 import platform
 from pathlib import PurePath
@@ -10,7 +10,7 @@ SLACK = 2.0
 
 
 def key(process: psutil.Process) -> str:
-    """A process's name in the whole world: host/pid/start in seconds."""
+    """A process's globally unique name: host/pid/start in seconds."""
     return f"{prefix(process)}{process.create_time():.0f}"
 
 

@@ -1,15 +1,30 @@
-"""Where a run comes from, as tags and parameters: git, DVC, preset, stage, variant and sections."""
+"""Provenance of a run, as tags and parameters: git, DVC, preset, stage, network, row, versions, hardware."""
 
 import getpass
-from collections.abc import Iterator, Mapping
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from numbers import Real
 from pathlib import Path
-from typing import Any
 
 from pipeline import dvcfile, environment
 from pipeline.files import sha256
 from pipeline.git import commit
+from pipeline.tracking import process
+from pipeline.tracking.record import Arguments, Heading, PipelineHeading
 
+PARENT = "PIPELINE_PARENT_RUN"
+"""Environment: the run id that stages take as their parent, in place of the one of their `dvc` process."""
+ATTACH = "PIPELINE_RUN"
+"""Environment, inside a job: the stage's run id, begun and ended by the process that submitted the job."""
+EXPERIMENT = "DVC_EXP_NAME"
+"""Environment, set by `dvc exp run` in a stage: the experiment's name, given or made up."""
+NO_RESULT = ("compute", "tracking")
+"""Sections of the parameters that change no result."""
+OF_NETWORKS = ("train", "train_more")
+"""The stages that run once a network; the others with a key run once a row."""
 LONGEST = 500
 """Characters of a parameter's value; longer ones are cut."""
 
@@ -24,28 +39,85 @@ def root() -> Path:
     return here
 
 
-def sections(stage: str, variant: str | None, params: dict[str, Any]) -> dict[str, str]:
+def store_uri(root: Path) -> str:
+    """The tracking store: MLFLOW_TRACKING_URI, or mlflow.db in the repository."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+
+
+def heading(
+    root: Path,
+    stage: str,
+    key: str | None,
+    params: Arguments,
+    *,
+    last: bool,
+    shows: Iterable[Mapping[str, str]],
+) -> Heading:
+    """What only a stage's own process knows of its run; see `tracking.stage` for the arguments."""
+    owner = process.pipeline_owner()
+    read, found = sections(stage, key, params), tags(stage, key, params) | process.tags("stage")
+    return Heading(
+        uri=store_uri(root),
+        root=str(root),
+        experiment=params["tracking"]["experiment"],
+        identity=_identity(stage, key, read, found),
+        name=" ".join(filter(None, (stage, key))),
+        params=read,
+        tags=found,
+        made_with=made_with(),
+        owner=process.key(owner),
+        alone=owner.pid == os.getpid(),
+        last=last,
+        shows=list(map(dict, shows)),
+        parent=os.environ.get(PARENT),
+        attach=os.environ.get(ATTACH),
+        pipeline=PipelineHeading(
+            named=EXPERIMENT in os.environ,
+            title=os.environ.get(EXPERIMENT) or f"{params['preset']} {time.strftime('%Y-%m-%d %H:%M:%S')}",
+            tags=common(params) | process.tags("pipeline", owner),
+            params={name: value for name, value in params.items() if name not in NO_RESULT},
+        ),
+    )
+
+
+def _identity(stage: str, key: str | None, read: dict[str, str], tags: dict[str, str]) -> str:
+    inputs = {name: value for name, value in tags.items() if name.startswith("dvc.")}
+    text = json.dumps([stage, key, read, inputs], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sections(stage: str, key: str | None, params: Arguments) -> dict[str, str]:
     """The sections of params.yaml that dvc.yaml declares for a stage, as dotted keys and short values."""
-    keys = dvcfile.entry(Path.cwd(), stage, variant).params
-    found = {key: dvcfile.value(params, key) for key in keys}
-    return {key: str(value)[:LONGEST] for key, value in flat(found)}
+    declared = dvcfile.entry(Path.cwd(), stage, key).params
+    found = {name: dvcfile.value(params, name) for name in declared}
+    return {name: str(value)[:LONGEST] for name, value in flat(found)}
 
 
-def tags(stage: str, variant: str | None, params: dict[str, Any]) -> dict[str, str]:
-    """What a stage's run is found by: git commit, DVC's hash of each input, preset, stage, variant."""
-    inputs = dvcfile.entry(Path.cwd(), stage, variant).inputs()
+def tags(stage: str, key: str | None, params: Arguments) -> dict[str, str]:
+    """What a stage's run is found by: commit, DVC's hash of each input, preset, stage, network and row."""
+    inputs = dvcfile.entry(Path.cwd(), stage, key).inputs()
     hashes = dvcfile.hashes(Path.cwd(), inputs)
     return {
         **common(params),
         **made_with(),
         **{f"dvc.{path}": md5 for path, md5 in hashes.items()},
         "stage": stage,
-        "variant": variant or "",
+        **of_key(stage, key, params),
         "mlflow.source.name": f"stages/{stage}.py",
     }
 
 
-def common(params: dict[str, Any]) -> dict[str, str]:
+def of_key(stage: str, key: str | None, params: Arguments) -> dict[str, str]:
+    """The tags of what a stage with a key works on: its network, or its row and the row's network."""
+    if key is None:
+        return {}
+    if stage in OF_NETWORKS:
+        return {"network": key}
+    further = params.get("extra_rows", {}).get(key, {})
+    return {"row": key, "network": further.get("network") or params.get("rows", {}).get(key, key)}
+
+
+def common(params: Arguments) -> dict[str, str]:
     """The tags of every run of this working tree."""
     return {**git(), **_user(), "preset": params["preset"], "mlflow.source.type": "LOCAL"}
 
@@ -70,7 +142,7 @@ def git() -> dict[str, str]:
     return {"mlflow.source.git.commit": here.sha, "git.dirty": str(here.dirty).lower()}
 
 
-def flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: Mapping[str, object], above: str = "") -> Iterator[tuple[str, object]]:
     """The leaves of nested mappings with dotted keys."""
     for key, value in values.items():
         name = f"{above}{key}"
@@ -80,7 +152,7 @@ def flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]
             yield name, value
 
 
-def numbers(values: Mapping[str, Any]) -> dict[str, float]:
+def numbers(values: Mapping[str, object]) -> dict[str, float]:
     """The leaves of nested mappings that are numbers, with dotted keys."""
     return {k: float(v) for k, v in flat(values) if isinstance(v, Real) and not isinstance(v, bool)}
 

@@ -1,4 +1,4 @@
-"""All that is random in training, a function of position: (seed, step, microshard), never of the worker."""
+"""Batches: all that is random in training, a function of (seed, step, micro-batch), never of the worker."""
 
 from dataclasses import dataclass
 
@@ -7,34 +7,38 @@ import torch
 
 from pipeline.data.order import batch_indices
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.losses import log_normal_sigma, log_uniform_sigma
 from pipeline.training.task import Task
 
-STREAM = 0x7261696E  # keeps these draws apart from every other use of the same seed
+STREAM = 0x7261696E
+"""Keeps this randomness apart from every other use of the same seed."""
 
 
 @dataclass(frozen=True)
-class Draw:
-    """One microshard's examples: x, noise (B, C, H, W); sigma (B,); pixels in [0, 1]."""
+class MicroBatch:
+    """One fixed part of a batch: x, noise (B, C, H, W), pixels in [0, 1]; sigma (B,)."""
 
     x: torch.Tensor
     sigma: torch.Tensor
     noise: torch.Tensor
 
 
-def generator(seed: int, step: int, shard: int) -> np.random.Generator:
-    """A generator that begins at (seed, step, shard); counter-based, so that no two positions overlap."""
+def generator(seed: int, step: int, part: int) -> np.random.Generator:
+    """A generator that starts at (seed, step, part); counter-based, so that no two positions overlap."""
     bits = np.random.Philox(
-        key=np.array([seed, STREAM], np.uint64), counter=np.array([0, 0, step, shard], np.uint64)
+        key=np.array([seed, STREAM], np.uint64), counter=np.array([0, 0, step, part], np.uint64)
     )
     return np.random.Generator(bits)
 
 
-def microshards(task: Task, images: np.ndarray, step: int, shards: range, device: torch.device) -> list[Draw]:
-    """The examples of some microshards of a step, counted from 0.
+def micro_batches(
+    task: Task, images: np.ndarray, step: int, parts: range, device: torch.device
+) -> list[MicroBatch]:
+    """Some parts of a step's batch.
 
     Args:
-        images: (N, C, H, W) uint8, read-only is enough.
+        images: (N, C, H, W) uint8, which may be read-only.
+        step: the number of steps done before, from 0.
+        parts: which, below `task.micro_batches`.
 
     Raises:
         UserError: there are fewer images than a batch holds.
@@ -44,34 +48,21 @@ def microshards(task: Task, images: np.ndarray, step: int, shards: range, device
             f"train.batch_size ({task.batch_size}) exceeds the {len(images)} training images: lower it."
         )
     order = batch_indices(task.seed, step, task.batch_size, len(images))
-    parts = np.asarray(order).reshape(task.microshards, -1)
-    return [_draw(task, images[parts[shard]], generator(task.seed, step, shard), device) for shard in shards]
+    indices = np.asarray(order).reshape(task.micro_batches, -1)
+    return [
+        _examples(task, images[indices[part]], generator(task.seed, step, part), device) for part in parts
+    ]
 
 
-def _draw(task: Task, pixels: np.ndarray, rng: np.random.Generator, device: torch.device) -> Draw:
-    sigma = sigmas(task, rng, len(pixels))
+def _examples(task: Task, pixels: np.ndarray, rng: np.random.Generator, device: torch.device) -> MicroBatch:
+    # The order of these draws is part of the result: sigma, noise, flips, dequantisation.
+    sigma = task.loss.sigmas(rng, len(pixels), torch.tensor(task.network["sigmas"]))
     noise = rng.standard_normal(pixels.shape, np.float32)
     if task.flip:
-        turned = rng.random(len(pixels)) < 0.5
-        pixels = np.where(turned[:, None, None, None], pixels[..., ::-1], pixels)
+        flipped = rng.random(len(pixels)) < 0.5
+        pixels = np.where(flipped[:, None, None, None], pixels[..., ::-1], pixels)
     x = _dequantised(pixels, rng) if task.dequantise else pixels.astype(np.float32) / np.float32(255)
-    return Draw(*(torch.as_tensor(a).to(device) for a in (x, sigma, noise)))
-
-
-def sigmas(task: Task, rng: np.random.Generator, count: int) -> torch.Tensor:
-    """The noise of each example, (count,) float32, by the law that the task's loss names.
-
-    "levels": a level of the ladder, each as likely (NCSN, equation 6). "log_uniform": any sigma between
-    the ladder's ends. "edm": log-normal (arXiv 2206.00364, table 1), ladder or not.
-    """
-    ladder, kind = torch.tensor(task.network["sigmas"]), task.loss["kind"]
-    if kind == "levels":
-        return ladder[torch.from_numpy(rng.integers(0, len(ladder), count))]
-    if kind == "log_uniform":
-        u = torch.from_numpy(rng.random(count, np.float32))
-        return log_uniform_sigma(u, float(ladder[0]), float(ladder[-1]))
-    z = torch.from_numpy(rng.standard_normal(count, np.float32))
-    return log_normal_sigma(z, task.loss["p_mean"], task.loss["p_std"])
+    return MicroBatch(*(torch.as_tensor(a).to(device) for a in (x, sigma, noise)))
 
 
 def _dequantised(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

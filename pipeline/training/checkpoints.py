@@ -1,8 +1,7 @@
-"""The state of a training, and its checkpoints: folders that are verified before they are believed."""
+"""Checkpoints: folders with the state of a training, which are verified before they are used."""
 
 import logging
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,66 +12,18 @@ from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
 from pipeline import files
-from pipeline.ncsn.ema import ExponentialMovingAverage
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.networks import make_network
-from pipeline.training import checksums, history
-from pipeline.training.history import Row
+from pipeline.training import checksums
+from pipeline.training.state import State, fresh
 from pipeline.training.task import Task
 
 logger = logging.getLogger(__name__)
 
 KEPT = 3
-HISTORY = "history.csv"
-KEYS = {"fingerprint", "step", "window", "rollbacks", "task"}
+LOSSES = "losses.safetensors"
+KEYS = {"fingerprint", "step", "rollbacks", "task"}
 """What state.json must hold."""
-
-
-@dataclass
-class State:
-    """All that a training is after `step` optimiser steps; no generator, since draws follow from the step."""
-
-    task: Task
-    network: nn.Module
-    ema: ExponentialMovingAverage
-    optimizer: torch.optim.Optimizer
-    step: int = 0
-    history: list[Row] = field(default_factory=list)
-    window: list[float] = field(default_factory=list)
-    """Losses of the steps since the last row of the history."""
-    rollbacks: int = 0
-    """How often the run went back from a divergence; each halved the learning rate."""
-
-    @property
-    def images(self) -> int:
-        """Training examples seen, repetitions counted."""
-        return self.step * self.task.batch_size
-
-    def slow_down(self, rollbacks: int) -> None:
-        """Halve the task's learning rate so many times."""
-        self.rollbacks = rollbacks
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.task.lr * 0.5**rollbacks
-
-    def record(self, loss: float) -> Row | None:
-        """Count a step and its loss; returns the history's new row where one is due."""
-        self.step += 1
-        self.window.append(loss)
-        if self.step % self.task.log_every and self.step != self.task.steps:
-            return None
-        self.history.append(Row(self.step, self.images, sum(self.window) / len(self.window)))
-        self.window.clear()
-        return self.history[-1]
-
-
-def fresh(task: Task, device: torch.device | str = "cpu") -> State:
-    """The state at step 0; the first weights come from the task's seed, the same on every device."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(task.seed)
-        network = make_network(**task.network)
-    network.to(device).train()
-    adam = torch.optim.Adam(network.parameters(), task.lr, task.betas, task.adam_eps, fused=True)
-    return State(task, network, ExponentialMovingAverage(network, task.ema_rate), adam)
 
 
 def folder_name(step: int) -> str:
@@ -81,25 +32,28 @@ def folder_name(step: int) -> str:
 
 
 def save(folder: Path, state: State, *, whole: bool = True) -> None:
-    """Write a checkpoint: network, ema and optimizer as safetensors, state.json, history.csv, manifest.json.
+    """Write a checkpoint: network, ema, optimizer and losses as safetensors, state.json, manifest.json.
+
+    Nothing in it depends on how long the training is to be, where it was interrupted, or what it logs.
 
     Args:
-        whole: False: ema, state.json and manifest.json alone, which `load_network` reads and no run goes on
-            from.
+        whole: False: ema, state.json and manifest.json alone, which `load_network` reads and from which no
+            run resumes.
 
     Raises:
-        UserError: a weight is not finite, so that nobody should go on from here.
-        OSError: the disk is full; nothing is left under the name then.
+        UserError: a weight is not finite, so that no run should resume from here.
+        OSError: the disk is full; then nothing is left under the name.
     """
     if not all(bool(value.isfinite().all()) for value in state.network.parameters()):
         raise UserError(
-            f"weights are not finite after step {state.step}: lower the recipe's lr ({state.task.lr})."
+            f"weights are not finite after step {state.step}: lower the recipe's optimizer.lr "
+            f"({state.task.optimizer.lr})."
         )
     with checksums.writing(folder) as part:
         if whole:
             _save_tensors(part / "network.safetensors", state.network.state_dict())
-            _save_tensors(part / "optimizer.safetensors", _optimizer_tensors(state))
-            history.write(part / HISTORY, state.history)
+            _save_tensors(part / "optimizer.safetensors", optimizer_tensors(state))
+            _save_tensors(part / LOSSES, {"loss": torch.tensor(state.losses, dtype=torch.float64)})
         _save_tensors(part / "ema.safetensors", state.ema.state_dict())
         files.write_json(part / "state.json", _plain(state))
 
@@ -109,24 +63,31 @@ def _plain(state: State) -> dict[str, Any]:
         "fingerprint": state.task.fingerprint(),
         "step": state.step,
         "images": state.images,
-        "window": state.window,
         "rollbacks": state.rollbacks,
-        "task": state.task.plain(),
+        "task": state.task.identity(),
     }
 
 
 def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    # Written by ourselves: save_file tells a full disk by an error that is no OSError.
+    # Not by safetensors' save_file, whose error for a full disk is no OSError.
     path.write_bytes(serialised({name: value.detach().cpu().contiguous() for name, value in tensors.items()}))
 
 
-def _optimizer_tensors(state: State) -> dict[str, Tensor]:
-    """Adam's `step`, `exp_avg` and `exp_avg_sq` of each parameter, named KEY/PARAMETER."""
+def optimizer_tensors(state: State) -> dict[str, Tensor]:
+    """All that any optimiser remembers of each parameter, as KEY/PARAMETER, such as `exp_avg/conv.bias`."""
     return {
-        f"{key}/{name}": value
+        f"{key}/{name}": value if isinstance(value, Tensor) else torch.tensor(value)
         for name, parameter in state.network.named_parameters()
-        for key, value in state.optimizer.state[parameter].items()
+        for key, value in state.optimizer.state.get(parameter, {}).items()
     }
+
+
+def restore_optimizer(state: State, tensors: dict[str, Tensor]) -> None:
+    """The inverse of `optimizer_tensors`."""
+    parameters = dict(state.network.named_parameters())
+    for name, value in tensors.items():
+        key, parameter = name.split("/", 1)
+        state.optimizer.state[parameters[parameter]][key] = value
 
 
 def load(folder: Path, task: Task, device: torch.device | str = "cpu") -> State:
@@ -141,25 +102,43 @@ def load(folder: Path, task: Task, device: torch.device | str = "cpu") -> State:
             f"the checkpoint {folder} is another task's: train into another folder, or delete it."
         )
     state = fresh(task, device)
+    _fill(state, folder, plain, {})
+    return state
+
+
+def restore(state: State, folder: Path, *, sigmas: bool = True) -> None:
+    """Replace all but the task of a state by what a verified checkpoint holds, be it another task's.
+
+    Args:
+        state: of a network with the same weights, and of the same optimiser.
+        folder: the checkpoint.
+        sigmas: False: the state's network keeps its own ladder.
+
+    Raises:
+        UserError: it is damaged, or it does not fit the state.
+    """
+    own = {} if sigmas else {"sigmas": state.network.state_dict()["sigmas"]}
+    _fill(state, folder, _read(folder), own)
+
+
+def _fill(state: State, folder: Path, plain: dict[str, Any], own: dict[str, Tensor]) -> None:
+    device = str(next(state.network.parameters()).device)
     try:
-        state.network.load_state_dict(load_file(folder / "network.safetensors", str(device)))
-        state.ema.load_state_dict(load_file(folder / "ema.safetensors", str(device)))
-        _restore_optimizer(state, load_file(folder / "optimizer.safetensors", str(device)))
-        state.history = history.read(folder / HISTORY)
-        state.step, state.window = plain["step"], plain["window"]
+        state.network.load_state_dict(load_file(folder / "network.safetensors", device) | own)
+        state.ema.load_state_dict(load_file(folder / "ema.safetensors", device) | own)
+        restore_optimizer(state, load_file(folder / "optimizer.safetensors", device))
+        state.losses, state.step = read_losses(folder), plain["step"]
         state.slow_down(plain["rollbacks"])
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
         raise UserError(
             f"the checkpoint {folder} cannot be read ({error}): delete it and run again."
         ) from error
-    return state
 
 
-def _restore_optimizer(state: State, tensors: dict[str, Tensor]) -> None:
-    parameters = dict(state.network.named_parameters())
-    for name, value in tensors.items():
-        key, parameter = name.split("/", 1)
-        state.optimizer.state[parameters[parameter]][key] = value
+def read_losses(folder: Path) -> list[float]:
+    """The loss of each step up to a checkpoint, the mean over the batch. See `log.curve`."""
+    losses: list[float] = load_file(folder / LOSSES)["loss"].tolist()
+    return losses
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -171,32 +150,40 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def newest_verified(
-    run_folder: Path, task: Task, device: torch.device | str = "cpu", *, every: int = 1
+    run_folder: Path,
+    task: Task,
+    device: torch.device | str = "cpu",
+    *,
+    every: int = 1,
+    most: int | None = None,
 ) -> State | None:
-    """The state in the newest checkpoint of a run that verifies; None if it has no checkpoint yet.
+    """The state in the newest checkpoint of a run that verifies; None if there is none to resume from.
 
-    Those that do not verify are passed over with a warning, whatever step they claim. Only those count
-    whose step is a multiple of `every`.
+    Those that do not verify are passed over with a warning, whatever step they claim.
+
+    Args:
+        every: only those count whose step is a multiple of it.
+        most: only those count whose step is at most this; by default, the task's last.
 
     Raises:
-        UserError: there are checkpoints, and none verifies.
+        UserError: there are such checkpoints, and none verifies.
     """
-    folders = checkpoints(run_folder, every)
+    folders = checkpoints(run_folder, every, task.steps if most is None else most)
     for folder in reversed(folders):
         try:
             return load(folder, task, device)
         except UserError as error:
-            logger.warning("passing over a checkpoint: %s", error)
+            logger.warning("skipping a checkpoint: %s", error)
     if folders:
         raise UserError(
-            f"none of the {len(folders)} checkpoints in {run_folder} can be used (see above): mend the disk, "
-            "then delete that folder to train from the beginning."
+            f"none of the {len(folders)} checkpoints in {run_folder} can be used (see above): check the "
+            "disk, then delete that folder to train from the beginning."
         )
     return None
 
 
 def finished(run_folder: Path, task: Task) -> Path | None:
-    """The verified checkpoint of a task's last step, if the run has come to its end."""
+    """The verified checkpoint of a task's last step, if its run, or a longer one, has left it."""
     folder = run_folder / folder_name(task.steps)
     try:
         return folder if folder.exists() and _read(folder)["fingerprint"] == task.fingerprint() else None
@@ -204,20 +191,20 @@ def finished(run_folder: Path, task: Task) -> Path | None:
         return None
 
 
-def checkpoints(run_folder: Path, every: int = 1) -> list[Path]:
-    """The checkpoint folders of a run whose step is a multiple of `every`, oldest first."""
-    found = sorted(run_folder.glob("step_" + "[0-9]" * 8))
-    return [folder for folder in found if int(folder.name[5:]) % every == 0]
+def checkpoints(run_folder: Path, every: int = 1, most: int | None = None) -> list[Path]:
+    """The checkpoint folders of a run by step: multiples of `every` up to the step `most`."""
+    found = {int(folder.name[5:]): folder for folder in run_folder.glob("step_" + "[0-9]" * 8)}
+    return [found[step] for step in sorted(found) if step % every == 0 and (most is None or step <= most)]
 
 
-def prune(run_folder: Path, every: int = 1) -> None:
-    """Delete what crashed writers have left, and all checkpoints but the newest.
+def prune(run_folder: Path, step: int, every: int = 1) -> None:
+    """Delete what crashed writers have left, and all checkpoints up to a step but the newest ones.
 
-    Those between multiples of `every`, made where a run was stopped, go once there is a newer one: a
-    divergence never goes back to them.
+    Those between multiples of `every`, made where a run was stopped or ended, go once there is a newer one: a
+    divergence never goes back to them. Those beyond the step are a longer run's, and stay.
     """
-    kept = {*checkpoints(run_folder, every)[-KEPT:], *checkpoints(run_folder)[-1:]}
-    for folder in {*checkpoints(run_folder), *run_folder.glob(".step_*.part")} - kept:
+    kept = {*checkpoints(run_folder, every, step)[-KEPT:], *checkpoints(run_folder, most=step)[-1:]}
+    for folder in {*checkpoints(run_folder, most=step), *run_folder.glob(".step_*.part")} - kept:
         shutil.rmtree(folder)
 
 

@@ -1,4 +1,4 @@
-"""A task carried to its end in a folder: resume, train, save, agree with the other workers."""
+"""A task trained to its end in a folder: resume, train, save, agree with the other workers."""
 
 import contextlib
 import logging
@@ -10,17 +10,17 @@ import numpy as np
 import torch
 
 from pipeline.ncsn.errors import UserError
-from pipeline.training import progress, snapshots
-from pipeline.training.allreduce import Group, gathered, place
-from pipeline.training.checkpoints import State, checkpoints, folder_name, fresh, newest_verified, prune, save
-from pipeline.training.history import Row
+from pipeline.training import log, snapshots
+from pipeline.training.allreduce import Group, gathered, rank_and_workers
+from pipeline.training.checkpoints import checkpoints, finished, folder_name, newest_verified, prune, save
 from pipeline.training.lock import only
+from pipeline.training.log import Progress, Row
 from pipeline.training.loop import DivergedError, Event, train
-from pipeline.training.progress import Progress
+from pipeline.training.state import State, fresh
 from pipeline.training.task import Task
 
 STOP = "stop"
-"""A file in a run's folder that asks its workers to save and end, at the next row of the history."""
+"""A file in a run's folder that asks its workers to save and end, at the next row of the loss curve."""
 PATIENCE_S = 20.0
 """How long a new writer waits for one whose driver was killed: it ends with its Ray, in a few seconds."""
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
-def run(
+def fit(
     task: Task,
     images: np.ndarray,
     run_folder: Path,
@@ -38,7 +38,9 @@ def run(
 ) -> Path:
     """Train a task from the newest verified checkpoint in `run_folder` to its end, saving on the way.
 
-    Every worker calls it; the first writes, alone. All workers must see `run_folder`.
+    The folder may hold a shorter or a longer run of the same task: its checkpoints up to this task's last
+    step are resumed from. Every worker calls it; the first one alone writes. All workers must see
+    `run_folder`.
 
     Returns:
         The checkpoint folder of the last step done: the task's last one, unless `STOP` asked for an end.
@@ -56,21 +58,32 @@ def run(
                     if _keep(event, run_folder, group):
                         return run_folder / folder_name(event.step)
             except DivergedError as error:
-                told = f"{error.found(group)} {_last_good(run_folder)}"
+                told = f"{error.report(group)} {_last_good(run_folder)}"
                 if state.rollbacks >= task.rollbacks:
                     raise UserError(told) from error
                 state = _rolled_back(state, told, run_folder, group, device)
     return run_folder / folder_name(task.steps)
 
 
+def complete(run_folder: Path, task: Task) -> Path | None:
+    """The checkpoint of a task's last step, if a run has left it and all snapshots that are due."""
+    return finished(run_folder, task) if snapshots.first_missing(run_folder, task) == task.steps else None
+
+
+def resumes_at(run_folder: Path, task: Task) -> int:
+    """The step of the checkpoint that `fit` tries first; 0 if there is none."""
+    found = checkpoints(run_folder, most=snapshots.first_missing(run_folder, task))
+    return int(found[-1].name[5:]) if found else 0
+
+
 def _rolled_back(
     state: State, told: str, run_folder: Path, group: Group, device: torch.device | str
 ) -> State:
-    """The state to go on from after a divergence: the last regular checkpoint's, at half the learning rate.
+    """The state to resume from after a divergence: the last regular checkpoint's, at half the learning rate.
 
     A run that is killed before its next checkpoint diverges once more, and comes here again: same bits.
     """
-    back = _resume(state.task, run_folder, group, device, every=state.task.checkpoint_every)
+    back = _newest(state.task, run_folder, group, device, every=state.task.checkpoint_every)
     back.slow_down(state.rollbacks + 1)
     logger.warning("%s Going back to step %d with half the learning rate.", told, back.step)
     return back
@@ -78,14 +91,23 @@ def _rolled_back(
 
 def _enter(stack: contextlib.ExitStack, run_folder: Path, group: Group) -> None:
     run_folder.mkdir(parents=True, exist_ok=True)
-    if place(group)[0] == 0:
+    if rank_and_workers(group)[0] == 0:
         stack.enter_context(only("writer", run_folder, patience_s=PATIENCE_S))
 
 
-def _resume(
-    task: Task, run_folder: Path, group: Group, device: torch.device | str, *, every: int = 1
-) -> State:
-    found = together(lambda: newest_verified(run_folder, task, device, every=every), run_folder, group)
+def _resume(task: Task, run_folder: Path, group: Group, device: torch.device | str) -> State:
+    """The state to start from. Its snapshot is written if it is due, since a shorter run left none."""
+    missing = together(lambda: snapshots.first_missing(run_folder, task), run_folder, group)
+    state = _newest(task, run_folder, group, device, most=missing)
+    if state.step == missing and missing in snapshots.due(task):
+        writes = rank_and_workers(group)[0] == 0
+        together(lambda: snapshots.keep(run_folder, state) if writes else None, run_folder, group)
+        return _resume(task, run_folder, group, device)
+    return state
+
+
+def _newest(task: Task, run_folder: Path, group: Group, device: torch.device | str, **which: int) -> State:
+    found = together(lambda: newest_verified(run_folder, task, device, **which), run_folder, group)
     state = found or fresh(task, device)
     steps = gathered(state.step, group)
     if len(set(steps)) > 1:
@@ -98,19 +120,19 @@ def _resume(
 
 def _keep(event: Event, run_folder: Path, group: Group) -> bool:
     """Write what a step leaves behind; returns whether the run is to end here, which all workers agree on."""
-    task, (rank, workers) = event.state.task, place(group)
+    task, (rank, workers) = event.state.task, rank_and_workers(group)
     stopped = event.row is not None and any(gathered((run_folder / STOP).exists(), group))
     saved = stopped or event.step % task.checkpoint_every == 0 or event.step == task.steps
     kept = event.step in snapshots.due(task)
 
     def write() -> None:
         if event.row:
-            progress.append(run_folder, _line(event, event.row, workers))
+            log.append(run_folder, _line(event, event.row, workers))
         if kept:
             snapshots.keep(run_folder, event.state)
         if saved:
             save(run_folder / folder_name(event.step), event.state)
-            prune(run_folder, task.checkpoint_every)
+            prune(run_folder, event.step, task.checkpoint_every)
 
     if event.row or kept or saved:
         together(write if rank == 0 else lambda: None, run_folder, group)
@@ -147,5 +169,5 @@ def together(action: Callable[[], T], folder: Path, group: Group) -> T:
 def _unwritten(error: OSError, folder: Path) -> str:
     return (
         f"cannot write {error.filename or folder} ({error.strerror or error}): free space or set "
-        "compute.storage to another folder, then run again: it goes on from the last checkpoint."
+        "compute.storage to another folder, then run again: it resumes from the last checkpoint."
     )

@@ -17,34 +17,34 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.execution import evaluated
-from pipeline.ncsn.losses import denoising_score_matching, edm_weighting
-from pipeline.ncsn.networks.unet import SIGMA_DATA
+from pipeline.ncsn.losses import denoising_score_matching
 from pipeline.ncsn.score import Score
-from pipeline.training.allreduce import Group, gathered, place, sum_in_order
-from pipeline.training.batches import Draw, microshards
-from pipeline.training.checkpoints import State, fresh
-from pipeline.training.history import Row
+from pipeline.training.allreduce import Group, gathered, rank_and_workers, sum_in_order
+from pipeline.training.batches import MicroBatch, micro_batches
+from pipeline.training.log import Row
+from pipeline.training.state import State, fresh
 from pipeline.training.task import Task
 
-Backward = Callable[[list[Draw]], Tensor]
-"""From a worker's draws to the loss of the global batch, (); it fills the gradients on the way."""
+Backward = Callable[[list[MicroBatch]], Tensor]
+"""From a worker's micro-batches to the loss of the whole batch, (); it fills the gradients on the way."""
 
 
 EXPLODED = 1e3
-"""A loss so many times that of the history's first row has diverged, though it is still a number."""
+"""A loss this many times the first step's has diverged, though it is still a number."""
 
 
 class DivergedError(UserError):
-    """The loss is no number, or exploded; the weights are those before the step.
+    """The loss is NaN or infinite, or exploded; the weights are those before the step.
 
-    `loss` and `sigma` are this worker's worst example's.
+    Attributes:
+        worst: loss and sigma of this worker's worst example.
     """
 
     def __init__(self, message: str, loss: float, sigma: float) -> None:
         super().__init__(message)
         self.worst = (loss if math.isfinite(loss) else math.inf, sigma)
 
-    def found(self, group: Group) -> str:
+    def report(self, group: Group) -> str:
         """The message, with the noise level of the worst example over all workers; each must call it."""
         loss, sigma = max(gathered(self.worst, group))
         return f"{self} The worst example has noise sigma {sigma:.4g} (loss {loss:.4g})."
@@ -52,9 +52,9 @@ class DivergedError(UserError):
 
 @dataclass(frozen=True)
 class Event:
-    """One optimiser step done. `state` is the live one: copy or save it before asking for the next event.
+    """An optimiser step that is done. `state` is the live one: copy it before asking for the next event.
 
-    `row` is the history's new row, on the steps that have one; `seconds` and `images_per_second` (over all
+    `row` is the loss curve's new row, on the steps that have one; `seconds` and `images_per_second` (over all
     workers) are counted from the row before.
     """
 
@@ -79,39 +79,38 @@ def train(
 
     Args:
         images: (N, C, H, W) uint8, the same on every worker; N at least the batch size.
-        state: where to go on; by default step 0. It must lie on `device`, and be the same on every worker.
+        state: where to resume; by default step 0. It must be on `device`, and be the same on every worker.
         group: the process group; None is the default group where one is initialised.
 
     Yields:
-        An event for each step; its loss is the mean over the global batch, on every worker the same.
+        An event for each step; its loss is the mean over the whole batch, the same on every worker.
 
     Raises:
         DivergedError: the loss is NaN or infinite, or exploded.
-        UserError: the workers do not divide the microshards, or the images do not fill a batch.
+        UserError: the micro-batches cannot be divided among the workers, or the images do not fill a batch.
     """
     device = torch.device(device)
     state = fresh(task, device) if state is None else state
-    shards = own_shards(task, group)
+    parts = own_parts(task, group)
     clock = _Clock(state)
     with arithmetic(task, device):
-        backward = (_elastic if task.determinism == "elastic" else _fast)(state, group)
+        backward = (_bitwise if task.determinism == "bitwise" else _fast)(state, group)
         while state.step < task.steps:
-            draws = microshards(task, images, state.step, shards, device)
-            loss = float(backward(draws))
+            batch = micro_batches(task, images, state.step, parts, device)
+            loss = float(backward(batch))
             if _diverged(loss, state):
-                raise _diverging(loss, draws, state)
-            _advance(state)
-            row = state.record(loss)
+                raise _divergence(loss, batch, state)
+            row = state.advance(loss)
             yield Event(state.step, state.images, loss, *clock.read(row), row, state)
 
 
-def own_shards(task: Task, group: Group) -> range:
-    """The microshards of this worker: a block, so that rank order is microshard order."""
-    rank, workers = place(group)
-    each, rest = divmod(task.microshards, workers)
+def own_parts(task: Task, group: Group) -> range:
+    """The micro-batches of this worker: a block, so that the order of ranks is that of micro-batches."""
+    rank, workers = rank_and_workers(group)
+    each, rest = divmod(task.micro_batches, workers)
     if rest:
         raise UserError(
-            f"train.microshards ({task.microshards}) is not divisible by compute.workers ({workers}): "
+            f"train.micro_batches ({task.micro_batches}) is not divisible by compute.workers ({workers}): "
             "change one of them in params.yaml."
         )
     return range(rank * each, (rank + 1) * each)
@@ -119,12 +118,12 @@ def own_shards(task: Task, group: Group) -> range:
 
 @contextlib.contextmanager
 def arithmetic(task: Task, device: torch.device) -> Iterator[None]:
-    """In elastic mode, kernels whose bits follow from the input: one CPU thread, deterministic on CUDA.
+    """For "bitwise", kernels whose bits follow from the input: one CPU thread, deterministic ones on CUDA.
 
-    On CUDA, torch only warns of an operation it has no deterministic kernel for: equal bits are expected
-    there, but were not checked.
+    On CUDA, torch only warns of an operation for which it has no deterministic kernel: equal bits are
+    expected there, but were not checked.
     """
-    if task.determinism != "elastic":
+    if task.determinism != "bitwise":
         yield
         return
     threads, strict = torch.get_num_threads(), torch.get_deterministic_debug_mode()
@@ -140,29 +139,25 @@ def arithmetic(task: Task, device: torch.device) -> Iterator[None]:
 
 
 def _diverged(loss: float, state: State) -> bool:
-    return not math.isfinite(loss) or bool(state.history and loss > EXPLODED * state.history[0].loss)
+    return not math.isfinite(loss) or bool(state.losses and loss > EXPLODED * state.losses[0])
 
 
 @torch.no_grad()
-def _diverging(loss: float, draws: list[Draw], state: State) -> DivergedError:
-    losses = torch.cat([_loss(_score(state.network, state.task), draw, state.task) for draw in draws])
+def _divergence(loss: float, batch: list[MicroBatch], state: State) -> DivergedError:
+    score = _score(state.network, state.task)
+    losses = torch.cat([_losses(score, part, state.task) for part in batch])
     worst = int(losses.nan_to_num(math.inf, math.inf).argmax())
-    sigma = torch.cat([draw.sigma for draw in draws])[worst]
+    sigma = torch.cat([part.sigma for part in batch])[worst]
     return DivergedError(
-        f"the loss is {loss} at step {state.step + 1}: lower the recipe's lr ({state.task.lr}).",
+        f"the loss is {loss} at step {state.step + 1}: lower the recipe's optimizer.lr "
+        f"({state.task.optimizer.lr}).",
         float(losses[worst]),
         float(sigma),
     )
 
 
-def _advance(state: State) -> None:
-    state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
-    state.ema.update(state.network)
-
-
-def _elastic(state: State, group: Group) -> Backward:
-    """One gradient for each microshard, summed in the microshards' order: the same bits on any workers.
+def _bitwise(state: State, group: Group) -> Backward:
+    """One gradient for each micro-batch, summed in their order: the same bits on any number of workers.
 
     Checked on the CPU; on CUDA, on GPUs of one kind, it is expected but was not checked.
     """
@@ -170,13 +165,13 @@ def _elastic(state: State, group: Group) -> Backward:
     sizes = [p.numel() for p in parameters]
     score = _score(state.network, state.task)
 
-    def flat_gradient(draw: Draw) -> Tensor:
-        loss = _loss(score, draw, state.task).sum() / state.task.batch_size
+    def flat_gradient(part: MicroBatch) -> Tensor:
+        loss = _losses(score, part, state.task).sum() / state.task.batch_size
         gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
         return torch.cat([*(g.flatten() for g in gradients), loss.detach().view(1)])
 
-    def backward(draws: list[Draw]) -> Tensor:
-        total = sum_in_order([flat_gradient(draw) for draw in draws], group)
+    def backward(batch: list[MicroBatch]) -> Tensor:
+        total = sum_in_order([flat_gradient(part) for part in batch], group)
         for parameter, gradient in zip(parameters, torch.split(total[:-1], sizes), strict=True):
             parameter.grad = gradient.view_as(parameter)
         return total[-1]
@@ -185,16 +180,16 @@ def _elastic(state: State, group: Group) -> Backward:
 
 
 def _fast(state: State, group: Group) -> Backward:
-    """Plain DistributedDataParallel over the same examples and noise: equal but for rounding."""
-    _, workers = place(group)
+    """Plain DistributedDataParallel over the same examples and noise: equal up to rounding."""
+    _, workers = rank_and_workers(group)
     network = state.network
     if workers > 1:
         network = DistributedDataParallel(network, process_group=group, forward_sync_buffers=False)
     score = _score(network, state.task)
 
-    def backward(draws: list[Draw]) -> Tensor:
-        whole = Draw(*(torch.cat([getattr(d, key) for d in draws]) for key in ("x", "sigma", "noise")))
-        loss = _loss(score, whole, state.task).mean()
+    def backward(batch: list[MicroBatch]) -> Tensor:
+        own = MicroBatch(*(torch.cat([getattr(p, key) for p in batch]) for key in ("x", "sigma", "noise")))
+        loss = _losses(score, own, state.task).mean()
         torch.autograd.backward(loss)
         total = loss.detach() / workers
         if workers > 1:
@@ -208,21 +203,19 @@ def _score(network: torch.nn.Module, task: Task) -> Score:
     return evaluated(network, precision=task.precision, compile=task.compile)
 
 
-def _loss(score: Score, draw: Draw, task: Task) -> Tensor:
-    loss = denoising_score_matching(score, draw.x, draw.sigma, draw.noise)
-    if task.loss["kind"] != "edm":
-        return loss
-    return edm_weighting(draw.sigma, SIGMA_DATA / 2) * loss  # in units of pixels in [0, 1]
+def _losses(score: Score, part: MicroBatch, task: Task) -> Tensor:
+    """The weighted loss of each example, (B,)."""
+    return task.loss.weight(part.sigma) * denoising_score_matching(score, part.x, part.sigma, part.noise)
 
 
 class _Clock:
-    """Time and training speed since the last row of the history."""
+    """Time and training speed since the last row of the loss curve."""
 
     def __init__(self, state: State) -> None:
         self.state, self.images, self.start = state, state.images, time.perf_counter()
 
     def read(self, row: Row | None) -> tuple[float, float]:
-        """(seconds, images a second); a row starts the count anew."""
+        """(seconds, images a second); a row resets the count."""
         now = time.perf_counter()
         seconds, images = now - self.start, self.state.images - self.images
         if row is not None:

@@ -1,4 +1,4 @@
-"""Snapshots: networks that a training leaves on its way, none of which is deleted, to choose from later."""
+"""Snapshots: averaged weights that a training keeps for good, to choose a checkpoint from later."""
 
 import shutil
 from pathlib import Path
@@ -6,33 +6,43 @@ from pathlib import Path
 from pipeline import files
 from pipeline.ncsn.errors import UserError
 from pipeline.training import checksums
-from pipeline.training.checkpoints import State, folder_name, save
+from pipeline.training.checkpoints import folder_name, save
+from pipeline.training.state import State
 from pipeline.training.task import Task
 
 
 def due(task: Task) -> range:
-    """The steps that leave one; the last step's checkpoint is one itself."""
+    """The steps that leave a snapshot; the last step's checkpoint is one itself."""
     every = task.snapshot_every
     return range(every, task.steps, every) if every else range(0)
 
 
-def keep(run_folder: Path, state: State) -> None:
-    """Write the state's averaged weights, over what an earlier life or a rolled-back course has left there.
+def first_missing(run_folder: Path, task: Task) -> int:
+    """The first step whose snapshot is still to be made, which no run may resume after; or the last step.
 
-    To be called before the step's checkpoint is written: a run goes on behind a checkpoint, and passes every
-    step behind the one before it again.
+    Some are missing where an earlier run of the task kept fewer, or was shorter.
+    """
+    missing = (step for step in due(task) if not (_place(run_folder, step) / checksums.MANIFEST).exists())
+    return next(missing, task.steps)
+
+
+def keep(run_folder: Path, state: State) -> None:
+    """Write the state's averaged weights, replacing those that an interrupted or rolled-back run has left.
+
+    To be called before the step's checkpoint is written: a run resumes from a checkpoint, and repeats every
+    step after it.
 
     Raises:
-        UserError, OSError: as `state.save`.
+        UserError, OSError: as `checkpoints.save`.
     """
     save(_place(run_folder, state.step), state, whole=False)
 
 
 def copy(run_folder: Path, model: Path, task: Task) -> None:
-    """Copy a finished run's snapshots to the folder of its last checkpoint's copy.
+    """Copy a finished run's snapshots next to a copy of its last checkpoint.
 
     Raises:
-        UserError: one is missing or damaged, which a finished training cannot make again.
+        UserError: one is missing or damaged.
     """
     for step in due(task):
         source = _place(run_folder, step)
@@ -40,8 +50,8 @@ def copy(run_folder: Path, model: Path, task: Task) -> None:
             checksums.verify(source)
         except UserError as error:
             raise UserError(
-                f"the snapshot {source} is missing or damaged: mend the disk, then delete {run_folder} to "
-                "train from the beginning."
+                f"the snapshot {source} is missing or damaged: check the disk, then delete this folder and "
+                "run again, which repeats the training up to its step."
             ) from error
         shutil.copytree(source, _place(model, step))
 
@@ -49,15 +59,14 @@ def copy(run_folder: Path, model: Path, task: Task) -> None:
 def candidates(model: Path) -> dict[int, Path]:
     """The folders of all networks of a training by their steps, ascending: the snapshots, then `model`.
 
-    Each is what `state.load_network` reads, and verifies.
+    Each is what `checkpoints.load_network` reads, and verifies.
 
     Raises:
         UserError: `model` is no checkpoint.
     """
-    plain = files.read_json(model / "state.json")
-    return {step: _place(model, step) for step in due(Task.from_plain(plain["task"]))} | {
-        plain["step"]: model
-    }
+    last: int = files.read_json(model / "state.json")["step"]
+    kept = sorted((model / checksums.SNAPSHOTS).glob("step_" + "[0-9]" * 8))
+    return {int(folder.name[5:]): folder for folder in kept} | {last: model}
 
 
 def _place(folder: Path, step: int) -> Path:

@@ -1,30 +1,32 @@
-"""What is to be trained, as frozen plain data whose hash names the run."""
+"""A training as frozen plain data: the hash of what can change its weights names its run."""
 
 import dataclasses
-import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
 
-from pipeline.files import sources_sha256
+from pipeline import program
+from pipeline.ncsn.averages import Average
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.kinds import make, plain
+from pipeline.ncsn.losses import Loss
+from pipeline.training.optimizers import Optimizer
+from pipeline.training.schedules import Schedule
 
-# Whatever is computed during training lives in these files; a change of any makes another task.
-CODE = ("ncsn", "data/order.py", "training")
-# These change how often a result is kept, not the result.
-OBSERVING = ("checkpoint_every",)
+ROOMS = {"loss": "losses", "optimizer": "optimizers", "schedule": "schedules", "ema": "averages"}
+"""The fields of a task that hold settings of a kind, with the room that each is of."""
+OBSERVING = ("log_every", "snapshot_every")
+"""Fields that change what is written, not what is trained."""
 
 
-@functools.cache
-def code_version(package: Path = Path(__file__).parents[1]) -> str:
-    """SHA-256 of the sources that training runs, and the version of torch."""
-    return f"{sources_sha256(package, CODE)} torch {torch.__version__.split('+')[0]}"
+def code_version(settings: Any) -> str:
+    """Version of the code that trains: what `fit` and the kinds in these settings reach, and the packages."""
+    return program.version("pipeline.training.fit", *program.modules(settings))
 
 
 def data_digest(images: np.ndarray) -> str:
@@ -32,101 +34,207 @@ def data_digest(images: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
 
 
+class Recipe(Protocol):
+    """An entry of `recipes` in params.yaml: what is particular to one network."""
+
+    @property
+    def network(self) -> Any:
+        """Settings of a kind of network."""
+
+    @property
+    def loss(self) -> Loss:
+        """Which noise is drawn, and how it is weighted."""
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimiser with its learning rate."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """What multiplies the learning rate at each step."""
+
+    @property
+    def ema(self) -> Average:
+        """The moving average of the weights."""
+
+    @property
+    def steps(self) -> int | None:
+        """Optimiser steps; None: those of `train`."""
+
+    @property
+    def dequantise(self) -> bool:
+        """Whether uniform noise fills the bins of the pixels."""
+
+    @property
+    def flip(self) -> bool:
+        """Whether half of the images are mirrored."""
+
+
+class Train(Protocol):
+    """The section `train` of params.yaml: what all networks share. See `Task` for the fields."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def micro_batches(self) -> int: ...
+    @property
+    def determinism(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def compile(self) -> bool: ...
+    @property
+    def checkpoint_every(self) -> int: ...
+    @property
+    def snapshot_every(self) -> int: ...
+    @property
+    def log_every(self) -> int: ...
+    @property
+    def rollbacks(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One training, complete: two tasks with one fingerprint leave the same weights.
-
-    `network` holds the keyword arguments of `make_network`, the ladder `sigmas` (L,) among them; `loss`
-    says what noise is drawn and how it is weighted (`pipeline.training.batches.sigmas`).
-    `microshards` is the number of fixed parts a batch is cut into, whatever the number of workers.
-    `determinism` "elastic" makes the weights independent of that number, bit for bit: checked on the CPU,
-    expected but not checked on CUDA. `rollbacks` is how often a loss that diverges sends the run back to its
-    last checkpoint, each time at half the learning rate; with any, `checkpoint_every` is part of the result.
-    So is `snapshot_every`: each so many steps the averaged weights are kept for good; 0: the last ones alone.
+    """A whole training. Two tasks with one fingerprint have the same weights after the same number of steps.
 
     Raises:
-        UserError: batch_size is not divisible by microshards, or the network has no ladder.
+        UserError: batch_size is not divisible by micro_batches, or the network has no ladder.
     """
 
     network: Mapping[str, Any]
-    loss: Mapping[str, Any]
-    lr: float
-    betas: tuple[float, float]
-    adam_eps: float
-    ema_rate: float
+    """The keyword arguments of `make_network`, the ladder `sigmas` (L,) among them."""
+    loss: Loss
+    optimizer: Optimizer
+    schedule: Schedule
+    ema: Average
     dequantise: bool
     flip: bool
     steps: int
     batch_size: int
-    microshards: int
-    determinism: str
-    precision: str
-    compile: bool
+    micro_batches: int
+    """The number of fixed parts of a batch, whatever the number of workers."""
+    determinism: str = "bitwise"
+    """"bitwise": the same bits on any number of workers (checked on the CPU, expected but not checked on
+    CUDA); "fast": plain DistributedDataParallel."""
+    precision: str = "float32"
+    compile: bool = False
     checkpoint_every: int
+    """Steps between checkpoints, of which the newest few are kept to resume from."""
     log_every: int
+    """Steps between rows of the loss curve."""
     seed: int
     data_sha256: str
     rollbacks: int = 0
+    """How often a diverged loss sends the run back to its last checkpoint, each time at half the rate."""
     snapshot_every: int = 0
-    code: str = field(default_factory=code_version)
+    """Steps between the averaged weights that are kept for good; 0: the last ones alone."""
+    code: str = ""
+    """`code_version` of the program that trains; found at construction where it is left out."""
 
     def __post_init__(self) -> None:
-        if self.batch_size % self.microshards:
+        if self.batch_size % self.micro_batches:
             raise UserError(
-                f"train.batch_size ({self.batch_size}) is not divisible by train.microshards "
-                f"({self.microshards}): change one of them in params.yaml."
+                f"train.batch_size ({self.batch_size}) is not divisible by train.micro_batches "
+                f"({self.micro_batches}): change one of them in params.yaml."
             )
         if not self.network.get("sigmas"):
-            raise UserError("the task's network has no `sigmas`: give it the noise ladder to be trained on.")
+            raise UserError("the task's network has no `sigmas`: give it the noise ladder to train on.")
+        if not self.code:
+            object.__setattr__(self, "code", code_version(self))
 
     @classmethod
     def build(
         cls,
-        recipe: Mapping[str, Any],
-        train: Mapping[str, Any],
+        recipe: Recipe,
+        train: Train,
         *,
         sigmas: torch.Tensor,
         image_shape: tuple[int, int, int],
         data_sha256: str,
     ) -> Self:
-        """A task from params.yaml's sections `recipes.VARIANT` and `train`, the ladder (L,) and the data.
+        """A task from two sections of params.yaml, the noise ladder and the data.
 
         Args:
-            recipe: network {kind, width}, loss, steps (None: those of `train`), lr, betas, adam_eps,
-                ema_rate, dequantise, flip.
-            train: steps, batch_size, microshards, determinism, precision, compile, checkpoint_every,
-                log_every, seed, rollbacks, snapshot_every.
-            sigmas: (L,), strictly descending, in units of pixels in [0, 1].
+            recipe: of the network.
+            train: what all networks share.
+            sigmas: the ladder, (L,), strictly descending, in units of pixels in [0, 1].
             image_shape: (C, H, W) of one image.
             data_sha256: `data_digest` of the training images.
         """
-        channels, height, _ = image_shape
-        network = {
-            **recipe["network"],
-            "channels": channels,
-            "image_size": height,
-            "sigmas": tuple(sigmas.tolist()),
-        }
-        rest = {key: value for key, value in recipe.items() if key not in ("network", "betas")}
-        first, second = recipe["betas"]
-        lengths = {"steps": recipe["steps"] or train["steps"]}
         return cls(
-            network=network, betas=(first, second), data_sha256=data_sha256, **{**rest, **train, **lengths}
+            network=network_arguments(recipe.network, sigmas, image_shape),
+            loss=recipe.loss,
+            optimizer=recipe.optimizer,
+            schedule=recipe.schedule,
+            ema=recipe.ema,
+            dequantise=recipe.dequantise,
+            flip=recipe.flip,
+            steps=recipe.steps or train.steps,
+            batch_size=train.batch_size,
+            micro_batches=train.micro_batches,
+            determinism=train.determinism,
+            precision=train.precision,
+            compile=train.compile,
+            checkpoint_every=train.checkpoint_every,
+            log_every=train.log_every,
+            seed=train.seed,
+            data_sha256=data_sha256,
+            rollbacks=train.rollbacks,
+            snapshot_every=train.snapshot_every,
         )
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+    def from_plain(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of `plain`, through JSON or not."""
-        network = {**plain["network"], "sigmas": tuple(plain["network"]["sigmas"])}
-        return cls(**{**plain, "network": network, "betas": tuple(plain["betas"])})
+        network = {**values["network"], "sigmas": tuple(values["network"]["sigmas"])}
+        kinds = {name: make(room, values[name]) for name, room in ROOMS.items()}
+        return cls(**{**values, **kinds, "network": network})
 
     def plain(self) -> dict[str, Any]:
-        """The task as values that JSON holds exactly."""
-        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
-        return plain
+        """The task as values that JSON holds exactly; settings of kinds as in params.yaml."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values |= {name: plain(getattr(self, name)) for name in ROOMS}
+        exact: dict[str, Any] = json.loads(json.dumps(values, allow_nan=False))
+        return exact
+
+    @property
+    def extends(self) -> bool:
+        """Whether a shorter run of this task is the beginning of it, bit for bit.
+
+        Not where the schedule depends on the number of steps. Nor with rollbacks: the last checkpoint of a
+        shorter run may be one that a divergence would have gone back behind.
+        """
+        return not (self.rollbacks or self.schedule.needs_steps)
+
+    def identity(self) -> dict[str, Any]:
+        """`plain` without what changes no weight before the last step."""
+        resuming = ("checkpoint_every",) * (not self.rollbacks) + ("steps",) * self.extends
+        return {name: value for name, value in self.plain().items() if name not in (*OBSERVING, *resuming)}
 
     def fingerprint(self) -> str:
-        """SHA-256 of all that can change the result, as 64 hexadecimal digits."""
-        observing = () if self.rollbacks else OBSERVING
-        plain = {key: value for key, value in self.plain().items() if key not in observing}
-        return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        """SHA-256 of `identity`, as 64 hexadecimal digits: it names the run, of whatever length."""
+        text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def network_arguments(
+    settings: Any, sigmas: torch.Tensor, image_shape: tuple[int, int, int]
+) -> dict[str, Any]:
+    """The keyword arguments of `make_network`.
+
+    Args:
+        settings: of a kind of network.
+        sigmas: the ladder, (L,).
+        image_shape: (C, H, W) of one image.
+    """
+    channels, height, _ = image_shape
+    return {
+        **plain(settings),
+        "channels": channels,
+        "image_size": height,
+        "sigmas": tuple(sigmas.tolist()),
+    }

@@ -8,12 +8,12 @@ stand, 1 where one does not or cannot be checked, 2 for bad input.
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from pipeline import dvcfile, tracking
 from pipeline.ncsn.errors import UserError
-from pipeline.reporting.lineage import Plan
+from pipeline.reporting.lineage import SETTLED, Plan
 from pipeline.reporting.rows import Row, Table
 from pipeline.verify import history, records, table, tree
 from pipeline.verify.findings import Finding, State, lines, state
@@ -34,7 +34,7 @@ class Check:
             raise UserError("there is no dvc.yaml here: run it in the repository's folder.")
         self._plan, self._lock, self._tree = plan, dvcfile.lock(root), Tree(root)
         self._artifacts, self._history, self._runs = root / "artifacts", History(root), runs
-        self._now = table.Now(self._artifacts, plan.params.get("more_seeds", ()))
+        self._now = table.Now(self._artifacts, plan.params["rows"], plan.params.get("extra_seeds", ()))
         self._records, self._unread = self._read(checked) if runs else ({}, "")
 
     def _read(self, checked: Table) -> tuple[dict[str, tracking.Record], str]:
@@ -50,21 +50,27 @@ class Check:
 
     def row(self, row: Row) -> Iterator[Finding]:
         """What speaks against a row."""
-        variant = table.variant_of(row)
-        chain = self._plan.chain(None if row.is_floor else variant, row.networks)
+        name = table.system_of(row)
+        chain = self._chain(None if row.is_floor else name, row.names)
         if not chain:
-            yield Finding(f"evaluate@{variant} of dvc.yaml", "a stage", "none", "add it to `variants`")
+            yield Finding(f"evaluate@{name} of dvc.yaml", "a stage", "none", "add it to `rows`")
         yield from table.findings(row, self._now.row(row), self._artifacts)
-        for name in chain:
-            yield from tree.stage(self._tree, self._lock, self._plan.params, name)
+        for stage, only in chain.items():
+            yield from tree.stage(self._tree, self._lock, self._plan.params, stage, only)
         for made in row.made:
-            yield from history.findings(self._history, made, self._lock, chain)
+            yield from history.findings(self._history, self._tree, made, self._lock, chain)
             if self._unread and made.run_id:
                 yield Finding("MLflow's record of the runs", None, None, self._unread)
             elif self._runs:
                 yield from records.findings(
-                    made, made.network or variant, row.data_sha256, self._artifacts, self._records
+                    made, made.network or name, row.data_sha256, self._artifacts, self._records
                 )
+
+    def _chain(self, name: str | None, names: Sequence[str]) -> dict[str, Collection[str] | None]:
+        """The stages behind a row; of one that settles, the only parameters that matter."""
+        chain = self._plan.chain(name, names)
+        settled = self._plan.settled(chain)
+        return {stage: settled if stage in SETTLED else None for stage in chain}
 
 
 def report(found: list[tuple[Row, list[Finding]]], rest: list[Finding]) -> Iterator[str]:

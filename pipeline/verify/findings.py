@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-AGAIN = "write the table anew by `dvc repro --force --single-item report`"
+AGAIN = "write the table again by `dvc repro --force --single-item report`"
 PULL = "run `dvc pull`, or `dvc repro`"
 SHORT = 16
 
@@ -25,12 +25,12 @@ class Finding:
     expected: str | None
     found: str | None
     """None where it is missing, so that nothing can be said."""
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
         if self.found is None:
-            return f"{self.what} is missing: {self.mend}"
-        return f"{self.what}: expected {_short(self.expected)}, found {_short(self.found)}: {self.mend}"
+            return f"{self.what} is missing: {self.fix}"
+        return f"{self.what}: expected {_short(self.expected)}, found {_short(self.found)}: {self.fix}"
 
 
 def _short(value: str | None) -> str:
@@ -49,12 +49,12 @@ def state(findings: Iterable[Finding]) -> State:
 
 
 def lines(findings: Iterable[Finding]) -> Iterator[str]:
-    """A line a finding; what is missing and mended alike shares one."""
+    """A line a finding; what is missing and fixed alike shares one."""
     missing: dict[str, list[str]] = {}
     for finding in dict.fromkeys(findings):
         if finding.found is None:
-            missing.setdefault(finding.mend, []).append(finding.what)
+            missing.setdefault(finding.fix, []).append(finding.what)
         else:
             yield str(finding)
-    for mend, names in missing.items():
-        yield f"{', '.join(names)} {'are' if len(names) > 1 else 'is'} missing: {mend}"
+    for fix, names in missing.items():
+        yield f"{', '.join(names)} {'are' if len(names) > 1 else 'is'} missing: {fix}"

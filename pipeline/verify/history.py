@@ -4,7 +4,7 @@ import io
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from pipeline.files import read_yaml
@@ -13,7 +13,7 @@ from pipeline.verify import tree
 from pipeline.verify.findings import AGAIN, Finding
 from pipeline.verify.tree import Lock, Tree
 
-HELD = ("pipeline", "stages", "params.yaml", ".dvcignore")
+HELD = ("pipeline", "stages", "extensions", "params.yaml", "dvc.yaml", ".dvcignore")
 
 
 class History:
@@ -29,7 +29,7 @@ class History:
         self._place.cleanup()
 
     def tree(self, commit: str) -> Tree | None:
-        """A commit's code and params.yaml; None where this clone does not have it."""
+        """A commit's code, params.yaml and dvc.yaml; None where this clone does not have it."""
         if commit not in self._trees:
             self._trees[commit] = self._unpacked(commit)
         return self._trees[commit]
@@ -53,11 +53,17 @@ class History:
         return done.stdout if done.returncode == 0 else None
 
 
-def findings(history: History, made: Made, lock: Lock, chain: Sequence[str]) -> Iterator[Finding]:
+def findings(
+    history: History, here: Tree, made: Made, lock: Lock, chain: Mapping[str, Collection[str] | None]
+) -> Iterator[Finding]:
     """What of a run's commit speaks against it: it is not there, or holds other code or parameters.
 
     Where the working tree had changes, the commit alone made nothing, and only its being there is looked at.
     Of the report's own commit the whole chain is.
+
+    Args:
+        here: the working tree.
+        chain: the stages of the row, with the parameters that matter, see `tree.parameters`.
     """
     if made.commit is None:
         return
@@ -65,14 +71,16 @@ def findings(history: History, made: Made, lock: Lock, chain: Sequence[str]) -> 
     if (there := history.tree(made.commit)) is None:
         yield Finding(what, None, None, f"run `git fetch --unshallow`, or {AGAIN}")
     elif not made.dirty:
-        yield from _contents(what, there, made.stage, lock, chain)
+        yield from _contents(what, there, here, made.stage, lock, chain)
 
 
-def _contents(what: str, there: Tree, stage: str, lock: Lock, chain: Sequence[str]) -> Iterator[Finding]:
+def _contents(
+    what: str, there: Tree, here: Tree, stage: str, lock: Lock, chain: Mapping[str, Collection[str] | None]
+) -> Iterator[Finding]:
     params_file = there.root / "params.yaml"
     params = read_yaml(params_file) if params_file.exists() else {}
-    mend = f"commit, then run `dvc repro`; or {AGAIN}"
-    for name in chain:
+    fix = f"commit, then run `dvc repro`; or {AGAIN}"
+    for name, only in chain.items():
         if name in lock and stage in (name.partition("@")[0].removesuffix("_more"), "report"):
-            yield from tree.code(there, lock[name], f"{what}: ", mend)
-            yield from tree.parameters(lock[name], params, f"{what}: params.yaml", mend)
+            yield from tree.code(there, here, lock[name], f"{what}: ", fix)
+            yield from tree.parameters(lock[name], params, f"{what}: params.yaml", fix, only)

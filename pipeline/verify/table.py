@@ -1,6 +1,5 @@
 """A written table against the one that the files give now, field by field and hash by hash."""
 
-import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,17 +8,18 @@ from typing import Any
 from pipeline.files import read_json, sha256
 from pipeline.git import Commit
 from pipeline.ncsn.errors import UserError
-from pipeline.reporting import rows, tables
+from pipeline.reporting import tables
 from pipeline.reporting.lineage import File
+from pipeline.reporting.read_table import read_table
 from pipeline.reporting.rows import Row, Table
 from pipeline.verify.findings import AGAIN, PULL, Finding
 
 RECORDED = {"commit", "dirty", "run_id", "made"}
 """Fields that only git and MLflow can speak of."""
 MANIFEST, IMAGES = "data/manifest.json", "data/images.npy"
-NEEDED = (MANIFEST, IMAGES, "evaluation/{variant}.json")
-"""What a row is read from, beside the files it names."""
-NEEDED_OF_SAMPLES = ("samples/{variant}/manifest.json", "metrics/generate_{variant}.json")
+NEEDED = (MANIFEST, IMAGES, "evaluation/{row}.json")
+"""What a row is read from, next to the files it names."""
+NEEDED_OF_SAMPLES = ("samples/{row}/manifest.json", "metrics/generate_{row}.json")
 
 
 def read(path: Path) -> tuple[Table, dict[str, Any]]:
@@ -33,40 +33,41 @@ def read(path: Path) -> tuple[Table, dict[str, Any]]:
         ) from error
 
 
-def variant_of(row: Row) -> str:
-    """The variant whose evaluation a row is read from; the floor's is that of its file."""
+def system_of(row: Row) -> str:
+    """The row of params.yaml whose evaluation a row is read from; the floor's is that of its file."""
     if not row.is_floor:
         return row.system
     return next((Path(file.path).stem for file in row.files if file.what == "evaluation"), row.system)
 
 
 class Now:
-    """The rows that the files give now, variant by variant."""
+    """Table that the files give now, read row by row."""
 
-    def __init__(self, artifacts: Path, more_seeds: Sequence[int]) -> None:
-        self._artifacts, self._more_seeds = artifacts, more_seeds
+    def __init__(self, artifacts: Path, rows: Mapping[str, str], extra_seeds: Sequence[int]) -> None:
+        self._artifacts, self._networks, self._extra_seeds = artifacts, rows, extra_seeds
         self._known: dict[str, list[Row] | str] = {}
 
     def row(self, row: Row) -> Row | str:
         """The same row as it would be written now, or why there is none."""
-        found = self._rows(variant_of(row))
+        found = self._rows(system_of(row))
         if isinstance(found, str):
             return found
         same = (r for r in found if (r.system, r.denoised) == (row.system, row.denoised))
         return next(same, "the files give no such row")
 
-    def _rows(self, variant: str) -> list[Row] | str:
-        if variant not in self._known:
+    def _rows(self, system: str) -> list[Row] | str:
+        if system not in self._known:
             try:
-                self._known[variant] = list(self._build(variant).rows)
+                self._known[system] = list(self._build(system).rows)
             except (UserError, OSError) as error:
-                self._known[variant] = str(error)
-        return self._known[variant]
+                self._known[system] = str(error)
+        return self._known[system]
 
-    def _build(self, variant: str) -> Table:
+    def _build(self, system: str) -> Table:
         manifest = read_json(self._artifacts / MANIFEST)
         manifest["sha256"] = {**manifest["sha256"], "images": sha256(self._artifacts / IMAGES)}
-        return rows.build(self._artifacts, [variant], manifest, Commit(None), more_seeds=self._more_seeds)
+        rows = {system: self._networks.get(system, system)}
+        return read_table(self._artifacts, rows, manifest, Commit(None), extra_seeds=self._extra_seeds)
 
 
 def findings(row: Row, now: Row | str, artifacts: Path) -> Iterator[Finding]:
@@ -84,7 +85,7 @@ def findings(row: Row, now: Row | str, artifacts: Path) -> Iterator[Finding]:
 def _gone(row: Row, artifacts: Path) -> list[str]:
     """Files that the row was read from and that are not there; none for one that was not measured."""
     patterns = NEEDED + (() if row.is_floor else NEEDED_OF_SAMPLES) if row.measured else ()
-    needed = [artifacts / pattern.format(variant=variant_of(row)) for pattern in patterns]
+    needed = [artifacts / pattern.format(row=system_of(row)) for pattern in patterns]
     needed += [artifacts.parent / file.path for file in row.files if row.measured]
     return [path.relative_to(artifacts.parent).as_posix() for path in needed if not path.is_file()]
 
@@ -95,18 +96,22 @@ def _files(written: tuple[File, ...], now: tuple[File, ...]) -> Iterator[Finding
     for what, path in {**expected, **found}:
         one, other = expected.get((what, path)), found.get((what, path))
         if one != other:
-            yield Finding(f"{what} {path}", one, other, _mend(path))
+            yield Finding(f"{what} {path}", one, other, _fix(path))
 
 
-def _mend(path: str) -> str:
+def _fix(path: str) -> str:
     return f"run `dvc checkout --force {path}`, or {AGAIN}"
 
 
 def _fields(row: Row, now: Row) -> Iterator[Finding]:
-    for field in dataclasses.fields(Row):
-        expected, found = getattr(now, field.name), getattr(row, field.name)
-        if field.name not in RECORDED | {"files"} and expected != found:
-            yield Finding(f"the table's {field.name}", str(expected), str(found), AGAIN)
+    cells, written = now.cells(), row.cells()
+    for name in (name for name in {**cells, **written} if name not in RECORDED | {"files"}):
+        if (expected := cells.get(name)) != (found := written.get(name)):
+            yield Finding(f"the table's {name}", str(expected), str(found), AGAIN)
+    if {one.measure: one.interval for one in now.measures} != {
+        one.measure: one.interval for one in row.measures
+    }:
+        yield Finding("the table's intervals", "those of the files", "others", AGAIN)
 
 
 def _witnesses(row: Row) -> Iterator[Finding]:
@@ -122,7 +127,7 @@ def _witnesses(row: Row) -> Iterator[Finding]:
 
 
 def whole(table: Table, written: Mapping[str, Any]) -> Iterator[Finding]:
-    """What of the table beside its rows is not what the rows give: verdict, the papers' rows, data."""
+    """What of the table outside its rows is not what the rows give: verdict, the papers' rows, data."""
     again = json.loads(json.dumps(tables.to_json(table)))
     digests = {row.data_sha256 for row in table.rows}
     for key in {**again, **written}:

@@ -1,20 +1,27 @@
-"""The working tree, or a commit's, against dvc.lock: code, parameters, and what the stages wrote."""
+"""The working tree, or a commit's, against dvc.lock: code, parameters, and what the stages wrote.
+
+Of the code dvc.lock has the hash of the program file that each stage depends on. It is compared with the
+program of the sources that are there now, whatever stands in artifacts/program.
+"""
 
 import fnmatch
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipeline import dvcfile
+from pipeline import dvcfile, program
+from pipeline.ncsn.errors import UserError
 from pipeline.verify.findings import PULL, Finding
 
 Lock = Mapping[str, Mapping[str, Any]]
+BACK = "run `dvc repro`, or take the change back"
 
 
 class Tree:
-    """A folder, each of whose paths is hashed once, as DVC does it."""
+    """A folder with the pipeline's sources, each of whose paths is hashed once, as DVC does it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -25,11 +32,30 @@ class Tree:
     def md5(self, path: str) -> str | None:
         """DVC's hash of a file, or of a folder with `.dir` behind it; None where there is nothing.
 
-        Of .dvcignore only names are understood, which apply at any depth; so are this project's.
+        A program file is hashed as `dvc repro program` would write it from the sources. Of .dvcignore only
+        names are understood, which apply at any depth: this project has no others.
         """
+        if dvcfile.is_program(path):
+            text = self.programs.get(path)
+            return None if text is None else _md5(text.encode()).hexdigest()
         if path not in self._known:
             self._known[path] = self._md5(self.root / path)
         return self._known[path]
+
+    @cached_property
+    def programs(self) -> dict[str, str]:
+        """The text of each program file by path; none where the sources or params.yaml cannot be read."""
+        try:
+            return program.files(self.root)
+        except (UserError, SyntaxError, OSError):
+            return {}
+
+    def recorded(self, path: str, md5: str) -> str | None:
+        """The text of a file with this hash, from its place or DVC's cache; None where neither has it."""
+        for place in (self.root / path, self.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]):
+            if place.is_file() and _md5(content := place.read_bytes()).hexdigest() == md5:
+                return content.decode()
+        return None
 
     def _md5(self, path: Path) -> str | None:
         if path.is_file():
@@ -53,38 +79,70 @@ def _md5(content: bytes = b"") -> "hashlib._Hash":
     return hashlib.md5(content, usedforsecurity=False)
 
 
-def stage(tree: Tree, lock: Lock, params: Mapping[str, Any], name: str) -> Iterator[Finding]:
-    """What of a stage is not as dvc.lock has it: code, parameters, inputs, outputs."""
+def stage(
+    here: Tree, lock: Lock, params: Mapping[str, Any], name: str, only: Collection[str] | None = None
+) -> Iterator[Finding]:
+    """What of a stage is not as dvc.lock has it: code, parameters, inputs, outputs.
+
+    Args:
+        only: the parameters that matter to the row, of a stage whose other outputs do not; None: all do.
+    """
     if name not in lock:
         yield Finding(f"stage {name} of dvc.lock", "an entry", "none", f"run `dvc repro {name}`")
         return
-    yield from parameters(lock[name], params, "params.yaml", "run `dvc repro`, or take the change back")
-    for item in (*lock[name].get("deps", ()), *lock[name].get("outs", ())):
-        path, found = item["path"], tree.md5(item["path"])
-        if found != item["md5"]:
-            yield Finding(path, item["md5"], found, _mend(path) if found else PULL)
+    yield from code(here, here, lock[name], "", BACK)
+    yield from parameters(lock[name], params, "params.yaml", BACK, only)
+    for item in () if only is not None else (*lock[name].get("deps", ()), *lock[name].get("outs", ())):
+        path = item["path"]
+        if not dvcfile.is_program(path) and (found := here.md5(path)) != item["md5"]:
+            yield Finding(path, item["md5"], found, _fix(path) if found else PULL)
 
 
-def _mend(path: str) -> str:
-    if path.startswith("artifacts/"):
-        return f"run `dvc checkout --force {path}`, or `dvc repro`"
-    return "run `dvc repro`, or take the change back"
+def _fix(path: str) -> str:
+    return f"run `dvc checkout --force {path}`, or `dvc repro`" if path.startswith("artifacts/") else BACK
 
 
-def code(tree: Tree, locked: Mapping[str, Any], prefix: str, mend: str) -> Iterator[Finding]:
-    """The sources of a stage that are others than dvc.lock's."""
+def code(tree: Tree, here: Tree, locked: Mapping[str, Any], prefix: str, fix: str) -> Iterator[Finding]:
+    """The modules of a stage that say something else than those that dvc.lock has the hash of.
+
+    Args:
+        tree: whose sources are compared.
+        here: the working tree, whose files and cache have the program that was run.
+    """
     for item in locked.get("deps", ()):
-        if not item["path"].startswith("artifacts/") and (found := tree.md5(item["path"])) != item["md5"]:
-            yield Finding(f"{prefix}{item['path']}", item["md5"], found or "none", mend)
+        path, md5 = item["path"], item["md5"]
+        if dvcfile.is_program(path) and (found := tree.md5(path)) != md5:
+            before, now = here.recorded(path, md5), tree.programs.get(path)
+            if before is None or now is None:
+                yield Finding(f"{prefix}{path}", md5, found or "none", fix)
+            else:
+                yield from _modules(before, now, prefix, fix)
+
+
+def _modules(before: str, now: str, prefix: str, fix: str) -> Iterator[Finding]:
+    """The lines in which two program files differ, which name a module and its hash."""
+    expected, found = (dict(line.split() for line in text.splitlines()) for text in (before, now))
+    for path in sorted({**expected, **found}):
+        if expected.get(path) != found.get(path):
+            yield Finding(f"{prefix}{path}", expected.get(path, "none"), found.get(path, "none"), fix)
 
 
 def parameters(
-    locked: Mapping[str, Any], params: Mapping[str, Any], prefix: str, mend: str
+    locked: Mapping[str, Any],
+    params: Mapping[str, Any],
+    prefix: str,
+    fix: str,
+    only: Collection[str] | None = None,
 ) -> Iterator[Finding]:
-    """The parameters of a stage that are others than dvc.lock's."""
+    """The parameters of a stage that are others than dvc.lock's.
+
+    Args:
+        only: dotted keys that matter, with all below them; None: all do.
+    """
     for key, value in locked.get("params", {}).get("params.yaml", {}).items():
         for name, expected, found in _differences(key, value, _value(params, key)):
-            yield Finding(f"{prefix} {name}", str(expected), str(found), mend)
+            if only is None or any(f"{name}.".startswith(f"{one}.") for one in only):
+                yield Finding(f"{prefix} {name}", str(expected), str(found), fix)
 
 
 def _value(params: Mapping[str, Any], key: str) -> Any:

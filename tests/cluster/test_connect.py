@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from pipeline.cluster.connect import ROOT, connect, is_remote, worker_environment
-from pipeline.cluster.device import UseGpu, has_gpu
+from pipeline.cluster.connect import ROOT, UseGpu, connect, has_gpu, is_remote, worker_environment
 from pipeline.ncsn.errors import UserError
 
 

@@ -33,7 +33,7 @@ stages:
 STAGE = """
 import os, sys, time
 from pathlib import Path
-from pipeline.distributed import job
+from pipeline.cluster import job
 from pipeline.cluster.connect import connect
 
 def elsewhere():
@@ -118,9 +118,7 @@ def test_an_interruption_here_stops_the_job_there(project: Path, head: Head) -> 
     heed = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's `&` ignores it
     )
-    submit = (
-        f"from pipeline.distributed import job; job.submit('train', 'slow', {head.dashboard!r}, 'storage')"
-    )
+    submit = f"from pipeline.cluster import job; job.submit('train', 'slow', {head.dashboard!r}, 'storage')"
     code = f"{heed}; {submit}"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with (project / "log").open("w") as log:
@@ -223,7 +221,7 @@ def test_a_stage_goes_through_its_door_and_is_tracked_here(project: Path, head: 
     (run,) = client.search_runs([experiment], "tags.stage = 'train'")
     assert [m.value for m in client.get_metric_history(run.info.run_id, "loss")] == [3.0, 2.0, 1.0]
     assert [a.path for a in client.list_artifacts(run.info.run_id)] == ["weights"]
-    assert run.info.status == "FINISHED" and run.data.tags["variant"] == "good"
+    assert run.info.status == "FINISHED" and run.data.tags["network"] == "good"
 
 
 SHARED = """

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cluster.storage import Box
+from pipeline.cluster.job import Box
 from pipeline.ncsn.errors import UserError
 
 

@@ -1,5 +1,6 @@
 """Training on a real Ray Train: a worker killed on the way changes nothing, a mistake is not tried again."""
 
+import logging
 import os
 import signal
 from pathlib import Path
@@ -10,8 +11,8 @@ import ray
 from pipeline.cluster import train
 from pipeline.cluster.train import fit, published, workers_on
 from pipeline.ncsn.errors import UserError
-from pipeline.training.fit import run
-from pipeline.training.progress import Progress
+from pipeline.training import fit as training
+from pipeline.training.log import Progress
 from pipeline.training.task import Task
 from tests.training.tiny import digest, make_images, make_task
 
@@ -60,7 +61,7 @@ def test_a_worker_killed_in_mid_training_changes_no_bit(tmp_path: Path) -> None:
     repeated = len((tmp_path / "killed/progress.jsonl").read_text().splitlines()) - len(told)
     assert repeated > 0, "the killed run did not go back to a checkpoint"
     assert [progress.step for progress in told] == list(range(3, 61, 3))
-    assert digest(end) == digest(run(task, make_images(), tmp_path / "undisturbed"))
+    assert digest(end) == digest(training.fit(task, make_images(), tmp_path / "undisturbed"))
     assert not (tmp_path / "killed/.ray").exists()
 
 
@@ -72,20 +73,52 @@ def test_divergence_ends_a_run_without_another_try(tmp_path: Path) -> None:
     assert not (tmp_path / "progress.jsonl").exists()
 
 
-def test_a_finished_task_starts_no_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_task_starts_no_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     task, told = make_task(), []
-    end = run(task, make_images(), tmp_path)
+    end = training.fit(task, make_images(), tmp_path)
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("started Ray"))
-    assert fit_two(task, tmp_path, told.append) == end
+    with caplog.at_level(logging.INFO):
+        assert fit_two(task, tmp_path, told.append) == end
     assert [progress.step for progress in told] == [2, 4, 6, 8]
+    assert "the training of 8 steps is finished: nothing to train" in caplog.messages
 
 
-def test_a_published_run_replaces_the_variant_s_last_and_no_other(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("local_ray")
+def test_a_longer_training_continues_from_the_finished_one_on_two_workers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[Progress] = []
+    training.fit(make_task(steps=4), make_images(), tmp_path / "run")
+    published(tmp_path / "run", "a")
+    with caplog.at_level(logging.INFO):
+        end = fit_two(make_task(steps=7), tmp_path / "run", told.append)
+    assert "continues the finished run of 4 steps to step 7" in caplog.messages
+    assert [(row.step, row.steps, row.workers) for row in told] == [
+        (2, 7, 1),
+        (4, 7, 1),
+        (6, 7, 2),
+        (7, 7, 2),
+    ]
+    assert digest(end) == digest(training.fit(make_task(steps=7), make_images(), tmp_path / "undisturbed"))
+    assert not (tmp_path / "run/published").exists(), "until it is copied, it is not to be deleted"
+
+
+def test_an_interrupted_training_is_told_as_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    training.fit(make_task(steps=4), make_images(), tmp_path)
+    with caplog.at_level(logging.INFO):
+        train._announce(tmp_path, make_task())
+        train._announce(tmp_path / "empty", make_task())
+    assert caplog.messages == ["resumes from the checkpoint of step 4 of 8"]
+
+
+def test_a_published_run_replaces_the_network_s_last_and_no_other(tmp_path: Path) -> None:
     old, new, other, copied, unfinished = (tmp_path / name for name in ("old", "new", "b", "copied", "part"))
     task = make_task()
     for folder in (old, new, other, copied):
-        run(task, make_images(), folder)
-    run(make_task(steps=3), make_images(), unfinished)
+        training.fit(task, make_images(), folder)
+    training.fit(make_task(steps=3), make_images(), unfinished)
     published(old, "a")
     published(other, "b")
     published(copied, "a")
@@ -108,10 +141,10 @@ def test_a_folder_that_the_workers_do_not_share_is_refused_before_training(
 
 
 @pytest.mark.parametrize(
-    ("gpus", "workers", "microshards", "train_on"),
+    ("gpus", "workers", "micro_batches", "train_on"),
     [(0, 4, 8, 4), (4, 4, 8, 4), (9, 4, 8, 4), (3, 4, 8, 2), (1, 4, 8, 1), (5, 10, 20, 5), (3, 5, 5, 1)],
 )
-def test_fewer_gpus_than_workers_train_on_what_divides_the_microshards(
-    gpus: int, workers: int, microshards: int, train_on: int
+def test_fewer_gpus_than_workers_train_on_what_divides_the_micro_batches(
+    gpus: int, workers: int, micro_batches: int, train_on: int
 ) -> None:
-    assert workers_on(gpus, workers, microshards) == train_on
+    assert workers_on(gpus, workers, micro_batches) == train_on

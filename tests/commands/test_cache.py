@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 S3 = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 PREPARE = (
     "from pathlib import Path; from pipeline.data.preparation import prepare; "
-    "prepare(Path('data'), name='npz', source='in.npy', image_size=8, held_out=2, seed=0)"
+    "prepare(Path('data'), name='npz', source='in.npy', image_size=8, num_held_out=2, seed=0)"
 )
 
 

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from pipeline.commands import import_checkpoint
 from pipeline.files import read_json, sha256, write_yaml
-from pipeline.ncsn.samplers.images import to_uint8
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.images import to_uint8
+from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.sampler import Sampler
 from pipeline.params import parse
 from pipeline.training import history
 from pipeline.training.checkpoints import load_network

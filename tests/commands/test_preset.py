@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from pipeline.commands.preset import compose, known, lay, main
 from pipeline.ncsn.errors import UserError
-from pipeline.params import Params, parse, searched
+from pipeline.params import Params, load, parse
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -84,17 +84,16 @@ def test_overlay_holds_only_what_differs(name: str) -> None:
 def test_ncsn_is_the_2019_papers(name: str) -> None:
     """1907.05600: L = 10 from 1 to 0.01; T = 100, eps = 2e-5; Adam 1e-3 (.9, .999), no moving average."""
     p = params(name)
-    noise = {"rule": "fixed", "sigma_max": 1.0, "sigma_min": 0.01, "num_levels": 10}
+    noise = {"kind": "geometric", "sigma_max": 1.0, "sigma_min": 0.01, "num_levels": 10}
     assert p.noise["ncsn"].kwargs() == noise
-    assert p.sampler["ncsn"].kwargs() == {"rule": "fixed", "step_lr": 2e-5, "steps_per_level": 100}
+    assert p.sampler["ncsn"].kwargs() == {"kind": "langevin", "step_size": 2e-5, "steps_per_level": 100}
     assert p.recipes["ncsn"].kwargs() == {
         "network": {"kind": "ncsn", "width": 64 if name == "mnist" else 128},
         "loss": {"kind": "levels"},
+        "optimizer": {"kind": "adam", "lr": 1e-3, "betas": [0.9, 0.999], "eps": 1e-8},
+        "schedule": {"kind": "constant"},
+        "ema": {"kind": "none"},
         "steps": None,
-        "lr": 1e-3,
-        "betas": [0.9, 0.999],
-        "adam_eps": 1e-8,
-        "ema_rate": 0.0,
         "dequantise": True,
         "flip": name != "mnist",
     }
@@ -106,30 +105,29 @@ def test_ncsn_is_the_2019_papers(name: str) -> None:
 def test_fid_is_against_the_papers_split(name: str, reference: str) -> None:
     """2006.09011: CelebA's test set, all of it for what no search chose; `train` elsewhere."""
     p = params(name)
-    assert (p.evaluate.reference, p.data.held_out) == (reference, None)
-    chosen = {v: searched(p.noise[v], p.sampler[v]) for v in p.variants}
+    assert (p.evaluate.reference, p.data.num_held_out) == (reference, None)
+    chosen = {row: bool(p.searches(row)) for row in p.rows}
     assert chosen == {"ncsn": False, "ncsnv2": False, "tuned": True, "tuned_fewest": True, "edm": False}
 
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_ncsnv2_is_the_2020_papers(name: str) -> None:
     """2006.09011: Adam 1e-4 (.9, .999), moving average .999, no dequantisation."""
-    for variant in ("ncsnv2", "tuned"):
-        assert params(name).recipes[variant].kwargs() == {
+    for network in ("ncsnv2", "tuned"):
+        assert params(name).recipes[network].kwargs() == {
             "network": {"kind": "ncsnv2", "width": 64 if name == "mnist" else 128},
             "loss": {"kind": "levels"},
+            "optimizer": {"kind": "adam", "lr": 1e-4, "betas": [0.9, 0.999], "eps": 1e-8},
+            "schedule": {"kind": "constant"},
+            "ema": {"kind": "exponential", "rate": 0.999},
             "steps": None,
-            "lr": 1e-4,
-            "betas": [0.9, 0.999],
-            "adam_eps": 1e-8,
-            "ema_rate": 0.999,
             "dequantise": False,
             "flip": name != "mnist",
         }
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "sigma_max", "num_levels", "steps_per_level", "step_lr", "steps", "samples"),
+    ("name", "size", "sigma_max", "num_levels", "steps_per_level", "step_size", "steps", "samples"),
     [
         ("cifar10", 32, 50.0, 232, 5, 6.2e-6, 300_000, 50_000),
         ("celeba", 64, 90.0, 500, 5, 3.3e-6, 210_000, 10_000),
@@ -141,15 +139,16 @@ def test_ncsnv2_settings_are_the_published(
     sigma_max: float,
     num_levels: int,
     steps_per_level: int,
-    step_lr: float,
+    step_size: float,
     steps: int,
     samples: int,
 ) -> None:
     """2006.09011, table of settings, and the number of samples behind its FIDs."""
     p = params(name)
-    noise = {"rule": "fixed", "sigma_max": sigma_max, "sigma_min": 0.01, "num_levels": num_levels}
-    assert p.noise["ncsnv2"].kwargs() == noise
-    sampler = {"rule": "fixed", "step_lr": step_lr, "steps_per_level": steps_per_level}
+    levels = {"sigma_max": sigma_max, "sigma_min": 0.01, "num_levels": num_levels}
+    assert p.noise["ncsnv2"].kwargs() == {"kind": "geometric", **levels}
+    assert p.tune_noise.starts["ncsnv2"].kwargs() == levels, "the search starts from it"
+    sampler = {"kind": "langevin", "step_size": step_size, "steps_per_level": steps_per_level}
     assert p.sampler["ncsnv2"].kwargs() == sampler
     assert p.tune_sampler.max_nfe[-1] == p.tune_noise.max_nfe == num_levels * steps_per_level + 1
     assert (p.data.image_size, p.train.steps, p.train.batch_size) == (size, steps, 128)
@@ -159,12 +158,29 @@ def test_ncsnv2_settings_are_the_published(
 def test_mnist_trains_as_published() -> None:
     p = params("mnist")
     assert (p.train.steps, p.train.batch_size, p.train.checkpoint_every) == (200_000, 128, 5_000)
-    assert p.noise["ncsnv2"].rule == p.sampler["ncsnv2"].rule == "analytic", "NCSNv2 published none for MNIST"
+    assert p.noise["ncsnv2"].kwargs()["kind"] == "analytic", "NCSNv2 published none for MNIST"
+    assert p.sampler["ncsnv2"].kwargs()["step_size"] == "analytic"
 
 
 @pytest.mark.parametrize("name", [*PAPERS, "fashion_mnist"])
 def test_the_published_split_is_used(name: str) -> None:
-    assert params(name).data.held_out is None
+    assert params(name).data.num_held_out is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_baseline_is_the_row_ncsnv2(name: str) -> None:
+    """Their names stand in a preset twice, so that neither search depends on the rows."""
+    p = params(name)
+    baseline = p.tune_sampler.baseline
+    assert baseline.network == p.rows["ncsnv2"] == "ncsnv2"
+    assert baseline.sampler == p.sampler["ncsnv2"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_search_starts_from_the_levels_of_ncsn(name: str) -> None:
+    p = params(name)
+    if name != "digits_continuous":
+        assert p.tune_noise.starts["ncsn"].kwargs() | {"kind": "geometric"} == p.noise["ncsn"].kwargs()
 
 
 def test_a_reduced_budget_is_called_so() -> None:
@@ -182,10 +198,11 @@ def test_a_preset_and_the_way_back(name: str, repository: Path) -> None:
 
 def test_comments_and_order_survive() -> None:
     """Apart from the values nothing moves: the same lines with the same comments in the same order. A feature
-    space of another kind has keys of its own."""
+    space of another kind has keys of its own, and so have starting points."""
 
     def skeleton(content: str) -> list[str]:
-        content = re.sub(r"\nreference:.*(\n  .*)*", "", content)
+        content = re.sub(r"\nfeatures:.*(\n  .*)*", "", content)
+        content = re.sub(r"(\n  starts:.*)(\n    .*)*", r"\1", content)
         lines = content[content.index("preset:") :].splitlines()
         return [line.split(":")[0] + line[line.find(" #") :].lstrip() * (" #" in line) for line in lines]
 
@@ -200,19 +217,50 @@ def test_null_stays_written_out() -> None:
     assert "source: null" in text("cifar10") and "job_address: null" in text("cifar10")
 
 
-def test_another_rule_replaces_the_whole_mapping() -> None:
+def test_another_kind_or_search_replaces_the_whole_mapping() -> None:
     base = {
-        "a": {"rule": "analytic", "overlap": 0.5},
-        "b": {"rule": "fixed", "x": 1, "y": 2},
+        "a": {"kind": "analytic", "overlap": 0.5},
+        "b": {"kind": "fixed", "x": 1, "y": 2},
         "c": {"x": 1, "y": 2},
+        "d": {"from": "search", "x": 1},
+        "e": {"kind": "fixed", "x": 1},
+        "rows": {"x": "x", "y": "y"},
     }
-    overlay = {"a": {"rule": "fixed", "x": 3}, "b": {"rule": "fixed", "y": 3}, "c": {"y": 3}}
+    overlay = {
+        "a": {"kind": "fixed", "x": 3},
+        "b": {"kind": "fixed", "y": 3},
+        "c": {"y": 3},
+        "d": {"kind": "fixed"},
+        "e": {"from": "search"},
+        "rows": {"y": "x"},
+    }
     lay(overlay, base)  # type: ignore[arg-type]
     assert base == {
-        "a": {"rule": "fixed", "x": 3},
-        "b": {"rule": "fixed", "x": 1, "y": 3},
+        "a": {"kind": "fixed", "x": 3},
+        "b": {"kind": "fixed", "x": 1, "y": 3},
         "c": {"x": 1, "y": 3},
+        "d": {"kind": "fixed"},
+        "e": {"from": "search"},
+        "rows": {"y": "x"},
     }
+
+
+@pytest.mark.parametrize("name", ["digits", "digits_same_network"])
+def test_further_seeds_give_each_row_another_one(name: str, repository: Path) -> None:
+    assert main([name, "--extra-seeds", "1", "5"], repository) == 0
+    written = load(repository / "params.yaml")
+    assert written.extra_seeds == [1, 5] and len(written.extra_rows) == 10
+    one = written.extra_rows["tuned_fewest-5"].kwargs()
+    assert one == {"row": "tuned_fewest", "network": f"{written.rows['tuned_fewest']}-5"}
+    without = written.kwargs() | {"extra_seeds": [], "extra_rows": {}}
+    assert without == raw(name), "nothing else changed"
+    assert main([name], repository) == 0
+    assert (repository / "params.yaml").read_text() == text(name)
+
+
+def test_a_further_seed_of_no_use_is_refused(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["digits", "--extra-seeds", "0"], repository) == 2
+    assert "extra_seeds.0: " in capsys.readouterr().err
 
 
 def test_unknown_preset_lists_the_known(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,7 +271,7 @@ def test_unknown_preset_lists_the_known(repository: Path, capsys: pytest.Capture
 
 BROKEN = {
     "misspelt": ("train: {step: 3}\n", "train.step: unknown key"),
-    "ladder upside down": ("noise:\n  ncsn: {rule: fixed, sigma_max: 0.001}\n", "noise.ncsn: sigma_min"),
+    "ladder upside down": ("noise:\n  ncsn: {sigma_max: 0.001}\n", "noise.ncsn: sigma_min"),
     "no YAML": ("train: {steps: 3\n", "not valid YAML"),
 }
 
@@ -245,7 +293,7 @@ def test_edits_that_go_are_told(repository: Path, capsys: pytest.CaptureFixture[
     path = repository / "params.yaml"
     path.write_text(path.read_text().replace("image_size: 8", "image_size: 16"))
     assert main(["mnist"], repository) == 0
-    assert "gone: data.image_size: 16\n" in capsys.readouterr().err
+    assert "lost: data.image_size: 16\n" in capsys.readouterr().err
     assert main(["digits"], repository) == 0
     assert capsys.readouterr().err == ""
 

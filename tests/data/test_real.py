@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     out = tmp_path_factory.mktemp("real") / "data"
-    prepare(out, name="fashion_mnist", source=str(FILES), image_size=28, held_out=None, seed=0)
+    prepare(out, name="fashion_mnist", source=str(FILES), image_size=28, num_held_out=None, seed=0)
     return open_dataset(out)
 
 

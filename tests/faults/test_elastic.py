@@ -7,16 +7,15 @@ import pytest
 from ray.cluster_utils import Cluster
 from ruamel.yaml import YAML
 
-from pipeline.cluster.elastic import divisor
-from pipeline.cluster.stopping import EXIT_CODE
+from pipeline.cluster.train import EXIT_CODE
 from pipeline.params.stages import Compute
 from pipeline.training.checkpoints import folder_name, save
+from pipeline.training.log import Follower
 from pipeline.training.loop import train
-from pipeline.training.progress import Follower
 from tests.faults.test_ray import ROOT, Driver, step_of
 from tests.training.tiny import digest, make_images, make_task
 
-STEPS = {"steps": 10**6, "checkpoint_every": 20, "log_every": 10, "microshards": 4}
+STEPS = {"steps": 10**6, "checkpoint_every": 20, "log_every": 10, "micro_batches": 4}
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 SOON = {
     "health_check_initial_delay_ms": 0,
@@ -26,19 +25,15 @@ SOON = {
 DRIVER = f"""
 import logging, sys
 from pathlib import Path
-from pipeline.distributed import elastic
+from pipeline.cluster import trainer
 from pipeline.cluster.train import fit
 from tests.training.tiny import make_images, make_task
 
 logging.basicConfig(level=logging.WARNING)
-elastic.GROW_S = 3.0
+trainer.GROW_S = 3.0
 fit(make_task(**{STEPS}), make_images(), Path(sys.argv[1]), workers=1, most_workers=3, cpus_per_worker=1,
     use_gpu=False, max_failures=-1, hang_timeout_s=10, on_event=lambda told: None)
 """
-
-
-def test_as_many_workers_as_divide_the_microshards() -> None:
-    assert [divisor(most, 4) for most in range(6)] == [0, 1, 2, 2, 4, 4]
 
 
 def test_a_range_of_workers_is_the_fewest_and_the_most(compute: dict[str, object]) -> None:
@@ -68,8 +63,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
 
 
 def workers(folder: Path) -> int:
-    """How many did the newest row of the history."""
-    lines = list(Follower(folder, lambda _: None).added())
+    """How many did the newest row of the log."""
+    lines = list(Follower(folder, lambda _: None, 10**6).added())
     return lines[-1].workers if lines else 0
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-
 from pipeline.cluster.stopping import EXIT_CODE
+
 from pipeline.training.checkpoints import checkpoints
 from pipeline.training.fit import run
 from tests.training.tiny import digest, make_images, make_task

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from pipeline.files import read_json
-from pipeline.search import Budget, Kept, sampler, search_here
+from pipeline.search import Budget, SearchStore, sampler, search_here
 from pipeline.search.found import write
 from pipeline.search.records import Record
 from pipeline.search.sampler_trial import Setup, trial
@@ -27,7 +27,7 @@ import json, sys
 from dataclasses import asdict
 from pathlib import Path
 from pipeline.cluster.connect import connect
-from pipeline.search import Budget, Kept, Range, search
+from pipeline.search import Budget, SearchStore, Range, search
 from tests.faults.test_search import slow
 
 place = Path(sys.argv[1])
@@ -35,7 +35,7 @@ space = {"x": Range(0.1, 10.0), "n": Range(1, 20)}
 budget = Budget(10, (1, 2, 3), 2, 2, seed=3)
 with connect(workers=2, cpus_per_worker=1, use_gpu=False):
     records = search(slow, space, metric="loss", budget=budget, shared={"place": str(place)},
-                     kept=Kept(place, "slow"))
+                     store=SearchStore(place, "slow"))
 plain = [{**asdict(record), "seconds": 0} for record in records]
 (place / "records.json").write_text(json.dumps(plain))
 """
@@ -56,11 +56,11 @@ def slow(settings: dict[str, float], place: str) -> Iterator[dict[str, float]]:
 SAMPLER_DRIVER = """
 import sys
 from pathlib import Path
-from pipeline.distributed.sampler import tune_sampler
+from pipeline.search import sampler
 from pipeline.cluster.connect import connect
 from tests.faults.test_search import sampler_search, seen
 
-tune_sampler.trial = seen
+sampler.trial = seen
 with connect(workers=2, cpus_per_worker=1, use_gpu=False):
     sampler_search(Path(sys.argv[1]))
 """
@@ -85,10 +85,10 @@ def seen(settings: dict[str, Any], setup: Setup) -> Iterator[Mapping[str, float]
 def sampler_search(place: Path) -> None:
     """A small search of samplers under two budgets, with the files of its stage and its samplers."""
     budget = Budget(5, (20, 40), 2, 2, seed=3)
-    resources, kept = {"cpu": 1}, Kept(place, "slow")
+    resources, store = {"cpu": 1}, SearchStore(place, "slow")
     found = sampler.tune(
         made(network=Named(str(place)), budget=budget),
-        budgets=(5, 21), bounds=BOUNDS, resources=resources, repeats=2, kept=kept,
+        budgets=(5, 21), bounds=BOUNDS, resources=resources, repeats=2, store=store,
     )  # fmt: skip
     folder = place / "found"
     folder.mkdir()

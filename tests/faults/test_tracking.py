@@ -26,7 +26,7 @@ import json, logging, sys, time
 from pathlib import Path
 import torch
 from pipeline import params, tracking
-from pipeline.training import run as runner
+from pipeline.training import fit as runner
 from pipeline.training.progress import Follower
 from tests.training.tiny import make_images, make_task
 

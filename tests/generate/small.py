@@ -1,13 +1,18 @@
 """A network and a sampler small enough to draw from in every test."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
+from pipeline.cluster import connect
 from pipeline.generate.generate import Samples
+from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.networks import make_network
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.sampler import Sampler
 
 SHAPE = (1, 8, 8)
 SAMPLER = Sampler.langevin(Ladder(1.0, 0.1, 3), step_lr=1e-3, steps_per_level=2)
@@ -17,7 +22,6 @@ SETTINGS: dict[str, Any] = {
     "precision": "float32",
     "compile": False,
     "seed": 7,
-    "remote": False,
 }
 
 
@@ -27,6 +31,14 @@ def make() -> torch.nn.Module:
         torch.manual_seed(0)
         made = make_network("ncsnv2", channels=1, image_size=8, width=4, sigmas=SAMPLER.ladder.sigmas())
     return made.eval().requires_grad_(False)
+
+
+@contextlib.contextmanager
+def in_this_process() -> Iterator[None]:
+    """Whatever Ray is connected for other tests, draw in threads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connect, "is_connected", lambda: False)
+        yield
 
 
 def same(a: Samples, b: Samples) -> bool:

@@ -9,8 +9,9 @@ from pipeline.generate import inpaint
 from pipeline.generate.draw import draw, evenly
 from pipeline.generate.generate import generate
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
-from tests.generate.small import SAMPLER, SETTINGS, SHAPE, make, same
+from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.sampler import Sampler
+from tests.generate.small import SAMPLER, SETTINGS, SHAPE, in_this_process, make, same
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +38,20 @@ def test_sample_k_is_the_same_however_many_are_drawn_beside_it(network: torch.nn
 @pytest.mark.usefixtures("local_ray")
 def test_one_process_threads_and_ray_workers_give_the_same_bits(network: torch.nn.Module) -> None:
     told: list[tuple[int, int]] = []
-    one = generate(
-        network,
-        SAMPLER,
-        num_samples=20,
-        **SETTINGS,
-        progress=lambda done, total, _: told.append((done, total)),
-    )
-    assert told == [(8, 20), (16, 20), (20, 20)]
-    assert same(one, generate(network, SAMPLER, num_samples=20, **SETTINGS, workers=3))
-    assert same(one, generate(network, SAMPLER, num_samples=20, **{**SETTINGS, "remote": True}))
+    with in_this_process():
+        one = generate(
+            network,
+            SAMPLER,
+            num_samples=20,
+            **SETTINGS,
+            progress=lambda done, total, _: told.append((done, total)),
+        )
+        assert told == [(8, 20), (16, 20), (20, 20)]
+        assert same(one, generate(network, SAMPLER, num_samples=20, **SETTINGS, workers=3))
+    assert same(one, generate(network, SAMPLER, num_samples=20, **SETTINGS))
     diverging = Sampler.langevin(Ladder(1.0, 0.1, 30), step_lr=1e3, steps_per_level=9)
     with pytest.raises(UserError, match="step_lr"):
-        generate(normal, diverging, num_samples=8, **{**SETTINGS, "remote": True})
+        generate(normal, diverging, num_samples=8, **SETTINGS)
 
 
 def test_evaluations_are_counted_and_samples_watched_on_their_way() -> None:
@@ -95,6 +97,6 @@ def test_a_task_of_ray_completes_images_to_the_same_bits(
     images = np.random.default_rng(0).integers(0, 256, (4, *SHAPE), dtype=np.uint8)
     settings = {key: SETTINGS[key] for key in ("shard_size", "precision", "compile", "seed")}
     here = inpaint.complete(network, SAMPLER, images, use_gpu=False, **settings)
-    monkeypatch.setattr(inpaint.cluster, "is_remote", lambda: True)
+    monkeypatch.setattr(inpaint.connect, "is_remote", lambda: True)
     there = inpaint.complete(network, SAMPLER, images, use_gpu=False, **settings)
     assert here is not None and there is not None and np.array_equal(here, there)

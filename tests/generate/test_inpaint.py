@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from pipeline.generate import inpaint
-from pipeline.generate.inpaint import COMPLETIONS, FIRST, IMAGES, complete, kept
+from pipeline.generate.inpaint import COMPLETIONS, FIRST, IMAGES, complete, known_columns
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.rng import SampleNoise
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.rng import SampleNoise
+from pipeline.ncsn.sampler import Sampler
 
 LADDER = Ladder(1.0, 0.01, 12)
 SAMPLER = Sampler.langevin(LADDER, step_lr=2e-5, steps_per_level=30)
@@ -37,7 +38,7 @@ def test_the_original_comes_first_and_its_left_half_is_kept() -> None:
     made = run()
     assert made.shape == (IMAGES, 1 + COMPLETIONS, 1, 4, 6) and made.dtype == np.uint8
     assert np.array_equal(made[:, 0], ORIGINALS[:IMAGES])
-    left = kept(6)
+    left = known_columns(6)
     off = made[:, 1:, ..., :left].astype(float) - made[:, :1, ..., :left]
     assert left == 3 and np.abs(off).max() <= 5 * 255 * LADDER.sigma_min + 1
 

@@ -17,18 +17,18 @@ import torch
 
 from pipeline.cluster import connect as cluster
 from pipeline.cluster.connect import connect
-from pipeline.generate import backends
 from pipeline.generate import draw as shards
+from pipeline.generate import generate as generating
 from pipeline.generate.generate import Samples, generate
 from pipeline.generate.score import Scorer, scorer
 from pipeline.generate.shards import Disk, fingerprint
-from pipeline.metrics.features import Classifier
+from pipeline.metrics.features.classifier import ClassifierSpace, FeatureNetwork
 from pipeline.metrics.fid import SHARD, moments
-from pipeline.metrics.network import FeatureNetwork
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
-from tests.distributed import small
-from tests.generate.small import SAMPLER, SHAPE, make, same
+from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.sampler import Sampler
+from tests.generate import small
+from tests.generate.small import SAMPLER, SHAPE, in_this_process, make, same
 
 Scored = list[np.ndarray]
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,8 @@ def network() -> torch.nn.Module:
 @pytest.fixture(scope="module")
 def expected(network: torch.nn.Module) -> Samples:
     """What an uninterrupted run in memory makes."""
-    return generate(network, SAMPLER, **SETTINGS)
+    with in_this_process():
+        return generate(network, SAMPLER, **SETTINGS)
 
 
 @pytest.fixture
@@ -62,11 +63,11 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     firsts: list[int] = []
     real = shards.draw
 
-    def watched(*arguments: Any, **keywords: Any) -> shards.Drawn:
+    def watched(*arguments: Any, **keywords: Any) -> shards.Shard:
         firsts.append(keywords["indices"][0])
         return real(*arguments, **keywords)
 
-    monkeypatch.setattr(backends, "draw", watched)
+    monkeypatch.setattr(generating, "draw", watched)
     return firsts
 
 
@@ -161,17 +162,17 @@ def test_the_clock_goes_on_where_a_killed_run_left_it(tmp_path: Path) -> None:
     part = np.zeros((2, *SHAPE), np.uint8)
     first = Disk(tmp_path)
     first._begin -= 100  # it has run for so long
-    first.put(0, shards.Drawn(part, part, part[None], {"raw": 1, "denoised": 2}))
+    first.put(0, shards.Shard(part, part, part[None], {"raw": 1, "denoised": 2}))
     second = Disk(tmp_path)
     assert second.seconds < 50 and second.found(range(3)) == {0} and second.seconds >= 100
 
 
-def classifier() -> Classifier:
+def classifier() -> ClassifierSpace:
     """A feature network with random weights."""
     shape = {"channels": 1, "image_size": 8, "num_classes": 10, "width": 4}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Classifier(FeatureNetwork(**shape).eval().requires_grad_(False), shape)
+        return ClassifierSpace(FeatureNetwork(**shape).eval().requires_grad_(False), shape)
 
 
 EVALUATOR = classifier()
@@ -196,7 +197,7 @@ def test_by_shards_in_this_process_it_is_what_the_evaluator_says_of_all(
 ) -> None:
     seen: list[int] = []
 
-    class Watched(Classifier):
+    class Watched(ClassifierSpace):
         def features(self, images: np.ndarray) -> np.ndarray:
             seen.append(len(images))
             return super().features(images)
@@ -215,7 +216,7 @@ def test_a_killed_scoring_goes_on_with_the_shards_that_are_done_and_verify(
 ) -> None:
     seen: list[int] = []
 
-    class Dying(Classifier):
+    class Dying(ClassifierSpace):
         def features(self, images: np.ndarray) -> np.ndarray:
             seen.append(len(images))
             if len(seen) == 3:
@@ -258,7 +259,7 @@ def test_one_two_and_four_ray_workers_give_the_same_bits(
     workers: int, network: torch.nn.Module, expected: Samples, scored: Scored, tmp_path: Path
 ) -> None:
     with only(workers):
-        made = generate(network, SAMPLER, **{**SETTINGS, "remote": True}, storage=tmp_path)
+        made = generate(network, SAMPLER, **SETTINGS, storage=tmp_path)
         found = score_all(Scorer(EVALUATOR, tmp_path))
     assert same(made, expected)
     assert all(np.array_equal(a, b) for a, b in zip(found, scored, strict=True))

@@ -10,7 +10,7 @@ import pytest
 import ray
 
 from pipeline.cluster import connect
-from pipeline.cluster.device import UseGpu
+from pipeline.cluster.connect import UseGpu
 from pipeline.generate.score import Scorer, scorer
 from pipeline.metrics.fid import SHARD
 from pipeline.ncsn.errors import UserError

@@ -2,7 +2,6 @@
 
 import ast
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.generate import backends, generate, select_checkpoint
+from pipeline.generate import generate, select_checkpoint
 from pipeline.generate.select_checkpoint import Choice, best, choose
 from pipeline.metrics import features, statistics
 from pipeline.metrics.fid import distance, moments
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
-from tests.test_architecture import ROOT, file_of
+from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.sampler import Sampler
+from pipeline.program import ROOT, files_of
+from tests.generate.small import in_this_process
 
 SHAPE = (1, 2, 2)
 SAMPLER = Sampler.langevin(Ladder(1.0, 0.1, 8), step_lr=2e-3, steps_per_level=10)
@@ -116,7 +117,7 @@ def test_the_planted_best_is_found_wherever_it_stands(right: int, place: Place) 
 def test_the_fid_is_that_of_the_network_s_own_samples(place: Place) -> None:
     (point, _) = place.choose(place.plant(0.4, 0.3)).about["points"]
     known = ("shape", "num_samples", "shard_size", "precision", "compile", "seed")
-    made = generate.generate(Gaussian(0.4), SAMPLER, remote=False, **{key: SETTINGS[key] for key in known})
+    made = generate.generate(Gaussian(0.4), SAMPLER, **{key: SETTINGS[key] for key in known})
     target = statistics.load_moments(place.reference, "train")
     for kind in ("raw", "denoised"):
         assert point[kind] == distance(moments(Pixels().features(getattr(made, kind))), target)
@@ -149,7 +150,7 @@ class Killed(BaseException):
 def test_a_killed_choice_goes_on_where_it_was(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = place.plant(0.3, 0.4, TRUE, 0.6)
     expected, shards = place.choose(folders, storage=place.root / "other"), 3 * len(folders)
-    drawn, real = [0], backends.draw
+    drawn, real = [0], generate.draw
 
     def draw(*arguments: Any, **named: Any) -> Any:
         drawn[0] += 1
@@ -157,7 +158,7 @@ def test_a_killed_choice_goes_on_where_it_was(place: Place, monkeypatch: pytest.
             raise Killed
         return real(*arguments, **named)
 
-    monkeypatch.setattr(backends, "draw", draw)
+    monkeypatch.setattr(generate, "draw", draw)
     for cuts in ({2}, {4}, {8, 12}, set(range(2, 100, 2))):
         drawn[0] = 0
         for _ in range(20):
@@ -167,7 +168,7 @@ def test_a_killed_choice_goes_on_where_it_was(place: Place, monkeypatch: pytest.
         assert choice.about == expected.about
         wasted = len([cut for cut in cuts if cut <= drawn[0]])
         assert drawn[0] == shards + wasted, "no shard that was done is drawn again"
-        assert list(place.storage.iterdir()) == [choice.kept], "samples are deleted, FIDs are not"
+        assert list(place.storage.iterdir()) == [choice.measured], "samples are deleted, FIDs are not"
         choice.discard()
         assert not list(place.storage.iterdir())
 
@@ -175,15 +176,15 @@ def test_a_killed_choice_goes_on_where_it_was(place: Place, monkeypatch: pytest.
 def test_only_what_verifies_is_gone_on_with_and_nothing_of_other_settings(place: Place) -> None:
     folders = place.plant(0.3, 0.4)
     first = place.choose(folders)
-    assert first.kept is not None
-    mark = first.kept / "step_00000100/fid.json"
+    assert first.measured is not None
+    mark = first.measured / "step_00000100/fid.json"
     mark.write_text(mark.read_text().replace("raw", "RAW"))
     assert place.choose(folders).about == first.about
     others = [place.choose(folders, seed=8), place.choose(folders, num_samples=40)]
     (place.reference / features.CONFIG).write_text("{ }")
     others.append(place.choose(folders))
     others.append(place.choose(place.plant(0.3, 0.45)))
-    assert len({first.kept, *(choice.kept for choice in others)}) == 5
+    assert len({first.measured, *(choice.measured for choice in others)}) == 5
 
 
 def test_of_one_network_nothing_is_read_and_nothing_left(tmp_path: Path) -> None:
@@ -197,29 +198,23 @@ def test_of_one_network_nothing_is_read_and_nothing_left(tmp_path: Path) -> None
 def loaded_at_once(path: Path) -> set[Path]:
     """The project's files that a file imports outside of its functions."""
     found = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
-    files = {file_of(f"{node.module}.{name.name}", ROOT) for node in found for name in node.names}
-    return {file for file in files if file and file.is_relative_to(ROOT)}
+    return {file for node in found for name in node.names for file in files_of(f"{node.module}.{name.name}")}
 
 
 def test_the_stage_loads_no_evaluator_where_nothing_is_chosen() -> None:
     seen = {ROOT / "stages/generate.py"}
     while more := {file for path in seen for file in loaded_at_once(path)} - seen:
         seen |= more
-    distributed = ROOT / "pipeline/distributed"
-    assert distributed / "samples/selection.py" in seen and distributed / "samples/score.py" not in seen
+    generate = ROOT / "pipeline/generate"
+    assert generate / "select_checkpoint.py" in seen and generate / "score.py" not in seen
     assert not [path for path in seen if path.is_relative_to(ROOT / "pipeline/metrics")]
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_over_ray_the_choice_is_the_same_in_every_bit(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_over_ray_the_choice_is_the_same_in_every_bit(place: Place) -> None:
     folders = place.plant(0.3, 0.4, TRUE, 0.6, 0.7)
-    here = place.choose(folders)
+    with in_this_process():
+        here = place.choose(folders)
     here.discard()
-
-    @contextlib.contextmanager
-    def elsewhere(**_: Any) -> Iterator[dict[str, Any]]:
-        yield {"remote": True, "use_gpu": False}
-
-    monkeypatch.setattr(generate, "place", elsewhere)
     there = place.choose(folders)
     assert there == here and there.folder == folders[300]

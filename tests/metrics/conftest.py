@@ -7,9 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from pipeline.metrics.classifier import train_classifier
-from pipeline.metrics.features import Classifier
-from pipeline.metrics.torch_fidelity import without_torchvision
+from pipeline.metrics.features.classifier import Classifier, ClassifierSpace, train_classifier
+from pipeline.metrics.features.inception import without_torchvision
 
 with without_torchvision():  # before a test imports it where torchvision is broken
     import torchmetrics.image.kid  # noqa: F401
@@ -32,7 +31,6 @@ def digits() -> Digits:
 
 
 @pytest.fixture(scope="session")
-def classifier(digits: Digits) -> Classifier:
-    return train_classifier(
-        digits.train, digits.train_labels, width=16, epochs=10, batch_size=64, lr=2e-3, seed=0
-    )
+def classifier(digits: Digits) -> ClassifierSpace:
+    settings = Classifier(width=16, epochs=10, batch_size=64, lr=2e-3, seed=0, min_accuracy=0.5)
+    return train_classifier((digits.train, digits.train_labels), settings)

@@ -1,4 +1,4 @@
-"""The reference folder: whole, verified, or not there at all."""
+"""The folder of the feature space: whole, verified, or not there at all."""
 
 import contextlib
 import resource
@@ -7,18 +7,19 @@ import pytest
 
 from pipeline.metrics import features
 from pipeline.metrics.build import build
+from pipeline.metrics.features.classifier import Classifier
 from pipeline.metrics.fid import distance, frechet_distance, moments
 from pipeline.metrics.statistics import STATISTICS, load_moments
 from pipeline.ncsn.errors import UserError
 
-SETTINGS = {"width": 4, "epochs": 4, "batch_size": 64, "lr": 1e-2, "seed": 0, "kind": "classifier"}
+SETTINGS = {"width": 4, "epochs": 4, "batch_size": 64, "lr": 1e-2, "seed": 0}
 
 
 @pytest.fixture(scope="module")
 def made(digits, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run") / "reference"
+    folder = tmp_path_factory.mktemp("run") / "features"
     splits = ((digits.train, digits.train_labels), (digits.held_out, digits.held_out_labels))
-    return folder, build(folder, *splits, min_accuracy=0.5, **SETTINGS)
+    return folder, build(folder, *splits, Classifier(min_accuracy=0.5, **SETTINGS))
 
 
 def test_what_is_written_is_what_is_told(made, digits):
@@ -50,19 +51,19 @@ def test_searches_judge_by_every_second_held_out_image(made, digits):
 
 def test_damaged_moments_are_refused(digits, tmp_path):
     splits = ((digits.train, digits.train_labels), (digits.held_out, digits.held_out_labels))
-    build(tmp_path / "reference", *splits, min_accuracy=0.0, **{**SETTINGS, "epochs": 1})
-    path = tmp_path / "reference" / STATISTICS
+    build(tmp_path / "features", *splits, Classifier(min_accuracy=0.0, **{**SETTINGS, "epochs": 1}))
+    path = tmp_path / "features" / STATISTICS
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"statistics\.safetensors does not have the sha256"):
-        load_moments(tmp_path / "reference", "train")
+        load_moments(tmp_path / "features", "train")
 
 
 def test_accuracy_below_the_bound_leaves_nothing_behind(digits, tmp_path):
     splits = ((digits.train, digits.train_labels), (digits.held_out, digits.held_out_labels))
-    with pytest.raises(UserError, match=r"reference\.min_accuracy \(1\.0\)"):
-        build(tmp_path / "reference", *splits, min_accuracy=1.0, **{**SETTINGS, "epochs": 1})
+    with pytest.raises(UserError, match=r"features\.min_accuracy \(1\.0\)"):
+        build(tmp_path / "features", *splits, Classifier(min_accuracy=1.0, **{**SETTINGS, "epochs": 1}))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -80,5 +81,5 @@ def small_disk(limit):
 def test_a_full_disk_leaves_nothing_behind(digits, tmp_path):
     splits = ((digits.train, digits.train_labels), (digits.held_out, digits.held_out_labels))
     with small_disk(20_000), pytest.raises(OSError, match="File too large"):
-        build(tmp_path / "reference", *splits, min_accuracy=0.0, **{**SETTINGS, "epochs": 1})
+        build(tmp_path / "features", *splits, Classifier(min_accuracy=0.0, **{**SETTINGS, "epochs": 1}))
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.files import sha256
-from pipeline.metrics import evaluate, features, selftest
+from pipeline.metrics import evaluate_row, features, inputs, selftest
 from pipeline.metrics.build import build
-from pipeline.metrics.dinov2 import MEAN, STD, DINOv2, _positions
+from pipeline.metrics.features.dinov2 import MEAN, STD, DINOv2, DINOv2Space, _positions
 from pipeline.ncsn.errors import UserError
 
 WIDTH, DEPTH = 128, 2
@@ -52,8 +53,8 @@ def weights() -> Weights:
 
 
 @pytest.fixture(scope="module")
-def space(weights: Weights) -> DINOv2:
-    return DINOv2(weights, "ab" * 32)
+def space(weights: Weights) -> DINOv2Space:
+    return DINOv2Space(weights, "ab" * 32)
 
 
 def pictures(n: int, size: int = 32) -> np.ndarray:
@@ -89,7 +90,7 @@ def as_written(w: Weights, images: np.ndarray) -> Tensor:
     return normed(x, "norm")[:, 0]
 
 
-def test_features_are_the_papers_class_token(space: DINOv2, weights: Weights) -> None:
+def test_features_are_the_papers_class_token(space: DINOv2Space, weights: Weights) -> None:
     images = pictures(3)
     found = space.features(images)
     assert found.shape == (3, WIDTH) and found.dtype == np.float32
@@ -99,7 +100,7 @@ def test_features_are_the_papers_class_token(space: DINOv2, weights: Weights) ->
     assert space.name == "DINOv2 ViT of width 128, class token, weights sha256 abababab"
 
 
-def test_no_kernel_that_approximates_gelu_on_a_gpu(space: DINOv2) -> None:
+def test_no_kernel_that_approximates_gelu_on_a_gpu(space: DINOv2Space) -> None:
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         space.features(pictures(1))
     names = {event.key for event in profile.key_averages()}
@@ -125,10 +126,10 @@ def test_the_stage_keeps_it_and_no_inception_score_is_made_up(
     path = tmp_path / "dinov2.pth"
     torch.save(weights, path)
     splits = [(pictures(n), np.zeros(n, np.int64)) for n in (6, 5)]
-    made = build(tmp_path / "reference", *splits, kind="dinov2", weights=str(path), sha256=sha256(path))
-    loaded = features.load(tmp_path / "reference")
+    made = build(tmp_path / "features", *splits, DINOv2(str(path), sha256(path)))
+    loaded = features.load(tmp_path / "features")
     assert loaded.name == made["evaluator"] and loaded.name.startswith("DINOv2")
-    sets = [evaluate.Described.by(loaded, images) for images, _ in splits]
+    sets = [inputs.Described.by(loaded, images) for images, _ in splits]
     settings = {
         "nearest_k": 2,
         "kid_subsets": 2,
@@ -137,7 +138,7 @@ def test_the_stage_keeps_it_and_no_inception_score_is_made_up(
         "fid_points": 0,
         "seed": 0,
     }
-    found = evaluate.evaluate(sets[1], sets[0], **settings)
+    found = evaluate_row.evaluate(inputs.ImageInputs(sets[1], sets[0], SimpleNamespace(**settings)))
     assert found["inception_score"] is None and found["inception_score_std"] is None
     assert found["fid"] == pytest.approx(made["floor_fid"])
 
@@ -157,9 +158,9 @@ def test_weights_of_another_network(
     path = tmp_path / "other.pth"
     torch.save({name: value for name, value in (weights | change).items() if value is not None}, path)
     with pytest.raises(UserError, match=rf"(?s)does not hold DINOv2's ViT.*{said}"):
-        DINOv2.read(str(path), sha256(path))
+        DINOv2(str(path), sha256(path)).read()
 
 
-def test_grey_images_are_refused(space: DINOv2) -> None:
-    with pytest.raises(UserError, match=r"not for reference\.kind dinov2"):
+def test_grey_images_are_refused(space: DINOv2Space) -> None:
+    with pytest.raises(UserError, match=r"not for features\.kind dinov2"):
         space.features(np.zeros((2, 1, 8, 8), np.uint8))

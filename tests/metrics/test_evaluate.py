@@ -1,13 +1,15 @@
 """The one call: every number sane on sets whose quality is known."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.metrics.evaluate import Described, evaluator
-from pipeline.metrics.evaluate import evaluate as evaluate_described
+from pipeline.metrics.evaluate_row import evaluate as evaluate_inputs
+from pipeline.metrics.evaluate_row import evaluator
+from pipeline.metrics.inputs import Described, ImageInputs
 from pipeline.ncsn.errors import UserError
 
 SETTINGS = {
@@ -22,7 +24,7 @@ SETTINGS = {
 
 def evaluate(samples, reference, classifier, **settings):
     described = (Described.by(classifier, images) for images in (samples, reference))
-    return evaluate_described(*described, **settings)
+    return evaluate_inputs(ImageInputs(*described, SimpleNamespace(**settings)))
 
 
 def blurred(images, std, seed=0):

@@ -15,8 +15,8 @@ from ruamel.yaml import YAML
 from pipeline.files import sha256
 from pipeline.metrics import features, selftest
 from pipeline.metrics.build import build
+from pipeline.metrics.features.inception import Inception, InceptionSpace, make_inception
 from pipeline.metrics.fid import frechet_distance
-from pipeline.metrics.inception import Inception, make_network
 from pipeline.ncsn.errors import UserError
 
 REAL = "NCSN_INCEPTION_WEIGHTS"
@@ -34,14 +34,14 @@ def weights_file(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
         patch.setattr(torch.nn.Module, "load_state_dict", lambda self, state: None)
         torch.manual_seed(0)
-        network = make_network({})
+        network = make_inception({})
     torch.save(network.state_dict(), path)
     return path
 
 
 @pytest.fixture(scope="module")
 def network(weights_file):
-    return Inception.read(str(weights_file), sha256(weights_file))
+    return Inception(str(weights_file), sha256(weights_file)).read()
 
 
 def photographs(seed, n, size=32):
@@ -102,8 +102,9 @@ def test_our_fid_is_the_librarys_own(torch_fidelity, weights_file, network, monk
     theirs = library_fid(
         torch_fidelity, sets, feature_layer_fid="64", feature_extractor_weights_path=str(weights_file)
     )
-    shallow = Inception(network.weights, network.sha256, layer="64")
-    monkeypatch.setattr(shallow._network, "INPUT_IMAGE_SIZE", 99)
+    shallow = InceptionSpace(network.weights, network.sha256)
+    shallow.layer = "64"
+    monkeypatch.setattr(shallow.network, "INPUT_IMAGE_SIZE", 99)
     ours = frechet_distance(*(shallow.features(images) for images in sets))
     assert ours == pytest.approx(theirs, rel=1e-6) and ours > 1e-3
 
@@ -118,7 +119,7 @@ def test_our_fid_of_the_papers_weights_and_layer_is_the_librarys_own(torch_fidel
     sets = [photographs(seed, 2200) for seed in (0, 1)]
     theirs = library_fid(torch_fidelity, sets, feature_extractor_weights_path=os.environ[REAL])
     preset = YAML(typ="safe").load(Path(__file__).parents[2] / "conf/celeba.yaml")
-    network = Inception.read(os.environ[REAL], preset["reference"]["sha256"])
+    network = Inception(os.environ[REAL], preset["features"]["sha256"]).read()
     ours = frechet_distance(*(network.features(images) for images in sets))
     assert ours == pytest.approx(theirs, rel=1e-4)
 
@@ -145,8 +146,8 @@ def test_network_and_images_go_to_the_device(network):
     placed = network.on("meta")
     with pytest.raises(NotImplementedError, match="meta"):
         placed.features(photographs(0, 2))
-    assert {tensor.device.type for tensor in placed._network.state_dict().values()} == {"meta"}
-    assert {tensor.device.type for tensor in network._network.state_dict().values()} == {"cpu"}
+    assert {tensor.device.type for tensor in placed.network.state_dict().values()} == {"meta"}
+    assert {tensor.device.type for tensor in network.network.state_dict().values()} == {"cpu"}
     assert placed.device == "meta" and pickle.loads(pickle.dumps(placed)).device == "meta"
 
 
@@ -161,18 +162,18 @@ def test_saved_and_loaded_are_one(weights_file, network, tmp_path, monkeypatch):
     monkeypatch.setattr(selftest, "selftest", lambda train, held_out: [])
     few = {"train": photographs(0, 4), "held_out": photographs(1, 3)}
     splits = [(images, np.zeros(len(images), np.int64)) for images in few.values()]
-    options = {"kind": "inception", "weights": str(weights_file), "sha256": sha256(weights_file)}
-    found = build(tmp_path / "reference", *splits, **options)
+    settings = Inception(str(weights_file), sha256(weights_file))
+    found = build(tmp_path / "features", *splits, settings)
     assert found["floor_fid"] == frechet_distance(*(network.features(few[k]) for k in ("held_out", "train")))
     assert "train_accuracy" not in found and found["evaluator"] == network.name
-    loaded = features.load(tmp_path / "reference")
+    loaded = features.load(tmp_path / "features")
     np.testing.assert_array_equal(loaded.features(few["train"]), network.features(few["train"]))
-    path = tmp_path / "reference" / "inception.safetensors"
+    path = tmp_path / "features" / "inception.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"inception\.safetensors does not have the sha256"):
-        features.load(tmp_path / "reference")
+        features.load(tmp_path / "features")
 
 
 def test_no_byte_is_parsed_before_its_hash_is_checked(tmp_path, monkeypatch):
@@ -182,39 +183,39 @@ def test_no_byte_is_parsed_before_its_hash_is_checked(tmp_path, monkeypatch):
 
     path = tmp_path / "weights.pth"
     torch.save({"fc.weight": Trap()}, path)
-    with pytest.raises(UserError, match=r"has sha256 .*, not reference\.sha256"):
-        Inception.read(str(path), "0" * 64)
+    with pytest.raises(UserError, match=r"has sha256 .*, not features\.sha256"):
+        Inception(str(path), "0" * 64).read()
     with pytest.raises(pickle.UnpicklingError, match="weights_only"):
-        Inception.read(str(path), sha256(path))
+        Inception(str(path), sha256(path)).read()
     assert not (tmp_path / "sprung").exists()
 
 
 def test_a_file_of_another_network(tmp_path):
     path = tmp_path / "weights.pth"
     torch.save({"fc.weight": torch.zeros(2)}, path)
-    with pytest.raises(UserError, match=r"reference\.weights does not hold Inception-v3"):
-        Inception.read(str(path), sha256(path))
+    with pytest.raises(UserError, match=r"features\.weights does not hold Inception-v3"):
+        Inception(str(path), sha256(path)).read()
 
 
 def test_a_missing_file_and_a_download_that_fails(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match=r"reference\.weights \(.*nowhere\.pth\) is no file"):
-        Inception.read(str(tmp_path / "nowhere.pth"), "0" * 64)
+    with pytest.raises(UserError, match=r"features\.weights \(.*nowhere\.pth\) is no file"):
+        Inception(str(tmp_path / "nowhere.pth"), "0" * 64).read()
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(Inception, "url", f"file://{tmp_path}/none.pth")
-    with pytest.raises(UserError, match=r"fetch it by hand and set reference\.weights"):
-        Inception.read(None, "0" * 64)
+    with pytest.raises(UserError, match=r"fetch it by hand and set features\.weights"):
+        Inception(None, "0" * 64).read()
 
 
 def test_a_download_is_believed_by_its_hash(weights_file, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(Inception, "url", weights_file.as_uri())
     with pytest.raises(UserError, match="invalid hash"):
-        Inception.read(None, "0" * 64)
+        Inception(None, "0" * 64).read()
     assert not list((tmp_path / "checkpoints").iterdir())
-    assert Inception.read(None, sha256(weights_file)).sha256 == sha256(weights_file)
+    assert Inception(None, sha256(weights_file)).read().sha256 == sha256(weights_file)
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 8, 8), (0, 3, 8, 8)])
 def test_images_that_are_not_rgb(network, shape):
-    with pytest.raises(UserError, match=r"set reference\.kind to classifier"):
+    with pytest.raises(UserError, match=r"set features\.kind to classifier"):
         network.features(np.zeros(shape, np.uint8))

@@ -8,6 +8,7 @@ import pytest
 from pipeline.files import read_json
 from pipeline.metrics import selftest as module
 from pipeline.metrics.build import build
+from pipeline.metrics.features.classifier import Classifier
 from pipeline.metrics.selftest import Check, selftest
 from pipeline.ncsn.errors import UserError
 
@@ -76,13 +77,12 @@ def test_nan_is_a_failure_and_json_knows_none():
 
 def test_the_stage_keeps_the_answers_or_leaves_nothing(digits, tmp_path, monkeypatch):
     splits = ((digits.train, digits.train_labels), (digits.held_out, digits.held_out_labels))
-    settings = {"width": 2, "epochs": 1, "batch_size": 64, "lr": 1e-2, "seed": 0, "min_accuracy": 0.0}
-    settings["kind"] = "classifier"
-    build(tmp_path / "good", *splits, **settings)
+    settings = Classifier(width=2, epochs=1, batch_size=64, lr=1e-2, seed=0, min_accuracy=0.0)
+    build(tmp_path / "good", *splits, settings)
     assert all(check["passed"] for check in read_json(tmp_path / "good/selftest.json"))
     monkeypatch.setattr(module, "frechet_distance", lambda a, b: 0.0)
     with pytest.raises(UserError, match="fails its self-test"):
-        build(tmp_path / "bad", *splits, **settings)
+        build(tmp_path / "bad", *splits, settings)
     assert not (tmp_path / "bad").exists()
 
 

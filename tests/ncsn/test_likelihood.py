@@ -10,10 +10,10 @@ from torch import Tensor
 
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.likelihood import Trace, bits_per_dim, divergence, log_likelihood
-from pipeline.ncsn.mixtures import GaussianMixture
+from pipeline.ncsn.nfe import CountEvaluations
 from pipeline.ncsn.noise import geometric_sigmas
-from pipeline.ncsn.samplers.nfe import CountEvaluations
-from pipeline.ncsn.samplers.rng import SampleNoise
+from pipeline.ncsn.rng import SampleNoise
+from pipeline.toy.mixture import GaussianMixture
 
 IMAGE = (1, 2, 2)
 

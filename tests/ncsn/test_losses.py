@@ -3,24 +3,25 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import scipy.stats
 import torch
 from torch import Tensor
 
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.losses import (
+from pipeline.ncsn.losses import denoising_score_matching
+from pipeline.ncsn.losses.edm import EDM, SIGMA_DATA
+from pipeline.ncsn.losses.levels import Levels
+from pipeline.ncsn.losses.log_uniform import LogUniform
+from pipeline.ncsn.networks import unet
+from pipeline.ncsn.score import Score, denoise, match
+from pipeline.toy.mixture import GaussianMixture
+from pipeline.toy.score_matching import (
     annealed_sliced_score_matching,
-    denoising_score_matching,
-    edm_weighting,
     explicit_score_matching,
-    log_normal_sigma,
-    log_uniform_sigma,
     sliced_score_matching,
 )
-from pipeline.ncsn.mixtures import GaussianMixture
-from pipeline.ncsn.noise import geometric_sigmas
-from pipeline.ncsn.score import Score, denoise, match
 
 N, DIM = 200_000, 2
 
@@ -180,8 +181,17 @@ def two_modes() -> GaussianMixture:
     return GaussianMixture((0.3, 0.7), means, 0.6)
 
 
-def uniform(n: int = N, seed: int = 3) -> Tensor:
-    return torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def log_uniform(highest: float, lowest: float, n: int = N) -> Tensor:
+    ladder = torch.tensor([highest, lowest])
+    return LogUniform().sigmas(np.random.default_rng(3), n, ladder).double()
+
+
+def log_normal(p_mean: float, p_std: float, n: int = N) -> Tensor:
+    return EDM(p_mean, p_std).sigmas(np.random.default_rng(4), n, torch.tensor([1.0])).double()
+
+
+def edm_weight(sigma: Tensor | float) -> Tensor:
+    return EDM(-1.89, 1.2).weight(torch.as_tensor(sigma, dtype=torch.float64))
 
 
 def plain(score: Score, x: Tensor, sigma: Tensor, z: Tensor, v: Tensor) -> Tensor:
@@ -189,7 +199,7 @@ def plain(score: Score, x: Tensor, sigma: Tensor, z: Tensor, v: Tensor) -> Tenso
 
 
 def edm(score: Score, x: Tensor, sigma: Tensor, z: Tensor, v: Tensor) -> Tensor:
-    return edm_weighting(sigma, 1.5) * denoising_score_matching(score, x, sigma, z)
+    return edm_weight(sigma) * denoising_score_matching(score, x, sigma, z)
 
 
 def sliced(score: Score, x: Tensor, sigma: Tensor, z: Tensor, v: Tensor) -> Tensor:
@@ -211,12 +221,8 @@ Loss = Callable[[Score, Tensor, Tensor, Tensor, Tensor], Tensor]
 @pytest.mark.parametrize("loss", [plain, edm, sliced, reduced, explicit])
 def test_over_many_sigmas_the_minimum_is_the_exact_score_at_each(loss: Loss, law: str) -> None:
     """Newton's step lands on a slope of 1, the losses being quadratic in it."""
-    (x, z), (v, normal) = draws(), draws(seed=1)
-    sigma = (
-        log_uniform_sigma(uniform(), 3.0, 0.3)
-        if law == "log-uniform"
-        else log_normal_sigma(normal[:, 0, 0, 0], -0.5, 0.5)
-    )
+    (x, z), (v, _) = draws(), draws(seed=1)
+    sigma = log_uniform(3.0, 0.3) if law == "log-uniform" else log_normal(-0.5, 0.5)
     score = Scaled(0.2, 1.5)
     (first,) = torch.autograd.grad(loss(score, 1.5 * x, sigma, z, v).mean(), score.slope, create_graph=True)
     (second,) = torch.autograd.grad(first, score.slope)
@@ -230,7 +236,7 @@ def test_edms_loss_is_its_weight_times_the_error_of_the_denoiser() -> None:
     score = Bent(0.7)
     error = denoise(score, x + match(sigma, x) * z, sigma) - x
     weight = (sigma**2 + 0.25**2) / (sigma * 0.25) ** 2
-    found = edm_weighting(sigma, 0.25) * denoising_score_matching(score, x, sigma, z)
+    found = edm_weight(sigma) * denoising_score_matching(score, x, sigma, z)
     torch.testing.assert_close(found, weight * error.square().flatten(1).sum(1))
 
 
@@ -238,7 +244,7 @@ def test_edms_loss_is_its_weight_times_the_error_of_the_denoiser() -> None:
 def test_edms_loss_of_the_exact_denoiser_of_a_gaussian_is_the_same_at_every_sigma(sigma: float) -> None:
     """For data of standard deviation sigma_data it is D, which is what the weight is for."""
     x, z = draws()
-    loss = edm_weighting(torch.tensor(sigma).double(), 0.25) * denoising_score_matching(
+    loss = edm_weight(sigma) * denoising_score_matching(
         Scaled(1.0, 0.25), 0.25 * x, torch.tensor(sigma).double(), z
     )
     close(loss.mean(), DIM)
@@ -249,20 +255,19 @@ def test_edms_loss_and_gradient_of_a_gaussian_are_the_closed_form() -> None:
     x, z = draws()
     spread, sigma, slope = 1.5, 0.8, 0.6
     score = Linear(slope)
-    loss = edm_weighting(torch.tensor(sigma).double(), 0.5) * denoising_score_matching(
+    loss = edm_weight(sigma) * denoising_score_matching(
         score, spread * x, torch.tensor(sigma, dtype=x.dtype), z
     )
     (gradient,) = torch.autograd.grad(loss.mean(), score.slope)
-    weight, total = 2 * (1 + sigma**2 / 0.25), spread**2 + sigma**2
+    weight, total = 2 * (1 + sigma**2 / 0.25**2), spread**2 + sigma**2
     close(loss.mean(), weight * DIM / 2 * (sigma**2 * slope**2 * total - 2 * slope * sigma**2 + 1))
     close(gradient, weight * DIM * sigma**2 * (slope * total - 1))
 
 
 def test_edms_settings_in_pixels_of_0_to_1_are_those_of_minus_1_to_1_halved() -> None:
-    z = draws(50)[0].flatten()
-    wide, ours = log_normal_sigma(z, -1.2, 1.2), log_normal_sigma(z, -1.2 - math.log(2), 1.2)
-    torch.testing.assert_close(ours, wide / 2)
-    torch.testing.assert_close(edm_weighting(ours, 0.25), edm_weighting(wide, 0.5))
+    wide, ours = log_normal(-1.2, 1.2, 50), log_normal(-1.2 - math.log(2), 1.2, 50)
+    torch.testing.assert_close(ours, wide / 2, rtol=1e-6, atol=0)
+    torch.testing.assert_close(SIGMA_DATA, unet.SIGMA_DATA / 2)
 
 
 @pytest.mark.parametrize("variance_reduced", [False, True])
@@ -270,7 +275,7 @@ def test_annealed_sliced_and_denoising_losses_differ_by_half_the_dimension(varia
     """Stein's identity, for a score that is not the truth's; their gradients are one."""
     (_, z), (v, _) = draws(), draws(seed=1)
     x = two_modes().sample(N, torch.Generator().manual_seed(5))
-    sigma = log_uniform_sigma(uniform(), 1.5, 0.4)
+    sigma = log_uniform(1.5, 0.4)
     score = Bent(0.8)
     ssm = annealed_sliced_score_matching(score, x, sigma, z, v, variance_reduced=variance_reduced).mean()
     dsm = denoising_score_matching(score, x, sigma, z).mean()
@@ -318,31 +323,22 @@ def test_the_explicit_loss_of_a_gaussian_is_the_closed_form() -> None:
 
 def test_draws_of_sigma_have_their_laws() -> None:
     """Kolmogorov and Smirnov on 20,000 draws, which tell apart laws that differ by about 1 % anywhere."""
-    u, z = uniform(20_000), draws(20_000)[0][:, 0, 0, 0]
-    logs = log_uniform_sigma(u, 50.0, 0.01).log()
+    logs = log_uniform(50.0, 0.01, 20_000).log()
     assert scipy.stats.kstest(logs, "uniform", (math.log(0.01), math.log(5_000))).pvalue > 0.01
-    logs = log_normal_sigma(z, -1.89, 1.2).log()
+    logs = log_normal(-1.89, 1.2, 20_000).log()
     assert scipy.stats.kstest(logs, "norm", (-1.89, 1.2)).pvalue > 0.01
 
 
-def test_uniform_draws_at_equal_steps_are_a_geometric_ladder() -> None:
-    ladder = log_uniform_sigma(torch.linspace(1, 0, 10), 20.0, 0.5)
-    torch.testing.assert_close(ladder, geometric_sigmas(20.0, 0.5, 10))
-    assert ladder.dtype == torch.float32
+def test_each_level_is_drawn_equally_often_and_weighs_one() -> None:
+    ladder = torch.tensor([3.0, 1.0, 0.5])
+    drawn = Levels().sigmas(np.random.default_rng(0), 3_000, ladder)
+    assert [int((drawn == level).sum()) for level in ladder] == pytest.approx([1_000] * 3, abs=90)
+    assert drawn.dtype == torch.float32 and bool((Levels().weight(drawn) == 1).all())
 
 
 @pytest.mark.parametrize(
-    ("call", "named"),
-    [
-        (lambda t: edm_weighting(t, 0.0), "sigma_data is 0.0"),
-        (lambda t: edm_weighting(t, math.nan), "sigma_data is nan"),
-        (lambda t: log_uniform_sigma(t, math.inf, 0.1), "sigma_max is inf"),
-        (lambda t: log_uniform_sigma(t, 1.0, 0.0), "sigma_min is 0.0"),
-        (lambda t: log_uniform_sigma(t, 0.1, 1.0), "sigma_min is 1.0.*below sigma_max, 0.1"),
-        (lambda t: log_normal_sigma(t, 0.0, 0.0), "p_std is 0.0"),
-        (lambda t: log_normal_sigma(t, math.inf, 1.0), "p_mean is inf"),
-    ],
+    ("p_mean", "p_std", "named"), [(0.0, 0.0, "p_std is 0.0"), (math.inf, 1.0, "p_mean is inf")]
 )
-def test_bad_settings_are_refused_by_name(call: Callable[[Tensor], Tensor], named: str) -> None:
+def test_bad_settings_are_refused_by_name(p_mean: float, p_std: float, named: str) -> None:
     with pytest.raises(UserError, match=named):
-        call(torch.ones(3))
+        EDM(p_mean, p_std)

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.networks import make_network
-from pipeline.ncsn.networks.blocks import ConvMeanPool
-from pipeline.ncsn.networks.normalization import ConditionalInstanceNorm2dPlus, InstanceNorm2dPlus
+from pipeline.ncsn.networks._blocks import ConvMeanPool
+from pipeline.ncsn.networks._normalization import ConditionalInstanceNorm2dPlus, InstanceNorm2dPlus
 from pipeline.ncsn.noise import geometric_sigmas
 
-KINDS = ["ncsn", "ncsnv2", "unet", "mlp"]
+KINDS = ["ncsn", "ncsnv2", "unet"]
 SIGMAS = tuple(geometric_sigmas(1.0, 0.01, 10).tolist())
 
 
@@ -129,13 +129,12 @@ def test_the_conditional_network_refuses_an_unknown_sigma(unknown: float) -> Non
         network(images(2), torch.tensor([SIGMAS[0], unknown]))
 
 
-@pytest.mark.parametrize("kind", ["ncsnv2", "mlp"])
-def test_the_unconditional_network_is_divided_by_sigma(kind: str) -> None:
-    network, x, sigma = seeded(kind), images(3), torch.tensor([0.02, 0.5, 7.0])
+def test_the_unconditional_network_is_divided_by_sigma() -> None:
+    network, x, sigma = seeded("ncsnv2"), images(3), torch.tensor([0.02, 0.5, 7.0])
     torch.testing.assert_close(network(x, sigma) * sigma.view(-1, 1, 1, 1), network(x, torch.ones(())))
 
 
-@pytest.mark.parametrize(("kind", "graphs"), [("ncsn", 2), ("ncsnv2", 1), ("unet", 1), ("mlp", 1)])
+@pytest.mark.parametrize(("kind", "graphs"), [("ncsn", 2), ("ncsnv2", 1), ("unet", 1)])
 def test_a_network_compiles(kind: str, graphs: int) -> None:
     """Into one graph, or for the conditional network two: the search for the level is one of its own, since
     it may refuse. The backend runs the graphs as they are: a real one needs a C++ compiler."""
@@ -200,13 +199,13 @@ def test_pooled_convolution_is_a_convolution_then_a_mean(kernel_size: int) -> No
 @pytest.mark.parametrize(
     ("kind", "changes", "named"),
     [
-        ("vae", {}, "network.kind is 'vae'"),
+        ("vae", {}, "'vae' is none of the networks"),
         ("ncsn", {"sigmas": None}, "give `sigmas`"),
-        ("ncsn", {"num_levels": 9}, "num_levels is 9"),
+        ("ncsnv2", {"attention": (4,)}, "not those of ncsnv2.*attention"),
         ("ncsnv2", {"image_size": 9}, "image_size is 9"),
         ("ncsnv2", {"image_size": 4}, "image_size is 4"),
-        ("ncsnv2", {"width": 1}, "width 1"),
-        ("ncsnv2", {"channels": 0}, "channels 0"),
+        ("ncsnv2", {"width": 1}, "width is 1"),
+        ("ncsnv2", {"channels": 0}, "channels is 0"),
     ],
 )
 def test_an_impossible_network_is_refused(kind: str, changes: dict[str, int | None], named: str) -> None:

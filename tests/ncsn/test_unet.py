@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.mixtures import GaussianMixture
-from pipeline.ncsn.networks import UNet, make_network
-from pipeline.ncsn.networks.unet import SIGMA_DATA, layout
-from pipeline.ncsn.networks.unet_blocks import NoiseEmbedding, Pointwise, ResidualBlock, SelfAttention
+from pipeline.ncsn.networks import make_network
+from pipeline.ncsn.networks._unet_blocks import NoiseEmbedding, Pointwise, ResidualBlock, SelfAttention
+from pipeline.ncsn.networks.unet import SIGMA_DATA, UNet, UNetSettings
+from pipeline.toy.mixture import GaussianMixture
 
 SIGMAS = torch.tensor([1e-3, 0.02, 0.5, 7.0, 100.0])
 EMBEDDING = 12
@@ -134,7 +134,7 @@ def test_a_given_layout_takes_the_place_of_the_preset() -> None:
     assert [len(stage.blocks) for stage in network.down] == [1, 2, 1]
     assert [stage.blocks[-1].conv2.out_channels for stage in network.up] == [8, 24, 8]
     assert not any(isinstance(module, SelfAttention) for module in network.modules())
-    assert layout(128, [1], [1], [], 1).blocks == [1]
+    assert UNetSettings(8, (1,), (1,), (), 1).layout(128).blocks == (1,)
 
 
 def test_on_the_way_up_a_resolution_is_joined_by_its_own_features() -> None:
@@ -242,13 +242,12 @@ def test_it_learns_the_score_of_a_mixture() -> None:
     [
         ({"image_size": 128}, "presets up to 64 pixels"),
         ({"image_size": 30}, "divisible by 4"),
-        ({"multiples": [1, 2]}, "as many of one as of the other"),
-        ({"blocks": [0]}, "each at least 1"),
+        ({"multiples": [1, 2], "blocks": [1]}, "as many of one as of the other"),
+        ({"blocks": [0]}, "must be at least 1"),
         ({"patch": 16}, "divisible by 16"),
         ({"multiples": [], "blocks": []}, "each at least 1"),
-        ({"channels": 0}, "channels 0"),
-        ({"width": 1}, "width 1"),
-        ({"kind": "ncsnv2", "attention": [4]}, "options of 'unet'"),
+        ({"channels": 0}, "channels is 0"),
+        ({"width": 1}, "width is 1"),
     ],
 )
 def test_an_impossible_layout_is_refused(changes: dict[str, object], named: str) -> None:

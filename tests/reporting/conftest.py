@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 
 from pipeline.git import Commit
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
-from pipeline.reporting import report, rows
+from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.sampler import Sampler
+from pipeline.reporting import report
+from pipeline.reporting.intervals import Interval
 from pipeline.reporting.lineage import Made
-from pipeline.reporting.rows import Row, Table
+from pipeline.reporting.read_table import read_table
+from pipeline.reporting.rows import Estimate, Row, Table
 
-VARIANTS = ("ncsn", "ncsnv2", "tuned")
+ROWS = {"ncsn": "ncsn", "ncsnv2": "ncsnv2", "tuned": "tuned"}
 COMMIT = Commit("0123456789abcdef0123456789abcdef01234567", dirty=True)
 MADE = Made("evaluate", "a1b2c3", COMMIT.sha, True, "python 3.11.9", "a CPU, 2 cores")
 FIDS = {"ncsn": (22.413, 18.9077), "ncsnv2": (4.9261, 2.6131), "tuned": (3.1072, 1.7342)}
@@ -49,45 +52,47 @@ def write_csv(path: Path, header: str, rows: list[list[Any]]) -> None:
         csv.writer(file).writerows([header.split(","), *rows])
 
 
-def write_variant(root: Path, variant: str, n: int = 720) -> None:
-    raw, denoised = FIDS[variant]
+def write_evaluation(root: Path, row: str, n: int = 720) -> None:
+    raw, denoised = FIDS[row]
     measured = {"raw": measures(raw, n), "denoised": measures(denoised, n), "floor": measures(FLOOR, n)}
     rows = [[(sample + nearest) % 60 for nearest in range(5)] for sample in range(8)]
     neighbours = {"neighbours": {"pixels": rows, "features": rows[::-1]}}
-    write_json(root / f"evaluation/{variant}.json", measured | neighbours)
+    write_json(root / f"evaluation/{row}.json", measured | neighbours)
 
 
-def write_samples(root: Path, variant: str, rng: np.random.Generator) -> None:
-    folder = root / f"samples/{variant}"
+def write_samples(root: Path, row: str, rng: np.random.Generator) -> None:
+    folder = root / f"samples/{row}"
     sampler = Sampler.langevin(Ladder(5.0, 0.01, 17), step_lr=2e-5, steps_per_level=5).plain()
-    nfe = {"raw": NFES[variant], "denoised": NFES[variant] + 1}
+    nfe = {"raw": NFES[row], "denoised": NFES[row] + 1}
     write_json(
         folder / "manifest.json",
         {"num_samples": 720, "nfe": nfe, "sampler": sampler, "seed": 0},
     )
-    write_json(root / f"metrics/generate_{variant}.json", {"seconds": 66.1})
+    write_json(root / f"metrics/generate_{row}.json", {"seconds": 66.1})
     for name, shape in (("raw", (60,)), ("denoised", (60,)), ("intermediate", (12, 6))):
         np.save(folder / f"{name}.npy", rng.integers(0, 256, (*shape, 1, 8, 8), dtype=np.uint8))
     np.save(folder / "inpainting.npy", rng.integers(0, 256, (4, 7, 1, 8, 8), dtype=np.uint8))
 
 
 def write_run(root: Path) -> Path:
-    """A whole run of three variants."""
+    """A whole run of three rows."""
     rng = np.random.default_rng(0)
-    for variant in VARIANTS:
-        write_variant(root, variant)
-        write_samples(root, variant, rng)
+    for row in ROWS:
+        write_evaluation(root, row)
+        write_samples(root, row, rng)
         losses = [[step, 128 * step, 10 + 40 / step + rng.normal()] for step in range(20, 1001, 20)]
-        write_csv(root / f"curves/{variant}.csv", "step,images,loss", losses)
+        write_csv(root / f"curves/{row}.csv", "step,images,loss", losses)
     ratios = [1.0, *np.geomspace(0.2, 5, 17)]
     tried = [
         [t + 1, 2e-5 * r, r, 1 + t % 9, (720, 180, 360)[t % 3], 3 + np.log(r) ** 2]
         for t, r in enumerate(ratios)
     ]
     tried.append([19, 1e-4, 5.0, 3, "", ""])  # a trial that failed
-    write_csv(root / "sampler/trials.csv", "trial,step_lr,step_lr_ratio,steps_per_level,samples,fid", tried)
     write_csv(
-        root / "noise/trials.csv",
+        root / "tune_sampler/trials.csv", "trial,step_size,step_size_ratio,steps_per_level,samples,fid", tried
+    )
+    write_csv(
+        root / "tune_noise/trials.csv",
         "trial,sigma_max,sigma_min,num_levels,fid,steps,loss,nfe,status,reason",
         [
             [
@@ -114,15 +119,26 @@ def write_run(root: Path) -> Path:
             for nfe in (10, 35, 120, 400)
         ],
     )
-    write_json(root / "metrics/reference.json", {"held_out_accuracy": 0.9871})
+    write_json(root / "metrics/features.json", {"held_out_accuracy": 0.9871})
     return root
 
 
-def write_report(root: Path, out: Path, variants: tuple[str, ...] = VARIANTS) -> Path:
+def write_report(root: Path, out: Path, rows: dict[str, str] = ROWS) -> Path:
     real = np.random.default_rng(1).integers(0, 256, (60, 1, 8, 8), dtype=np.uint8)
     runs = {"tuned": (MADE,)}
-    report.write(out, root, variants, manifest=manifest(), real=real, grid=[2, 5], runs=runs)
+    report.write_report(out, root, rows, manifest=manifest(), real=real, grid=[2, 5], runs=runs)
     return out
+
+
+def estimates(fid: float | None, **others: float | Interval | None) -> tuple[Estimate, ...]:
+    """Of the FID, and of other measures by value or by interval."""
+    known = {name: value for name, value in {"fid": fid, **others}.items() if value is not None}
+    return tuple(
+        Estimate(name, value.mean, low=value.low, high=value.high, interval=value)
+        if isinstance(value, Interval)
+        else Estimate(name, value)
+        for name, value in known.items()
+    )
 
 
 @pytest.fixture
@@ -133,8 +149,8 @@ def artifacts(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def write(artifacts: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Write the report of `artifacts` to tmp_path/reports, of all variants or of those given."""
-    return lambda *variants: write_report(artifacts, tmp_path / "reports", variants or VARIANTS)
+    """Write the report of `artifacts` to tmp_path/reports, of all rows or of those given."""
+    return lambda *rows: write_report(artifacts, tmp_path / "reports", {row: row for row in rows or ROWS})
 
 
 @pytest.fixture(scope="session")
@@ -146,8 +162,8 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run_again() -> Callable[..., None]:
-    """Write a variant's metrics anew, on `n` samples."""
-    return write_variant
+    """Write a row's evaluation again, on `n` samples."""
+    return write_evaluation
 
 
 @pytest.fixture
@@ -160,8 +176,9 @@ def about() -> Callable[..., dict[str, Any]]:
 def build(artifacts: Path) -> Callable[..., Table]:
     """The table of the made-up run."""
 
-    def built(name: str = "digits", size: int = 8, variants: tuple[str, ...] = VARIANTS) -> Table:
-        return rows.build(artifacts, variants, manifest(name, size), COMMIT, {"tuned": (MADE,)})
+    def built(name: str = "digits", size: int = 8, rows: tuple[str, ...] = tuple(ROWS)) -> Table:
+        networks = {row: row for row in rows}
+        return read_table(artifacts, networks, manifest(name, size), COMMIT, {"tuned": (MADE,)})
 
     return built
 
@@ -170,7 +187,8 @@ def build(artifacts: Path) -> Callable[..., Table]:
 def make_row() -> Callable[..., Row]:
     def make(system: str, denoised: bool | None, fid: float | None, **changes: Any) -> Row:
         common = {"n": 720, "n_reference": 1077, "evaluator": "E", "nfe": 100} if fid is not None else {}
-        return Row(system, denoised, f"dvc repro evaluate@{system}", fid=fid, **(common | changes))
+        fields = {"network": None if denoised is None else system, "measures": estimates(fid)}
+        return Row(system, denoised, f"dvc repro evaluate@{system}", **(fields | common | changes))
 
     return make
 

@@ -13,12 +13,13 @@ from pipeline.commands import publish
 from pipeline.files import read_json, sha256, write_json
 from pipeline.git import Commit
 from pipeline.ncsn.errors import UserError
-from pipeline.reporting import columns, latex, model_card, page, rows, selection, tables
-from pipeline.reporting.checkpoints import judged, rule
+from pipeline.reporting import columns, latex, model_card, page, tables
+from pipeline.reporting.figures import curves
+from pipeline.reporting.read_table import checkpoint_rule, choices, read_table
 from pipeline.reporting.rows import Table
 from pipeline.training import checkpoints
 from pipeline.verify import table as check
-from tests.reporting.conftest import VARIANTS, manifest, write_run
+from tests.reporting.conftest import ROWS, manifest, write_run
 from tests.training.tiny import make_task
 
 ABOUT: dict[str, Any] = {
@@ -34,6 +35,7 @@ ABOUT: dict[str, Any] = {
         {"step": 40_000, "raw": 58.5, "denoised": 69.0},
     ],
 }
+OTHERS = ["ncsnv2", "tuned"]
 RULE = (
     "lowest FID on 1,000 samples, with or without denoising, of 4 snapshots: step 20,000 (without "
     "denoising); samples from seed 5000, not the report's"
@@ -53,8 +55,8 @@ def artifacts(tmp_path: Path) -> Path:
         own = "" if made.step == task.steps else f"snapshots/step_{made.step:08d}"
         checkpoints.save(root / "models/ncsn" / own, made, whole=False)
     selected_checkpoint.write(root, "ncsn", root / "models/ncsn/snapshots/step_00020000", ABOUT)
-    for variant in VARIANTS[1:]:
-        selected_checkpoint.write(root, variant, root / f"models/{variant}", {})
+    for row in OTHERS:
+        selected_checkpoint.write(root, row, root / f"models/{row}", {})
     (root / "data").mkdir()
     (root / "data/images.npy").write_bytes(b"images")
     hashes = {"images": sha256(root / "data/images.npy"), "labels": "00" * 32}
@@ -64,46 +66,51 @@ def artifacts(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def table(artifacts: Path) -> Table:
-    return rows.build(artifacts, VARIANTS, read_json(artifacts / "data/manifest.json"), Commit(None))
+    return read_table(artifacts, ROWS, read_json(artifacts / "data/manifest.json"), Commit(None))
 
 
 def test_the_rule_is_said_wherever_the_table_is(table: Table, artifacts: Path) -> None:
-    said = columns.checkpoints(table)
+    said = columns.checkpoint_lines(table)
     assert said == [
         f"Checkpoint of ncsn: {RULE}",
-        *(f"Checkpoint of {v}: the last one" for v in VARIANTS[1:]),
+        *(f"Checkpoint of {v}: the last one" for v in OTHERS),
     ]
     for text in (tables.markdown(table), page.readme(table, page.sections(table, [], {}, {}, {}))):
         assert all(f"- {line}\n" in text for line in said)
-    assert latex.escaped(f"{said[0]}.") in latex.table(table)
+    assert latex.escaped(f"{said[0]}.") in latex.latex_table(table)
     assert all(row.checkpoint_rule is None for row in table.floors())
-    for variant in VARIANTS:
-        selected_checkpoint.write(artifacts, variant, artifacts / f"models/{variant}", {})
-    alike = rows.build(artifacts, VARIANTS, manifest(), Commit(None))
-    assert columns.checkpoints(alike) == ["Checkpoint of every network: the last one"]
+    for row in ROWS:
+        selected_checkpoint.write(artifacts, row, artifacts / f"models/{row}", {})
+    alike = read_table(artifacts, ROWS, manifest(), Commit(None))
+    assert columns.checkpoint_lines(alike) == ["Checkpoint of every row: the last one"]
 
 
 def test_the_fids_of_the_choice_are_in_no_table(table: Table, artifacts: Path, tmp_path: Path) -> None:
     values = [str(p[kind]) for p in ABOUT["points"] for kind in ("raw", "denoised") if p[kind]]
-    texts = [tables.markdown(table), tables.to_csv(table), str(tables.to_json(table)), latex.table(table)]
+    texts = [
+        tables.markdown(table),
+        tables.to_csv(table),
+        str(tables.to_json(table)),
+        latex.latex_table(table),
+    ]
     assert not [value for value in values for text in texts if value in text]
-    (shown,) = selection.shown(tmp_path / "figures", artifacts, VARIANTS)
+    (shown,) = curves.choice_figures(tmp_path / "figures", artifacts, list(ROWS))
     assert "1,000 samples" in shown.caption and {path.name for path in (tmp_path / "figures").iterdir()} == {
         "selection.png", "selection.svg",
     }  # fmt: skip
-    (axes,) = selection.draw(judged(artifacts, VARIANTS)).axes
+    (axes,) = curves.choice_curves(choices(artifacts, list(ROWS))).axes
     assert axes.get_ylabel() == "FID (N=1,000)"
     (line,) = axes.lines
     assert line.get_xydata().tolist() == [[10_000, 63.25], [20_000, 54.75], [40_000, 58.5]]
     marks = [c for c in axes.collections if isinstance(c, matplotlib.collections.PathCollection)]
     assert [mark.get_offsets().tolist() for mark in marks] == [[[20_000, 54.75]]]
-    assert list(selection.shown(tmp_path / "none", artifacts, VARIANTS[1:])) == []
+    assert list(curves.choice_figures(tmp_path / "none", artifacts, OTHERS)) == []
 
 
 def findings(artifacts: Path, table: Table) -> list[str]:
     row = table.row("ncsn", False)
     assert row is not None
-    return [str(found) for found in check.findings(row, check.Now(artifacts, ()).row(row), artifacts)]
+    return [str(found) for found in check.findings(row, check.Now(artifacts, ROWS, ()).row(row), artifacts)]
 
 
 def flip(path: Path) -> None:
@@ -171,6 +178,6 @@ def test_a_file_that_names_no_network_is_refused(artifacts: Path) -> None:
 def test_several_trainings_of_a_row_were_chosen_each(artifacts: Path) -> None:
     other = {"step": 40_000, "kind": "denoised", "seed": 5001}
     selected_checkpoint.write(artifacts, "ncsn-1", artifacts / "models/ncsn-1", ABOUT | other)
-    told = rule(artifacts, ("ncsn", "ncsn-1"))
+    told = checkpoint_rule(artifacts, ("ncsn", "ncsn-1"))
     assert "step 20,000 (without denoising), step 40,000 (with denoising)" in told
     assert "seed 5000, 5001" in told

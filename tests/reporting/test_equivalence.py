@@ -13,6 +13,7 @@ from pipeline.reporting import equivalence, tables, verdict
 from pipeline.reporting.intervals import nested
 from pipeline.reporting.papers import published
 from pipeline.reporting.rows import Row, Table
+from tests.reporting.conftest import estimates
 
 INCEPTION = "Inception-v3; FID: this project"
 FIDS = (10.7, 10.8, 10.9)
@@ -22,8 +23,8 @@ def row(fids: Sequence[float] = FIDS, **changes: Any) -> Row:
     """NCSNv2 with denoising, for which the paper prints an FID of 10.87."""
     found = nested("fid", [[fid] for fid in fids])
     common = {"n": 50_000, "n_reference": 50_000, "evaluator": INCEPTION, "nfe": 1161}
-    counts = {"training_seeds": len(fids), "sampling_sets": 1, "intervals": (found,) if found else ()}
-    return Row("ncsnv2", True, "c", fid=float(np.mean(fids)), **(common | counts | changes))  # type: ignore[arg-type]
+    counts = {"training_seeds": len(fids), "sampling_sets": 1, "measures": estimates(found)}
+    return Row("ncsnv2", True, "c", **(common | counts | changes))  # type: ignore[arg-type]
 
 
 def judged(ours: Row, margin: float | None = 0.1) -> dict[str, equivalence.AgainstPaper]:
@@ -40,8 +41,8 @@ def test_it_is_two_one_sided_t_tests(values: list[float], case: tuple[float, str
     low, high = 10 * (1 - margin), 10 * (1 + margin)
     found = nested(measure, [[value] for value in values])
     assert found is not None
-    sign = equivalence.MEASURES[measure][1]
-    result = equivalence.outcome(found.at(0.9), 10, margin, sign)
+    higher = measure == "inception_score"
+    result = equivalence.outcome(found.at(0.9), 10, margin, higher=higher)
 
     def rejected(bound: float, side: str) -> bool:
         return bool(stats.ttest_1samp(values, bound, alternative=side).pvalue < 0.05)
@@ -50,9 +51,9 @@ def test_it_is_two_one_sided_t_tests(values: list[float], case: tuple[float, str
     if rejected(low, "greater") and rejected(high, "less"):
         expected = "within"
     elif rejected(high, "greater"):
-        expected = "better" if sign > 0 else "worse"
+        expected = "better" if higher else "worse"
     elif rejected(low, "less"):
-        expected = "worse" if sign > 0 else "better"
+        expected = "worse" if higher else "better"
     assert result == expected
 
 
@@ -100,7 +101,7 @@ def test_a_lower_fid_is_better(fids: tuple[float, ...], outcome: str) -> None:
 
 def test_a_higher_inception_score_is_better() -> None:
     found = nested("inception_score", [[9.9], [10.0], [10.1]])
-    ours = judged(row(intervals=(found,)))
+    ours = judged(row(measures=estimates(10.8, inception_score=found)))
     assert ours["inception_score"].outcome == "better"
     assert ours["fid"].outcome == "inconclusive", "measured once"
 
@@ -110,7 +111,7 @@ def test_a_higher_inception_score_is_better() -> None:
     [
         ({"n": 1000}, "N=1,000 against 50,000 (assumed)"),
         ({"evaluator": "CNN width 32; no Inception score here"}, "other features"),
-        ({"intervals": ()}, "one training seed and one sampling set: `more_seeds`, `generate.sets`"),
+        ({"measures": estimates(10.8)}, "one training seed and one sampling set: raise `extra_seeds` or"),
     ],
 )
 def test_on_other_terms_or_without_repetition_nothing_is_concluded(
@@ -123,7 +124,13 @@ def test_on_other_terms_or_without_repetition_nothing_is_concluded(
 
 def test_rows_without_a_papers_number_and_tables_without_a_margin_are_not_judged() -> None:
     assert judged(row(), margin=None) == {}
-    table = Table("cifar10", "", published("cifar10"), (Row("tuned", True, "c", fid=1.0, n=50_000),), 0.1)
+    table = Table(
+        "cifar10",
+        "",
+        published("cifar10"),
+        (Row("tuned", True, "c", measures=estimates(1.0), n=50_000),),
+        0.1,
+    )
     assert equivalence.against_papers(table) == () and equivalence.sentences(table) == []
 
 
@@ -133,7 +140,9 @@ def test_the_verdict_stands_in_the_words_the_table_and_the_json() -> None:
     text = "\n".join(verdict.sentences(table))
     assert "margin of 10%" in text and "count as exact" in text
     assert "`ncsnv2` with denoising, FID: within (10.63 to 10.97, of one network; the paper: 10.87)." in text
-    (line,) = [line for line in tables.results(table).splitlines() if line.startswith("| `ncsnv2` | yes")]
+    (line,) = [
+        line for line in tables.results_table(table).splitlines() if line.startswith("| `ncsnv2` | yes")
+    ]
     assert "| within |" in line
     found = tables.to_json(table)["verdict"]
     assert found["paper_margin"] == 0.1 and found["against_papers"][0]["outcome"] == "within"

@@ -19,22 +19,13 @@ from pipeline import toy
 from pipeline.generate.draw import evenly
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.noise import geometric_sigmas
-from pipeline.reporting import (
-    animation,
-    contours,
-    frontier,
-    grids,
-    noise_search,
-    sampler_search,
-    selection,
-    style,
-)
-from pipeline.reporting import curves as lines
-from pipeline.reporting import toy as toy_figures
-from pipeline.reporting.curves import NOISE_LAW, NOISE_RANGE, STEP_SIZE, Trial
-from pipeline.reporting.parallel import parallel
-from pipeline.reporting.reference_set import FLOOR
-from pipeline.reporting.rows import Row
+from pipeline.reporting.figures import contours, frontier, grids, samples, searches, style, trials
+from pipeline.reporting.figures import curves as lines
+from pipeline.reporting.figures import toy as toy_figures
+from pipeline.reporting.figures.trials import NOISE_LAW, NOISE_RANGE, STEP_SIZE, Trial, parallel
+from pipeline.reporting.read_table import Choice, Snapshot
+from pipeline.reporting.rows import FLOOR, Row
+from tests.reporting.conftest import estimates
 
 SLACK = 0.5  # pixels by which boxes may touch
 
@@ -85,15 +76,15 @@ def images(count: int, size: int = 8, channels: int = 1) -> grids.Images:
 
 def panels(count: int, size: int = 8) -> list[grids.Panel]:
     return [
-        grids.Panel(f"variant_{i}", "with denoising, FID 1234.56 (N=50,000)", images(40, size))
+        grids.Panel(f"row_{i}", "with denoising, FID 1234.56 (N=50,000)", images(40, size))
         for i in range(count)
     ]
 
 
-def some_trials(search: lines.Search, low: float, high: float, count: int = 12) -> list[Trial]:
+def some_trials(search: trials.Search, low: float, high: float, count: int = 12) -> list[Trial]:
     rng = np.random.default_rng(0)
 
-    def draw(axis: lines.Axis) -> float:
+    def draw(axis: trials.Axis) -> float:
         return (
             float(rng.integers(1, 30))
             if axis.whole
@@ -124,7 +115,7 @@ def some_laws() -> list[Trial]:
 
 def curves(count: int, top: float) -> dict[str, tuple[lines.Floats, lines.Floats]]:
     seen = np.linspace(top / 50, top, 50)
-    return {f"variant_{i}": (seen, 10 + i + 400 * np.exp(-seen / top * 9)) for i in range(count)}
+    return {f"row_{i}": (seen, 10 + i + 400 * np.exp(-seen / top * 9)) for i in range(count)}
 
 
 def score_fields() -> toy.ScoreFields:
@@ -205,42 +196,40 @@ def every_figure() -> Iterator[tuple[str, Figure]]:
     costs = np.geomspace(3, 2311, 6)
     kinds = ["predictor_corrector", *(f"sampler_{i}" for i in range(6))]
     curves_of = {name: (costs, 500 / costs + place) for place, name in enumerate(kinds)}
-    rows = [Row(f"variant_{i}", True, "c", fid=3.0 + i, n=50_000, nfe=100 + i) for i in range(4)]
-    rows.append(Row(FLOOR, None, "c", fid=0.5, n=50_000))
-    yield "frontier", frontier.draw(frontier.Frontier(curves_of, 50_000), rows)
-    points = [{"step": step, "raw": 30 + 1e6 / step, "denoised": 40.0} for step in range(5000, 300_001, 5000)]
-    about = {"points": points, "step": 300_000, "kind": "raw", "num_samples": 1000}
-    yield "selection", selection.draw({f"tuned_fewest-{i}": about for i in range(6)})
+    rows = [Row(f"row_{i}", True, "c", measures=estimates(3.0 + i), n=50_000, nfe=100 + i) for i in range(4)]
+    rows.append(Row(FLOOR, None, "c", measures=estimates(0.5), n=50_000))
+    yield "frontier", frontier.frontier_plot(frontier.FrontierCurves(curves_of, 50_000), rows)
+    points = tuple(Snapshot(step, 30 + 1e6 / step, 40.0) for step in range(5000, 300_001, 5000))
+    chosen = Choice(points, 300_000, "raw", 1000, 5000)
+    yield "choices", lines.choice_curves({f"tuned_fewest-{i}": chosen for i in range(6)})
     yield "three curves", lines.loss_curves(curves(3, 128_000))
     yield "many long curves", lines.loss_curves(curves(5, 38_400_000))
     for low, high in ((1e-7, 1e-2), (2e-6, 2e-4), (0.2, 5.0), (0.9, 1.3)):
-        yield f"step sizes {low}", lines.trials(some_trials(STEP_SIZE, low, high), STEP_SIZE)
-    yield "noise ranges", lines.trials(some_trials(NOISE_RANGE, 0.005, 50), NOISE_RANGE)
-    yield "one trial", lines.trials(some_trials(STEP_SIZE, 1e-6, 1e-5, 1), STEP_SIZE)
-    for search, (_, _, pairs) in contours.SEARCHES.items():
+        yield f"step sizes {low}", trials.trials(some_trials(STEP_SIZE, low, high), STEP_SIZE)
+    yield "noise ranges", trials.trials(some_trials(NOISE_RANGE, 0.005, 50), NOISE_RANGE)
+    yield "one trial", trials.trials(some_trials(STEP_SIZE, 1e-6, 1e-5, 1), STEP_SIZE)
+    for search, (_, pairs) in contours.SEARCHES.items():
         drawn = contours.contours(tried(), pairs)
         assert drawn is not None
         yield f"contours of {search}", drawn
-    judged = [sampler_search.Judged(kind, 10.0 * n, 9.0 / n, n < 4, ()) for n, kind in enumerate(kinds, 1)]
-    chosen = ("analytic", "fewest", "knee", "tuned")
-    judged += [
-        sampler_search.Judged("langevin", 90.0 + n, 3.0, False, (name,)) for n, name in enumerate(chosen)
-    ]
-    best = {"published": {"variant": "ncsnv2", "nfe": 106, "fid_again": 12.5}}
-    yield "front of samplers", sampler_search.front(judged, best)
-    settings = dict.fromkeys(sampler_search.AXES, 0.0123) | {"fid": 9.87}
+    judged = [searches.Judged(kind, 10.0 * n, 9.0 / n, n < 4, ()) for n, kind in enumerate(kinds, 1)]
+    marks = ("analytic", "fewest_nfe", "knee", "lowest_fid")
+    judged += [searches.Judged("langevin", 90.0 + n, 3.0, False, (name,)) for n, name in enumerate(marks)]
+    best = {"published": {"network": "ncsnv2", "nfe": 106, "fid_again": 12.5}}
+    yield "front of samplers", searches.front(judged, best)
+    settings = dict.fromkeys(searches.SAMPLER_AXES, 0.0123) | {"fid": 9.87}
     tries = [
         {name: str(value * place) for name, value in settings.items()} | {"kind": kind, "status": "finished"}
         for place, kind in enumerate(kinds, 1)
     ]
-    yield "parallel coordinates", parallel(tries, sampler_search.AXES)
-    yield "noise laws", lines.trials(some_laws(), NOISE_LAW)
+    yield "parallel coordinates", parallel(tries, searches.SAMPLER_AXES)
+    yield "noise laws", trials.trials(some_laws(), NOISE_LAW)
     for names in (("sigma_max", "sigma_min", "num_levels"), ("p_mean", "p_std")):
-        yield f"parallel coordinates of {names}", parallel(tried_noise(names), noise_search.NAMES)
+        yield f"parallel coordinates of {names}", parallel(tried_noise(names), searches.NOISE_AXES)
     setting = {"width": 32, "batch_size": 128, "steps": 49_999, "lr": 0.00123}
-    yield "toy, figure 1", toy_figures.loss_curves(loss_curves(), "fashion_mnist", setting)
+    yield "toy, figure 1", toy_figures.toy_loss_curves(loss_curves(), "fashion_mnist", setting)
     yield "toy, figure 2", toy_figures.score_fields(score_fields())
-    yield "toy, figure 3", toy_figures.samples(toy_panels(), divergences())
+    yield "toy, figure 3", toy_figures.toy_samples(toy_panels(), divergences())
 
 
 def test_no_text_lies_on_another_or_leaves_the_figure(texts: Callable[[Figure], dict[Text, Bbox]]) -> None:
@@ -312,13 +301,13 @@ def test_the_house_style_stays_in_the_house() -> None:
 
 def test_best_trial_is_judged_on_the_largest_budget() -> None:
     found = [Trial(1, {}, 5.0, 720), Trial(2, {}, 1.0, 180), Trial(3, {}, 4.0, 720), Trial(4, {}, 4.0, 720)]
-    assert lines.best(found).number == 3
+    assert trials.best(found).number == 3
 
 
 @pytest.mark.parametrize("number", [1, 7, 99])
 def test_the_analytic_choice_is_ringed_where_it_is_and_nowhere_where_it_is_not(number: int) -> None:
     found = some_trials(STEP_SIZE, 1e-6, 1e-5)
-    for axis, panel in zip(STEP_SIZE.axes, lines.trials(found, STEP_SIZE, number).axes, strict=True):
+    for axis, panel in zip(STEP_SIZE.axes, trials.trials(found, STEP_SIZE, number).axes, strict=True):
         rings = [ring for ring in panel.collections if ring.get_label() == "analytic choice"]
         places = [tuple(place) for ring in rings for place in np.asarray(ring.get_offsets())]
         assert places == [(t.settings[axis.column], t.fid) for t in found if t.number == number]
@@ -334,7 +323,7 @@ def test_smoothing_keeps_a_line_and_lowers_noise() -> None:
 
 
 def test_trials_that_failed_are_left_out(artifacts: Path) -> None:
-    found = lines.read_trials(artifacts / "sampler/trials.csv", STEP_SIZE)
+    found = trials.read_trials(artifacts / "tune_sampler/trials.csv", STEP_SIZE)
     assert [trial.number for trial in found] == list(range(1, 19))
 
 
@@ -354,7 +343,7 @@ def test_the_strip_is_labelled_with_the_levels_that_the_sampler_keeps(tmp_path: 
         '{"sampler": {"kind": "langevin", "sigma_max": 50.0, "sigma_min": 0.01, "num_levels": 232}}'
     )
     np.save(folder / "intermediate.npy", images(12 * 2).reshape(12, 2, 1, 8, 8))
-    way = animation.read(tmp_path, "v")
+    way = samples.read_way(tmp_path, "v")
     sigmas = geometric_sigmas(50.0, 0.01, 232)[evenly(232, 12)]
     first, *rest = (f"{float(sigma):.2g}" for sigma in sigmas)
     assert way is not None and way.labels() == [f"σ = {first}", *rest]
@@ -366,13 +355,13 @@ def test_a_trial_that_failed_after_a_rung_is_not_the_best(tmp_path: Path) -> Non
         "trial,sigma_max,sigma_min,num_levels,fid,steps,status\n"
         "1,2.0,0.01,5,9.0,80,stopped\n2,1.0,0.01,5,1.0,160,failed\n3,1.5,0.01,5,8.0,80,stopped\n"
     )
-    found = lines.read_trials(tmp_path / "trials.csv", lines.NOISE_RANGE)
-    assert [trial.number for trial in found] == [1, 3] and lines.best(found).number == 3
+    found = trials.read_trials(tmp_path / "trials.csv", NOISE_RANGE)
+    assert [trial.number for trial in found] == [1, 3] and trials.best(found).number == 3
 
 
 @pytest.mark.parametrize(
     ("changed", "called"), [({}, "digits; the paper's: "), ({"lr": 3e-3}, "digits; reduced: ")]
 )
 def test_a_reduced_training_is_called_so(changed: dict[str, float], called: str) -> None:
-    figure = toy_figures.loss_curves(loss_curves(), "digits", toy_figures.PAPER | changed)
+    figure = toy_figures.toy_loss_curves(loss_curves(), "digits", toy_figures.PAPER | changed)
     assert figure.get_supxlabel().startswith(called)

@@ -6,8 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.reporting import columns, latex
-from pipeline.reporting.reference_set import FLOOR
-from pipeline.reporting.rows import Row, Table
+from pipeline.reporting.rows import FLOOR, Row, Table
 
 
 def cells(text: str) -> list[list[str]]:
@@ -29,7 +28,7 @@ def plain(cell: str) -> str:
 def test_every_cell_is_the_markdown_tables(build: Callable[..., Table], name: str, size: int) -> None:
     table = build(name, size)
     shown = columns.result_columns(table)
-    text = latex.table(table)
+    text = latex.latex_table(table)
     entries = [*table.published, *table.rows]
     expected = [[column.cell(entry) for column in shown] for entry in entries]
     empty = [i for i in range(len(shown)) if {row[i] for row in expected} <= {"–", "none"}]
@@ -42,7 +41,7 @@ def test_every_cell_is_the_markdown_tables(build: Callable[..., Table], name: st
 
 
 def test_papers_ours_and_the_floor_are_divided_by_rules(build: Callable[..., Table]) -> None:
-    text = latex.table(build("cifar10", 32))
+    text = latex.latex_table(build("cifar10", 32))
     blocks = text.split(r"\midrule")[1:]
     assert [("PixelCNN" in b, r"\texttt{tuned}" in b, FLOOR in b) for b in blocks] == [
         (True, False, False),
@@ -52,14 +51,14 @@ def test_papers_ours_and_the_floor_are_divided_by_rules(build: Callable[..., Tab
 
 
 def test_the_caption_names_data_count_and_evaluator(build: Callable[..., Table]) -> None:
-    caption = next(line for line in latex.table(build()).splitlines() if line.startswith(r"\caption"))
+    caption = next(line for line in latex.latex_table(build()).splitlines() if line.startswith(r"\caption"))
     assert all(word in caption for word in ("digits", "720 samples (N)", "bold", "CNN, 64 features"))
 
 
 @pytest.mark.parametrize("sign", list("&%$#_{}~^\\"))
 def test_no_special_character_is_left_as_it_is(sign: str, make_row: Callable[..., Row]) -> None:
     row = make_row(f"a{sign}b", True, 1.0, evaluator=f"E{sign}")
-    text = latex.table(Table(f"d{sign}", "", (), (row,)))
+    text = latex.latex_table(Table(f"d{sign}", "", (), (row,)))
     assert latex.escaped(f"a{sign}b") in text and latex.escaped(f"a{sign}b") != f"a{sign}b"
     body = text.split(r"\begin{tabular}")[1].split(r"\end")[0]
     unescaped = re.sub(r"\\text(asciitilde|asciicircum|backslash)\{\}|\\.", "", body)

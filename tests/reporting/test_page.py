@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline.reporting import html
-from pipeline.reporting.figure_entry import Picture, Shown
+from pipeline.reporting.figures.style import FigureEntry, Picture
 from pipeline.reporting.page import Section
 from tests.reporting import browser
 
@@ -116,7 +116,7 @@ def test_every_line_figure_is_vector_and_follows_the_colour_scheme(reports: Path
 
 def test_what_is_missing_is_left_out_or_says_its_command(write: Callable[..., Path], artifacts: Path) -> None:
     (artifacts / "frontier/frontier.csv").unlink()
-    (artifacts / "sampler/trials.csv").unlink()
+    (artifacts / "tune_sampler/trials.csv").unlink()
     (artifacts / "samples/ncsn/intermediate.npy").unlink()
     for path in artifacts.glob("samples/*/inpainting.npy"):
         path.unlink()
@@ -129,8 +129,8 @@ def test_what_is_missing_is_left_out_or_says_its_command(write: Callable[..., Pa
 
 def test_names_that_look_like_html_stay_text(tmp_path: Path) -> None:
     bad = '<img src="https://example.org/x">'
-    shown = Shown(bad, f"*{bad}*", "c", (Picture(label=bad),))
-    made = html.page(bad, [Section(bad, f"| {bad} |\n| :-- |\n| `{bad}` |", shown)], tmp_path)
+    shown = FigureEntry(bad, f"*{bad}*", "c", (Picture(label=bad),))
+    made = html.html_page(bad, [Section(bad, f"| {bad} |\n| :-- |\n| `{bad}` |", shown)], tmp_path)
     assert "<img" not in made and made.count("&lt;img") >= 6
     whole(made)
 

@@ -12,15 +12,18 @@ from scipy import stats
 
 from pipeline.files import write_json
 from pipeline.git import Commit
-from pipeline.reporting import rows, tables, verdict
+from pipeline.reporting import tables, verdict
+from pipeline.reporting.read_table import read_table
 from pipeline.reporting.rows import Row, Table
 
 Evaluation = dict[str, Any]
+MEMORISED = "memorisation_pixels"
+FURTHER = ("fid_infinity", MEMORISED, "bits_per_dim")
 
 
 @pytest.fixture
 def repeat(artifacts: Path) -> Callable[..., None]:
-    """Write the evaluation of a variant, or of its network of a further seed, with these FIDs of its sets."""
+    """Write the evaluation of ROW or ROW-SEED with these FIDs of its sets."""
 
     def write(network: str, fids: list[float], **changes: Any) -> None:
         known = json.loads((artifacts / f"evaluation/{network.split('-')[0]}.json").read_text())
@@ -34,9 +37,10 @@ def repeat(artifacts: Path) -> Callable[..., None]:
 
 @pytest.fixture
 def table(artifacts: Path, about: Callable[..., Evaluation]) -> Callable[..., Table]:
-    def built(*more_seeds: int, variants: tuple[str, ...] = ("ncsn", "tuned"), **options: Any) -> Table:
+    def built(*extra_seeds: int, rows: tuple[str, ...] = ("ncsn", "tuned"), **options: Any) -> Table:
         manifest = about(*options.get("data", ("digits", 8)))
-        return rows.build(artifacts, variants, manifest, Commit(None), more_seeds=more_seeds, margin=0.1)
+        networks = {row: "ncsn" if row == "ncsn_paper" else row for row in rows}
+        return read_table(artifacts, networks, manifest, Commit(None), extra_seeds=extra_seeds, margin=0.1)
 
     return built
 
@@ -53,29 +57,41 @@ def test_a_row_is_the_mean_over_seeds_and_sets(
     for network, fids in (("tuned", [1.0, 3.0]), ("tuned-4", [5.0, 7.0]), ("tuned-9", [9.0, 11.0])):
         repeat(network, fids)
     made = row(table(4, 9))
-    assert (made.fid, made.kid, made.training_seeds, made.sampling_sets) == (6, pytest.approx(0.06), 3, 2)
+    assert (made.fid, made.value("kid"), made.training_seeds, made.sampling_sets) == (
+        6,
+        pytest.approx(0.06),
+        3,
+        2,
+    )
     interval = made.interval("fid")
     assert interval is not None and (interval.mean, interval.dof) == (6, 2)
     assert (interval.low, interval.high) == pytest.approx(stats.t.interval(0.95, 2, 6, (16 / 3) ** 0.5))
-    assert {found.measure for found in made.intervals} >= {"fid", "kid", "inception_score", "coverage"}
+    assert {found.measure for found in made.measures if found.interval} >= {
+        "fid",
+        "kid",
+        "inception_score",
+        "coverage",
+    }
     assert row(table(4)).fid == 4, "a seed that is not asked for is not in the table"
     assert row(table()).fid == 2 and row(table()).training_seeds == 1
 
 
 def test_a_row_measured_once_has_no_interval_and_the_table_says_so(table: Callable[..., Table]) -> None:
     made = table()
-    assert row(made).intervals == () and row(made).fid == 1.7342
-    assert "One training seed and one sampling set, so that no interval" in tables.results(made)
+    assert not row(made).repeated and row(made).fid == 1.7342
+    assert "One training seed and one sampling set, so that no interval" in tables.results_table(made)
 
 
 def test_what_the_intervals_are_over_is_said(
     repeat: Callable[..., None], table: Callable[..., Table]
 ) -> None:
     repeat("tuned", [1.0, 2.0, 4.0])
-    text = tables.results(table(variants=("tuned",)))
+    text = tables.results_table(table(rows=("tuned",)))
     assert "1 training seed of 3 sampling sets each" in text and "one training seed alone" in text
     repeat("tuned-1", [1.0, 2.0, 4.0])
-    assert "intervals over training seeds and sampling sets;" in tables.results(table(1, variants=("tuned",)))
+    assert "intervals over training seeds and sampling sets;" in tables.results_table(
+        table(1, rows=("tuned",))
+    )
 
 
 def test_a_seed_that_was_not_run_is_named_with_its_command(
@@ -88,7 +104,7 @@ def test_a_seed_that_was_not_run_is_named_with_its_command(
     said = verdict.sentences(made)
     commands = {f"evaluate_more@{name}" for name in ("tuned-2", "ncsn-1", "ncsn-2")}
     assert {command for command in commands if sum(command in text for text in said) == 1} == commands
-    assert "over at most 2 training seeds" in tables.results(made)
+    assert "over at most 2 training seeds" in tables.results_table(made)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +127,7 @@ def test_the_minimum_of_three_is_of_three_sets_of_one_network(
     repeat("tuned-1", [0.5] * len(fids))
     made = table(1)
     assert row(made).fid_minimum_of_three == least
-    assert ("FID, minimum of three sets (as EDM)" in tables.results(made)) == (least is not None)
+    assert ("FID, minimum of three sets (as EDM)" in tables.results_table(made)) == (least is not None)
 
 
 def test_repeated_rows_survive_json_and_stand_in_the_csv(
@@ -131,23 +147,25 @@ def test_the_step_in_the_papers_form_is_compared_or_named_as_not_run(
     repeat: Callable[..., None], artifacts: Path, table: Callable[..., Table]
 ) -> None:
     said = "\n".join(verdict.sentences(table()))
-    assert "`dvc exp run -S 'variants=[ncsn,tuned,ncsn_paper]'`" in said
+    assert "`dvc exp run -S '+rows.ncsn_paper=ncsn'`" in said
     for kind in ("evaluation/{}.json", "samples/{}/manifest.json", "metrics/generate_{}.json"):
         (artifacts / kind.format("ncsn_paper")).parent.mkdir(exist_ok=True)
         (artifacts / kind.format("ncsn_paper")).write_text((artifacts / kind.format("ncsn")).read_text())
     repeat("ncsn_paper", [3.0])
-    said = "\n".join(verdict.sentences(table(variants=("ncsn", "ncsn_paper"))))
-    assert "FID is lower, with denoising (3.000 against 18.908)" in said and "variants=" not in said
+    said = "\n".join(verdict.sentences(table(rows=("ncsn", "ncsn_paper"))))
+    assert "FID is lower, with denoising (3.000 against 18.908)" in said and "+rows" not in said
 
 
-def test_a_papers_row_that_is_not_among_the_variants_was_not_run(table: Callable[..., Table]) -> None:
+def test_a_papers_row_that_is_not_among_ours_was_not_run(table: Callable[..., Table]) -> None:
     made = table(data=("cifar10", 32))
     assert row(made, "ncsnv2").published_fid == "10.87" and not row(made, "ncsnv2").measured
-    assert row(made, "ncsnv2").command == "dvc exp run -S 'variants=[ncsn,tuned,ncsnv2]'"
+    assert row(made, "ncsnv2").command == (
+        "dvc exp run -S 'networks=[ncsn,tuned,ncsnv2]' -S '+rows.ncsnv2=ncsnv2'"
+    )
 
 
 def test_further_measures_have_a_table_of_their_own(artifacts: Path, table: Callable[..., Table]) -> None:
-    assert "Bits / dim" not in tables.results(table())
+    assert "Bits / dim" not in tables.results_table(table())
     path = artifacts / "evaluation/tuned.json"
     known = json.loads(path.read_text())
     known["raw"] |= {
@@ -159,17 +177,15 @@ def test_further_measures_have_a_table_of_their_own(artifacts: Path, table: Call
     write_json(path, known)
     made = table()
     raw = made.row("tuned", False)
-    assert raw is not None and (raw.fid_infinity, raw.memorisation_pixels_high) == (2.512, 1.01)
-    (line,) = [line for line in tables.results(made).splitlines() if "2.512" in line]
+    assert raw is not None and raw.value("fid_infinity") == 2.512 and raw.estimate(MEMORISED).high == 1.01
+    (line,) = [line for line in tables.results_table(made).splitlines() if "2.512" in line]
     assert "2.512 ± 0.034" in line and "0.988 [0.970, 1.010]" in line and "3.456 ± 0.012" in line
     assert "not measured" in line, "in features"
-    assert "intervals over" not in tables.results(made), "measured once"
+    assert "intervals over" not in tables.results_table(made), "measured once"
     del known["bits_per_dim"]
     write_json(path, known | {"bits_per_dim": {"not_measured": "no ODE"}})
-    assert row(table()).bits_per_dim is None and row(table()).bits_per_dim_note == "no ODE"
-
-
-MEMORISED = "memorisation_pixels"
+    found = row(table()).estimate("bits_per_dim")
+    assert (found.value, found.note) == (None, "no ODE")
 
 
 @pytest.fixture
@@ -194,7 +210,7 @@ def test_further_measures_have_the_intervals_of_the_others(
     for network, values, bits in (("tuned", [1.0, 3.0], 3.0), ("tuned-4", [5.0, 7.0], 4.0)):
         beside(network, values, bits)
     made = row(table(4))
-    assert (made.fid_infinity, made.memorisation_pixels, made.bits_per_dim) == (4, pytest.approx(0.4), 3.5)
+    assert [made.value(name) for name in FURTHER] == [4, pytest.approx(0.4), 3.5]
     for name, scale, mean, stderr in (
         ("fid_infinity", 1, 4, 2),
         (MEMORISED, 10, 4, 2),
@@ -204,12 +220,9 @@ def test_further_measures_have_the_intervals_of_the_others(
         assert interval is not None and interval.dof == 1
         ends = stats.t.interval(0.95, 1, mean, stderr)
         assert (scale * interval.low, scale * interval.high) == pytest.approx(ends)
-    interval = made.interval(MEMORISED)
-    assert interval and (made.memorisation_pixels_low, made.memorisation_pixels_high) == (
-        interval.low,
-        interval.high,
-    )
-    text = tables.results(table(4))
+    found = made.estimate(MEMORISED)
+    assert found.interval and (found.low, found.high) == (found.interval.low, found.interval.high)
+    text = tables.results_table(table(4))
     assert "4.0 [-21.4, 29.4]" in text and "3.50 [-2.85, 9.85]" in text
     assert "0.400 [-2.141, 2.941]" in text and "over training seeds alone." in text
     assert "first training seed" not in text
@@ -224,12 +237,12 @@ def test_bits_per_dim_of_one_network_have_their_own_error(
     beside("tuned", [1.0, 3.0], 3.0)
     made = row(table())
     assert made.interval("bits_per_dim") is None and made.interval("fid_infinity") is not None
-    assert "3.000 ± 0.012" in tables.results(table())
+    assert "3.000 ± 0.012" in tables.results_table(table())
 
 
 def test_what_one_set_lacks_has_no_mean(beside: Callable[..., None], table: Callable[..., Table]) -> None:
     beside("tuned-4", [5.0, 7.0])  # first: what is in the other's file would be in this one's too
     beside("tuned", [1.0, None], 3.0)
     made = row(table(4))
-    assert (made.fid_infinity, made.memorisation_pixels, made.memorisation_pixels_low) == (None, None, None)
-    assert made.bits_per_dim is None and made.interval("fid_infinity") is None
+    assert [made.value(name) for name in FURTHER] == [None] * 3
+    assert made.estimate(MEMORISED).low is None and made.interval("fid_infinity") is None

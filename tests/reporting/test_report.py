@@ -12,7 +12,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.sampler import Sampler
 from pipeline.reporting import model_card, tables
 from pipeline.reporting.rows import Table
 
@@ -41,7 +42,7 @@ def test_the_page_holds_the_table_and_the_verdict(reports: Path) -> None:
     page, table = (reports / "README.md").read_text(), (reports / "table.md").read_text()
     again = Table.from_json(json.loads((reports / "table.json").read_text()))
     assert tables.markdown(again) == table
-    for part in (tables.results(again), tables.verdict_lines(again), tables.provenance(again)):
+    for part in (tables.results_table(again), tables.verdict_lines(again), tables.provenance(again)):
         assert part in page and part in table
 
 
@@ -50,7 +51,7 @@ def test_the_same_run_gives_the_same_bytes(write: Write, reports: Path) -> None:
 
 
 def test_what_has_not_run_is_said_with_its_command(write: Write, artifacts: Path) -> None:
-    for path in ("sampler/trials.csv", "noise/trials.csv", "samples/ncsn/intermediate.npy"):
+    for path in ("tune_sampler/trials.csv", "tune_noise/trials.csv", "samples/ncsn/intermediate.npy"):
         (artifacts / path).unlink()
     page = (write() / "README.md").read_text()
     for stage in ("tune_sampler", "tune_noise", "generate@ncsn", "toy"):
@@ -60,7 +61,7 @@ def test_what_has_not_run_is_said_with_its_command(write: Write, artifacts: Path
 def test_a_page_without_any_evaluation_can_be_written(write: Write) -> None:
     out = write("absent")
     assert "not run: `dvc repro evaluate@absent`" in (out / "README.md").read_text()
-    assert "No variant has been evaluated" in (out / "model_card.md").read_text()
+    assert "No row has been evaluated" in (out / "model_card.md").read_text()
 
 
 def test_a_failure_leaves_the_old_report(write: Write, artifacts: Path) -> None:
@@ -88,11 +89,12 @@ def test_front_matter_of_the_model_card(reports: Path) -> None:
             assert {"task", "dataset", "metrics"} == set(result)
             assert [metric["type"] for metric in result["metrics"]] == head["metrics"]
             for metric in result["metrics"]:
-                assert metric["value"] == getattr(table.row(entry["name"], denoised), metric["type"])
+                row = table.row(entry["name"], denoised)
+                assert row is not None and metric["value"] == row.value(metric["type"])
                 how = "with denoising" if denoised else "without denoising"
                 terms = (how, "N=720", "digits, train split", "by CNN, 64 features, accuracy 0.987)")
                 assert all(term in metric["name"] for term in terms), metric["name"]
-    assert tables.results(table) in body
+    assert tables.results_table(table) in body
 
 
 def test_the_program_on_the_card_uses_names_that_exist(reports: Path) -> None:

@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 
 from pipeline.data.preparation import prepare
 from pipeline.params import Params, parse
-from pipeline.reporting.toy import TITLES
+from pipeline.reporting.figures.toy import TITLES
 from stages import report, toy
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,9 +13,11 @@ import pytest
 
 from pipeline.files import write_json
 from pipeline.git import Commit
+from pipeline.metrics.measures import measures
 from pipeline.ncsn.errors import UserError
-from pipeline.reporting import rows, tables
-from pipeline.reporting.rows import Row, Table
+from pipeline.reporting import tables
+from pipeline.reporting.read_table import read_table
+from pipeline.reporting.rows import Estimate, Row, Table
 
 COLUMNS = {
     "KID": ("kid", "kid_std"),
@@ -47,6 +49,17 @@ def equal_as_printed(printed: str, value: float | None) -> bool:
     return digits == f"{value:.{places}f}"
 
 
+def flat(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of table.json with its measures as NAME, NAME_std and so on."""
+    measured = {
+        name if end == "value" else f"{name}_{end}": value
+        for name, estimate in row["measures"].items()
+        for end, value in estimate.items()
+        if value is not None and end != "interval"
+    }
+    return {key: value for key, value in row.items() if key != "measures"} | measured
+
+
 def in_json(table: Table) -> dict[str, Any]:
     return dict(json.loads(json.dumps(tables.to_json(table), allow_nan=False)))
 
@@ -60,24 +73,26 @@ def test_json_gives_the_table_back(build: Build, name: str, size: int) -> None:
 @pytest.mark.parametrize(("name", "size"), [("digits", 8), ("cifar10", 32)])
 def test_every_number_in_markdown_is_the_json_number_as_printed(build: Build, name: str, size: int) -> None:
     table = build(name, size)
-    values, lines = in_json(table), parsed(tables.results(table))
+    values, lines = in_json(table), parsed(tables.results_table(table))
     ours = lines[len(values["published"]) :]
     assert len(ours) == len(values["rows"]) == 7
     for line, row in zip(ours, values["rows"], strict=True):
         assert line["System"].strip("`") == row["system"]
-        assert equal_as_printed(line["FID (N=720)"], row["fid"])
+        cells = flat(row)
+        assert equal_as_printed(line["FID (N=720)"], cells.get("fid"))
         for title, fields in COLUMNS.items():
             for printed, field in zip(line[title].split(" ± "), fields, strict=True):
-                assert equal_as_printed(printed, row[field]), (title, line)
+                assert equal_as_printed(printed, cells.get(field)), (title, line)
 
 
 def test_csv_has_the_json_values_at_full_precision(build: Build) -> None:
     table = build("cifar10", 32)
     lines = list(csv.DictReader(io.StringIO(tables.to_csv(table))))
     ours = [line for line in lines if line["kind"] != "published"]
-    apart = ("fid", "intervals", "not_run")
-    for line, row in zip(ours, in_json(table)["rows"], strict=True):
-        assert float(line["fid_n720"]) == row["fid"]
+    apart = ("fid", "not_run")
+    for line, json_row in zip(ours, in_json(table)["rows"], strict=True):
+        row = flat(json_row)
+        assert not json_row["measures"] or float(line["fid_n720"]) == row["fid"]
         texts = {key: json.dumps(value) if isinstance(value, list) else value for key, value in row.items()}
         assert all(
             line[key] == str("" if texts[key] is None else texts[key]) for key in row if key not in apart
@@ -87,7 +102,7 @@ def test_csv_has_the_json_values_at_full_precision(build: Build) -> None:
 
 def test_paper_rows_stand_verbatim_above_ours(build: Build) -> None:
     table = build("cifar10", 32)
-    lines = parsed(tables.results(table))
+    lines = parsed(tables.results_table(table))
     for line, paper in zip(lines, table.published, strict=False):
         assert line["System"] == f"{paper.model} ({paper.source})"
         assert (line["Paper's FID"], line["Paper's IS"]) == (paper.fid or "–", paper.inception_score or "–")
@@ -98,21 +113,21 @@ def test_paper_rows_stand_verbatim_above_ours(build: Build) -> None:
 
 
 def test_a_data_set_without_published_numbers_says_so(build: Build) -> None:
-    text = tables.results(build("digits", 8))
+    text = tables.results_table(build("digits", 8))
     assert tables.NONE_PUBLISHED in text
     assert {line["Paper's FID"] for line in parsed(text)} == {"none", "–"}
 
 
-def test_a_variant_without_evaluation_is_not_run_and_names_the_command(build: Build) -> None:
-    table = build(variants=("ncsn", "absent"))
-    line = next(line for line in parsed(tables.results(table)) if line["System"] == "`absent`")
+def test_a_row_without_evaluation_is_not_run_and_names_the_command(build: Build) -> None:
+    table = build(rows=("ncsn", "absent"))
+    line = next(line for line in parsed(tables.results_table(table)) if line["System"] == "`absent`")
     assert line["FID (N=720)"] == "not run: `dvc repro evaluate@absent`"
     assert all(line[title] == "–" for title in COLUMNS)
     assert "`absent` with denoising was not run" in tables.verdict_lines(table)
 
 
 def test_a_table_of_nothing_still_says_what_to_run(build: Build) -> None:
-    lines = parsed(tables.results(build(variants=("absent",))))
+    lines = parsed(tables.results_table(build(rows=("absent",))))
     assert [line["FID"] for line in lines] == ["not run: `dvc repro evaluate@absent`"] * 2
 
 
@@ -121,7 +136,7 @@ def test_fids_of_different_sample_counts_never_share_a_column(
 ) -> None:
     run_again(artifacts, "ncsn", n=1000)
     table = build()
-    lines = parsed(tables.results(table))
+    lines = parsed(tables.results_table(table))
     for line, row in zip(lines, table.rows, strict=True):
         used = {title for title in line if title.startswith("FID (") and line[title] != "–"}
         assert used == {f"FID (N={row.n:,})"}
@@ -173,7 +188,7 @@ def test_metrics_without_samples_are_an_error(build: Build, artifacts: Path) -> 
 
 
 def test_the_headline_is_the_fid_and_cost_of_each_measured_row(build: Build) -> None:
-    found = build(variants=("tuned", "absent")).headline()
+    found = build(rows=("tuned", "absent")).headline()
     assert found == {
         "fid/tuned/raw": 3.1072,
         "fid/tuned/denoised": 1.7342,
@@ -190,7 +205,7 @@ def test_cost_is_as_counted(build: Build) -> None:
 
 
 def test_without_git_the_table_says_so(artifacts: Path, about: Callable[..., dict[str, Any]]) -> None:
-    table = rows.build(artifacts, ("tuned",), about(), Commit(None))
+    table = read_table(artifacts, {"tuned": "tuned"}, about(), Commit(None))
     assert "no git checkout" in tables.provenance(table)
 
 
@@ -198,7 +213,7 @@ def test_the_evaluators_selftest_stands_in_the_report(artifacts: Path, build: Bu
     assert "self-test" not in tables.provenance(build())
     numbers = {"expected": 1.0, "found": 1.5, "tolerance": 0.25}
     checks = [{"name": "KID", "passed": True} | numbers, {"name": "FID", "passed": False} | numbers]
-    write_json(artifacts / "reference/selftest.json", checks)
+    write_json(artifacts / "features/selftest.json", checks)
     table = build()
     assert "- The evaluator's self-test: 1 of 2 known answers" in tables.provenance(table)
     assert Table.from_json(in_json(table)) == table
@@ -208,9 +223,11 @@ def test_an_empty_cell_of_bits_per_dim_has_its_reason_below_the_table(
     make_row: Callable[..., Row], make_table: Callable[..., Table]
 ) -> None:
     reason = "this network is conditional on its levels"
-    one = replace(make_row("ncsn", True, 2.0), bits_per_dim_note=reason, fid_infinity=1.0)
-    other = replace(make_row("edm", True, 2.0), bits_per_dim=1.5, bits_per_dim_note="by the ODE")
-    told = tables.results(make_table(one, replace(one, denoised=False), other))
+    one, other = make_row("ncsn", True, 2.0), make_row("edm", True, 2.0)
+    none = (Estimate("fid_infinity", 1.0), Estimate("bits_per_dim", None, note=reason))
+    one = replace(one, measures=(*one.measures, *none))
+    other = replace(other, measures=(*other.measures, Estimate("bits_per_dim", 1.5, note="by the ODE")))
+    told = tables.results_table(make_table(one, replace(one, denoised=False), other))
     assert told.count(f"- Bits / dim of `ncsn`: none, {reason}.") == 1 and "by the ODE" not in told
     assert "first training seed" not in told
 
@@ -218,14 +235,35 @@ def test_an_empty_cell_of_bits_per_dim_has_its_reason_below_the_table(
 def test_an_evaluator_that_tells_no_classes_leaves_a_column_and_its_reason(
     build: Build, artifacts: Path
 ) -> None:
-    reason = "There is no IS, since the evaluator's network tells no classes."
-    assert reason not in tables.results(build())
+    reason = "There is no IS, since the evaluator's network knows no classes."
+    assert reason not in tables.results_table(build())
     for path in (artifacts / "evaluation").iterdir():
         value = json.loads(path.read_text())
         for block in ("raw", "denoised", "floor"):
             value[block] |= {"inception_score": None, "inception_score_std": None}
         write_json(path, value)
     table = build()
-    text = tables.results(table)
+    text = tables.results_table(table)
     assert reason in text and "splits" not in text and {line["IS"] for line in parsed(text)} == {"–"}
     assert Table.from_json(in_json(table)) == table
+
+
+def test_a_row_names_its_network_where_that_has_another_name(
+    artifacts: Path, about: Callable[..., dict[str, Any]]
+) -> None:
+    table = read_table(artifacts, {"ncsn": "ncsn", "tuned": "ncsnv2"}, about(), Commit(None))
+    lines = tables.results_table(table).splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:6]] == [
+        "| `ncsn`",
+        "| `ncsn`",
+        "| `tuned` (network `ncsnv2`)",
+        "| `tuned` (network `ncsnv2`)",
+    ]
+    assert table.drawn() == {"ncsn": "ncsn", "tuned": "ncsnv2"}
+    assert Table.from_json(in_json(table)) == table
+
+
+def test_every_measure_is_named_with_its_source_and_which_way_is_better() -> None:
+    text = tables.measures_table()
+    assert all(f"| {one.label} | {one.better} | {one.source} |" in text for one in measures())
+    assert "| FID | lower | arXiv 1706.08500, equation 6 |" in text

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.reporting import verdict
-from pipeline.reporting.reference_set import FLOOR
-from pipeline.reporting.rows import Row, Table
+from pipeline.reporting.rows import FLOOR, Row, Table
+from tests.reporting.conftest import estimates
 
 MakeRow = Callable[..., Row]
 MakeTable = Callable[..., Table]
@@ -85,15 +85,15 @@ def test_denoised_is_compared_with_denoised(make_row: MakeRow, make_table: MakeT
     assert [v.holds for v in verdict.against_baseline(make_table(*rows))] == [False, True]
 
 
-def test_without_a_tuned_variant_there_is_no_comparison(make_row: MakeRow, make_table: MakeTable) -> None:
+def test_without_a_tuned_row_there_is_no_comparison(make_row: MakeRow, make_table: MakeTable) -> None:
     assert verdict.against_baseline(make_table(make_row("ncsnv2", True, 2.0))) == ()
 
 
 @given(st.lists(st.floats(0.01, 1e3), min_size=1, max_size=6), st.floats(0.01, 1e2))
 def test_sentences_name_every_row_once_and_on_its_side(fids: list[float], floor: float) -> None:
     common = {"n": 720, "n_reference": 9, "evaluator": "E", "nfe": 1}
-    rows = [Row(f"v{i}", True, "c", fid=fid, **common) for i, fid in enumerate(fids)]  # type: ignore[arg-type]
-    table = Table("digits", "", (), (*rows, Row(FLOOR, None, "c", fid=floor, **common)))  # type: ignore[arg-type]
+    rows = [Row(f"v{i}", True, "c", measures=estimates(fid), **common) for i, fid in enumerate(fids)]  # type: ignore[arg-type]
+    table = Table("digits", "", (), (*rows, Row(FLOOR, None, "c", measures=estimates(floor), **common)))  # type: ignore[arg-type]
     near, far = verdict.sentences(table)
     for i, fid in enumerate(fids):
         assert (f"`v{i}`" in near) == (fid / floor <= 2.0) == (f"`v{i}`" not in far)

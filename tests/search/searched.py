@@ -7,11 +7,11 @@ import numpy as np
 import torch
 
 from pipeline.metrics.fid import moments
-from pipeline.ncsn.mixtures import GaussianMixture
-from pipeline.ncsn.samplers.prior import Law
-from pipeline.ncsn.samplers.settings import Ladder
+from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.prior import Law
 from pipeline.search import Budget
 from pipeline.search.sampler_trial import Setup
+from pipeline.toy.mixture import GaussianMixture
 
 SHAPE = (1, 2, 2)
 BOUNDS = {

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.metrics.fid import moments
-from pipeline.ncsn.samplers.settings import Ladder
+from pipeline.ncsn.ladder import Ladder
 from pipeline.search import Budget
 from pipeline.search.noise_trial import Setup
 

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pipeline.ncsn.samplers.settings import KINDS, Ladder
 from torch import Tensor
 
 from pipeline.files import read_json, sha256
 from pipeline.metrics.fid import moments
-from pipeline.ncsn.samplers.nfe import CountEvaluations
-from pipeline.ncsn.samplers.settings import KINDS, Ladder
-from pipeline.search.costs import cost
+from pipeline.ncsn.nfe import CountEvaluations, cost
 from pipeline.search.frontier import LeftOut, Point, Setup, fitted, frontier, kinds, write
 
 SHAPE = (1, 2, 2)

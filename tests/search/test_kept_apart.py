@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.cluster import connect
 from pipeline.metrics import features, statistics
-from pipeline.ncsn.samplers.settings import Ladder
+from pipeline.ncsn.ladder import Ladder
 from pipeline.params import Params, load
 from pipeline.search import noise, sampler_trial
 from pipeline.search.sampler_trial import Setup

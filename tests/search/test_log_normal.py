@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pipeline.reporting.noise_search import side_by_side
 
 from pipeline.files import read_yaml
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.networks import make_network
-from pipeline.ncsn.samplers.settings import Ladder
 from pipeline.reporting import noise_search
-from pipeline.reporting.noise_search import side_by_side
-from pipeline.search import Kept, search_here
+from pipeline.search import SearchStore, search_here
 from pipeline.search.log_normal import LogNormal, read, spread, starts
 from pipeline.search.noise import Found, space, tune
 from pipeline.search.noise_trial import Setup, trial
@@ -99,7 +99,7 @@ def test_samples_are_heuns_on_the_levels_that_the_budget_holds(
 
 
 def test_the_search_compares_analytic_published_and_tuned(run: Run, tmp_path: Path) -> None:
-    found = run(repeats=2, kept=Kept(tmp_path / "kept", "tune_noise"))
+    found = run(repeats=2, store=SearchStore(tmp_path / "kept", "tune_noise"))
     assert [set(record.settings) for record in found.records] == [{"p_mean", "p_std"}] * 4
     lines = found.compared.lines
     assert list(lines) == ["tuned", "analytic", "published"]

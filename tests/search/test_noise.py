@@ -1,6 +1,5 @@
 """Laws of the ladder search, on a tiny network and random images."""
 
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -9,26 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pipeline.reporting.noise_search import side_by_side
 
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Ladder
-from pipeline.reporting.noise_search import side_by_side
-from pipeline.search import Kept, search_here
-from pipeline.search.noise import analytic, settled, space, tune
+from pipeline.ncsn.ladder import Ladder
+from pipeline.search import SearchStore, search_here
+from pipeline.search.noise import space, tune
 from pipeline.search.noise_trial import Setup, trial
-from pipeline.search.picture import PICTURE
-from pipeline.search.records import FINISHED, Record
+from pipeline.search.records import FINISHED, Record, png
 from tests.search.short import BOUNDS, START, made
 
 
 @pytest.fixture(scope="module")
 def setup() -> Setup:
     return made()
-
-
-def numbers(results: Iterable[Mapping[str, Any]]) -> list[dict[str, float]]:
-    """What a trial reports, but for the picture."""
-    return [{name: value for name, value in one.items() if name != PICTURE} for one in results]
 
 
 def test_a_trial_trains_on_and_is_judged_at_its_rungs(setup: Setup) -> None:
@@ -50,14 +43,14 @@ def test_a_promoted_trial_goes_on_exactly(setup: Setup) -> None:
     )  # fmt: skip
     assert len(found[0].rungs) == 3
     (reported,) = trial(found[0].settings, straight)
-    assert (numbers([reported]), reported[PICTURE]) == ([found[0].rungs[2]], found[0].picture)
+    assert (reported, png(reported.samples)) == (found[0].rungs[2], found[0].picture)
 
 
 def test_the_moving_average_spans_the_same_fraction_of_a_trial_as_of_the_full_training(setup: Setup) -> None:
     # .99 over 100 steps: a whole training. Over 10 steps that is .9.
-    assert setup.task(START).ema_rate == pytest.approx(0.9)
-    assert replace(setup, full_steps=10**6).task(START).ema_rate == 0.0
-    assert replace(setup, full_steps=1).task(START).ema_rate == 0.99, "never longer than the recipe's"
+    assert setup.task(START).ema.rate == pytest.approx(0.9)
+    assert replace(setup, full_steps=10**6).task(START).ema.rate == 0.0
+    assert replace(setup, full_steps=1).task(START).ema.rate == 0.99, "never longer than the recipe's"
 
 
 @pytest.mark.parametrize("num_levels", [2, 7, 18, 19])
@@ -79,28 +72,12 @@ def test_more_starting_points_than_trials_are_refused(setup: Setup) -> None:
         tune(two, START, others, bounds=BOUNDS, resources={"cpu": 1})
 
 
-def test_the_analytic_ladder_is_the_largest_distance_and_levels_that_overlap() -> None:
-    images = np.zeros((3, 1, 8, 8), np.uint8)
-    images[1] = 255
-    images[2, 0, 0, 0] = 255
-    ladder = analytic(images, sigma_min=0.01, overlap=0.5)
-    assert ladder.sigma_max == pytest.approx(8.0), "64 pixels, each 1 apart"
-    denser = analytic(images, sigma_min=0.01, overlap=0.7)
-    assert denser.num_levels > ladder.num_levels
-    rules = {
-        "a": {"rule": "fixed", "sigma_max": 1.0, "sigma_min": 0.01, "num_levels": 10},
-        "b": {"rule": "analytic", "sigma_min": 0.01, "overlap": 0.5},
-        "c": {"rule": "tuned"},
-    }
-    assert settled(rules, images) == {"a": Ladder(1.0, 0.01, 10), "b": ladder}
-
-
 def test_the_space_is_in_multiples_of_the_analytic_ladder_and_holds_the_published_one() -> None:
     ranges = space(START, [START, Ladder(0.3, 0.01, 20)], BOUNDS, longest=19)
     assert (ranges["sigma_max"].lower, ranges["sigma_max"].upper) == (0.3, 2.0)
     assert (ranges["sigma_min"].lower, ranges["sigma_min"].upper) == (0.01, 0.2)
     assert (ranges["num_levels"].lower, ranges["num_levels"].upper) == (3, 20)
-    with pytest.raises(UserError, match=r"tune_noise\.sigma_min"):
+    with pytest.raises(UserError, match=r"tune_noise\.sigma_min_ratio"):
         space(START, [START], {**BOUNDS, "sigma_min": [0.5, 10.0]}, longest=19)
     short = space(START, [START], BOUNDS, longest=7)["num_levels"]
     assert (short.lower, short.upper) == (3, 7), "no proposal is beyond the budget"
@@ -141,13 +118,13 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_choices_are_trained_again_whole_on_seeds_of_their_own(setup: Setup, tmp_path: Path) -> None:
     found = tune(
         setup, START, {"ncsn": Ladder(0.5, 0.05, 5)}, bounds=BOUNDS, resources={}, repeats=2,
-        kept=Kept(tmp_path / "kept", "tune_noise"),
+        store=SearchStore(tmp_path / "kept", "tune_noise"),
     )  # fmt: skip
     lines, again = found.compared.lines, found.compared.again
     assert set(again) == {line["trial"] for line in lines.values()}
     for record in again[1]:
         seeded = replace(setup, budget=replace(setup.budget, seed=record.settings["seed"]))
-        assert list(record.rungs) == numbers(trial(START.plain(), seeded)), "of that seed, and whole"
+        assert list(record.rungs) == list(trial(START.plain(), seeded)), "of that seed, and whole"
     assert [record.settings["seed"] for record in again[1]] == [2, 3], "the search has 1"
     fids = [record.metrics["fid"] for record in again[1]]
     assert lines["analytic"]["fid_again"] == pytest.approx(np.exp(np.mean(np.log(fids))))
@@ -159,14 +136,17 @@ def test_the_choices_are_trained_again_whole_on_seeds_of_their_own(setup: Setup,
 
 
 @pytest.mark.usefixtures("here")
-def test_a_search_finds_its_own_trials_until_they_are_discarded(setup: Setup, tmp_path: Path) -> None:
+def test_a_search_finds_its_own_trials_and_the_newest_finished_one_stays(
+    setup: Setup, tmp_path: Path
+) -> None:
     one = replace(setup, budget=replace(setup.budget, rungs=(2,), num_trials=2))
     again = partial(tune, start=START, others={}, bounds=BOUNDS, resources={})
-    kept, others = Kept(tmp_path, "tune_noise"), Kept(tmp_path, "tune_noise")
-    records = again(one, kept=kept).records
-    assert again(one, kept=kept).records == records, "times too: nothing ran twice"
-    other = again(replace(one, num_samples=17), kept=others).records
+    store, others = SearchStore(tmp_path, "tune_noise"), SearchStore(tmp_path, "tune_noise")
+    records = again(one, store=store).records
+    assert again(one, store=store).records == records, "times too: nothing ran twice"
+    other = again(replace(one, num_samples=17), store=others).records
     assert other[0].metrics["samples"] == 17
-    kept.discard()
+    store.publish()
+    others.publish()
     assert len(list(tmp_path.iterdir())) == 1
-    assert again(replace(one, num_samples=17), kept=others).records == other
+    assert again(replace(one, num_samples=17), store=others).records == other

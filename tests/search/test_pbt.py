@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.ncsn.samplers.settings import Ladder
-from pipeline.search import Kept, Range, search_here
+from pipeline.ncsn.ladder import Ladder
+from pipeline.search import Range, SearchStore, search_here
 from pipeline.search.noise import Found, tune
-from pipeline.search.noise_trial import Setup
+from pipeline.search.noise_trial import Segment, Setup, trained
 from pipeline.search.pbt import FACTORS, succeeded
 from pipeline.search.records import FAILED, FINISHED, STOPPED, Record
-from pipeline.search.segments import Segment, trained
 from tests.search.short import BOUNDS, START, made
 
 SPACE = {"sigma_max": Range(0.4, 2.0), "sigma_min": Range(0.01, 0.2), "num_levels": Range(3, 9)}
@@ -95,8 +94,8 @@ def run(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> Run:
             if record.trial == cut_at:
                 raise KeyboardInterrupt
 
-        where = Kept(kept, "tune_noise") if kept else None
-        return tune(one, START, {"o": OTHER}, bounds=BOUNDS, resources={}, kept=where, on_trial=on_trial)
+        where = SearchStore(kept, "tune_noise") if kept else None
+        return tune(one, START, {"o": OTHER}, bounds=BOUNDS, resources={}, store=where, on_trial=on_trial)
 
     monkeypatch.setattr("pipeline.search.noise.search", here)
     return searched
@@ -152,4 +151,4 @@ def test_another_search_does_not_find_its_states(run: Run, setup: Setup, tmp_pat
     run(tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     run(tmp_path, one=replace(setup, num_samples=9))
-    assert len({path.name for path in tmp_path.iterdir()} - names) == len(names) == 4
+    assert len({path.name for path in tmp_path.iterdir()} - names) == len(names) == 2

@@ -11,23 +11,24 @@ import pytest
 import torch
 from optuna import create_study
 from optuna.samplers import RandomSampler
+from pipeline.reporting.curves import read_rows
+from pipeline.reporting.parallel import parallel
+from pipeline.reporting.sampler_search import AXES, front, read
 
 from pipeline.files import read_yaml
 from pipeline.generate.draw import draw
 from pipeline.metrics.fid import distance, moments
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.networks import make_network
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
-from pipeline.reporting.curves import read_rows
-from pipeline.reporting.parallel import parallel
-from pipeline.reporting.sampler_search import AXES, front, read
+from pipeline.ncsn.sampler import Sampler
 from pipeline.search import Budget
 from pipeline.search import sampler as tune_sampler
 from pipeline.search.found import write
 from pipeline.search.records import FINISHED, STOPPED, Record
-from pipeline.search.sampler import _feasible, settled, tune
+from pipeline.search.sampler import _feasible, tune
 from pipeline.search.sampler_trial import Setup, measured, trial
-from pipeline.search.sampler_verdict import Candidate, Published, choose
+from pipeline.search.sampler_verdict import CHOICES, Baseline, Candidate, choose
 from tests.search.searched import BOUNDS, Mixture, made
 
 
@@ -114,12 +115,12 @@ def test_a_search_of_two_budgets_keeps_to_them_and_its_choices_hold(
 ) -> None:
     """The choices hold by their own files: front, rules, and FIDs drawn again on seeds no trial used."""
     slow = Sampler.analytic(Ladder(1.5, 0.02, 20), 1)
-    published = Published("slow", Mixture(), slow)
+    baseline = Baseline("slow", Mixture(), slow)
     told: list[Record] = []
     monkeypatch.setattr(tune_sampler, "search", search_here)
     budgets, resources = (5, 41), {"cpu": 1}
     found = tune(
-        setup, budgets=budgets, bounds=BOUNDS, resources=resources, repeats=2, published=published,
+        setup, budgets=budgets, bounds=BOUNDS, resources=resources, repeats=2, baseline=baseline,
         on_trial=told.append,
     )  # fmt: skip
     assert [record.trial for record in found.records] == list(range(1, 17)) and len(told) == 16
@@ -128,7 +129,7 @@ def test_a_search_of_two_budgets_keeps_to_them_and_its_choices_hold(
         assert all(record.metrics["nfe"] <= budget for record in some if record.rungs)
         assert some[0].settings["kind"] == "langevin" and some[0].status == FINISHED
     assert {c.record.trial for c in found.chosen.candidates} == set(range(1, 17)) - {8, 16}, "stopped ones"
-    lines, chosen = found.chosen.lines, found.chosen.by_rule
+    lines, chosen = found.chosen.lines, found.chosen.by_choice
     assert lines["analytic"]["trial"] == 9 and lines["analytic"]["fid_again"] == pytest.approx(
         np.exp(
             np.mean(
@@ -136,13 +137,13 @@ def test_a_search_of_two_budgets_keeps_to_them_and_its_choices_hold(
             )
         )
     )
-    assert lines["tuned"]["fid"] == min(c.point.fid for c in found.chosen.candidates)
+    assert lines["lowest_fid"]["fid"] == min(c.point.fid for c in found.chosen.candidates)
     assert (
-        lines["fewest"]["reaches_published"]
-        and lines["fewest"]["fid_again"] <= lines["published"]["fid_again"]
+        lines["fewest_nfe"]["reaches_baseline"]
+        and lines["fewest_nfe"]["fid_again"] <= lines["baseline"]["fid_again"]
     )
-    cheaper = [c for c in found.chosen.front if c.point.nfe < chosen["fewest"].point.nfe]
-    target = lines["published"]["fid_again"]
+    cheaper = [c for c in found.chosen.front if c.point.nfe < chosen["fewest_nfe"].point.nfe]
+    target = lines["baseline"]["fid_again"]
     for candidate in cheaper:
         drawn = [again(setup, candidate.sampler, Mixture(), n)[-1] for n in (1, 2)]
         assert candidate.point.fid > target or np.exp(np.mean(np.log(drawn))) > target
@@ -159,8 +160,12 @@ def test_a_search_of_two_budgets_keeps_to_them_and_its_choices_hold(
     assert [float(r["fid"]) for r in pareto if r["on_front"] == "1"] == [
         c.point.fid for c in found.chosen.front
     ]
-    assert {rule for row in pareto for rule in row["chosen"].split()} == {"analytic", *chosen}
-    assert read_yaml(tmp_path / "best.yaml")["verdict"]["tuned_against_analytic"] in (
+    assert {name for row in pareto for name in row["chosen"].split()} == {"analytic", *chosen}
+    best = read_yaml(tmp_path / "best.yaml")
+    assert {name: Sampler.read(best[name]["sampler"]) for name in CHOICES} == {
+        name: candidate.sampler for name, candidate in chosen.items()
+    }
+    assert best["verdict"]["tuned_against_analytic"] in (
         "better",
         "tie",
         "worse",
@@ -182,15 +187,13 @@ def test_the_winner_that_is_the_analytic_choice_is_a_tie_and_nothing_reaches_a_p
             one = fid[99 if network else sampler.ladder.num_levels] * (1 + seed / 100)
             yield [{"fid": one, "fid_raw": 2 * one, "samples": 60, "nfe": 1}]
 
-    perfect = Published("paper", Mixture(), analytic.sampler)
+    perfect = Baseline("paper", Mixture(), analytic.sampler)
     chosen = choose([analytic, cheap], analytic, perfect, measure, 3)
-    assert chosen.by_rule["tuned"] is analytic and chosen.verdict["tuned_against_analytic"] == "tie"
-    assert chosen.by_rule["fewest"] is analytic and not chosen.lines["fewest"]["reaches_published"]
+    assert chosen.by_choice["lowest_fid"] is analytic and chosen.verdict["tuned_against_analytic"] == "tie"
+    assert chosen.by_choice["fewest_nfe"] is analytic
+    assert not chosen.lines["fewest_nfe"]["reaches_baseline"]
     assert chosen.verdict["denoising_against_none"] == "better"
     assert chosen.verdict["denoising_fid_ratio"] == pytest.approx(0.5)
-    own = choose([analytic, cheap], analytic, None, measure, 3)
-    assert own.by_rule["fewest"] is analytic and own.lines["fewest"]["reaches_published"]
-    assert "published" not in own.lines
 
 
 def test_a_winner_by_luck_does_not_reach_the_target() -> None:
@@ -207,8 +210,8 @@ def test_a_winner_by_luck_does_not_reach_the_target() -> None:
         found = [fid[99 if network else sampler.ladder.num_levels] for network, sampler, _ in jobs]
         return [[{"fid": one, "fid_raw": one, "samples": 60, "nfe": 1}] for one in found]
 
-    chosen = choose([lucky, honest, analytic], analytic, Published("p", Mixture(), lucky.sampler), measure, 2)
-    assert chosen.by_rule["fewest"] is honest
+    chosen = choose([lucky, honest, analytic], analytic, Baseline("p", Mixture(), lucky.sampler), measure, 2)
+    assert chosen.by_choice["fewest_nfe"] is honest
     assert chosen.verdict["denoising_against_none"] == "tie", "both are the same"
 
 
@@ -218,23 +221,3 @@ def test_a_conditional_network_has_a_budget_for_all_its_levels(setup: Setup) -> 
     assert _feasible(fixed, [5, 41]) == [41] and _feasible(setup, [5, 41]) == [5, 41]
     with pytest.raises(UserError, match="below the 11 evaluations"):
         _feasible(fixed, [3, 9])
-
-
-def test_every_variant_gets_a_sampler_on_its_own_ladder() -> None:
-    ladders = {"a": Ladder(1.0, 0.01, 10), "b": Ladder(50.0, 0.01, 232), "c": Ladder(2.0, 0.1, 5)}
-    ladders["d"] = ladders["b"]
-    rules = {
-        "a": {"rule": "fixed", "step_lr": 2e-5, "steps_per_level": 100},
-        "b": {"rule": "analytic", "steps_per_level": 5},
-        "c": {"rule": "tuned"},
-        "d": {"rule": "heun", "num_levels": 18, "rho": 7.0},
-    }
-    tuned = Sampler.langevin(Ladder(1.5, 0.1, 4), step_lr=1e-3, steps_per_level=2)
-    made = settled(rules, ladders, {"tuned": tuned})
-    assert made["a"] == Sampler.langevin(ladders["a"], step_lr=2e-5, steps_per_level=100)
-    assert made["b"].options["step_lr"] == pytest.approx(6.18e-6, rel=0.01)
-    assert made["b"].ladder == ladders["b"]
-    assert made["c"] == tuned
-    assert made["d"] == Sampler("heun", Ladder(50.0, 0.01, 18, 7.0), {})
-    with pytest.raises(UserError, match=r"sampler\.c\.rule"):
-        settled(rules, ladders, {"fewest": tuned})

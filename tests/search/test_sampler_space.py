@@ -8,18 +8,17 @@ import pytest
 import torch
 from optuna import create_study
 from optuna.samplers import RandomSampler
+from pipeline.ncsn.samplers.settings import KINDS, Ladder, Sampler
 
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.mixtures import GaussianMixture
-from pipeline.ncsn.samplers.nfe import CountEvaluations
-from pipeline.ncsn.samplers.prior import AT_MOST, Law
-from pipeline.ncsn.samplers.rng import SampleNoise
-from pipeline.ncsn.samplers.settings import KINDS, Ladder, Sampler
-from pipeline.ncsn.samplers.sigmas import last
+from pipeline.ncsn.nfe import CountEvaluations, cost
+from pipeline.ncsn.prior import AT_MOST, Law
+from pipeline.ncsn.rng import SampleNoise
+from pipeline.ncsn.sampler import last
 from pipeline.params.search import Kind
 from pipeline.search import Choice, Range
-from pipeline.search.costs import cost
 from pipeline.search.sampler_space import COMMON, USES, Proposals
+from pipeline.toy.mixture import GaussianMixture
 
 TRAINED = Ladder(1.5, 0.02, 10)
 BOUNDS: dict[str, Any] = {

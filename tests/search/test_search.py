@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from pipeline.ncsn.errors import UserError
-from pipeline.search import Budget, Kept, Range, resources, search, search_here
+from pipeline.search import Budget, Range, SearchStore, resources, search, search_here
 from pipeline.search.records import FAILED, FINISHED, STOPPED, Record, Settings, best
 
 SPACE = {"x": Range(0.1, 10.0), "n": Range(1, 20)}
@@ -111,17 +111,16 @@ def test_a_failing_trial_is_recorded_and_the_search_goes_on(tmp_path: Path) -> N
     seen: list[Record] = []
     budget = Budget(4, (1, 2), 2, 1, seed=0)
     again = partial(search, space=SPACE, metric="loss", budget=budget, points=points)
-    kept = Kept(tmp_path, "fragile")
-    records = again(fragile, on_trial=seen.append, kept=kept)
+    store = SearchStore(tmp_path, "fragile")
+    records = again(fragile, on_trial=seen.append, store=store)
     assert [record.status for record in records] == [FAILED, FAILED, FAILED, FINISHED]
     assert records[0].reason == "ArithmeticError: n is too small"
     assert "loss is nan at rung 1" in records[1].reason
     assert records[2].reason and len(records[2].rungs) == 1, "a killed process keeps the rungs it reported"
     assert best(records, "loss") is records[3]
     assert without_time(seen) == without_time(records), "the caller hears of every trial, in its own process"
-    assert again(fragile, kept=kept) == records, "what ran before runs no more: times are equal too"
-    kept.discard()
-    assert not list(tmp_path.iterdir())
+    assert again(fragile, store=store) == records, "what ran before runs no more: times are equal too"
+    assert len(list(tmp_path.glob("search-fragile-*/trial_*.json"))) == 4
 
 
 def test_all_trials_failing_is_the_users_to_mend() -> None:

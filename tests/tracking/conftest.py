@@ -15,7 +15,6 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.params import Params, load
 from pipeline.tracking import shipping
-from pipeline.tracking.loading import HASTE, QUIET
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = """
@@ -74,7 +73,9 @@ def delivered_by_a_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             threads[root].start()
         return True
 
-    for name, value in (QUIET | HASTE).items():  # a thread must not change them for the others
+    for name, value in (
+        shipping.QUIET | shipping.HASTE
+    ).items():  # a thread must not change them for the others
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(shipping, "ensure", ensure)
     yield

@@ -9,7 +9,7 @@ import pytest
 from pipeline.files import read_json, sha256
 from pipeline.generate import generate as sample
 from pipeline.generate import select_checkpoint
-from pipeline.ncsn.samplers.settings import Sampler
+from pipeline.ncsn.sampler import Sampler
 from pipeline.params import Params
 from pipeline.training.checkpoints import load_network
 from stages import evaluate, frontier, generate, prepare, reference, train, tune_noise, tune_sampler
@@ -67,7 +67,7 @@ def test_what_follows_the_choice_is_of_the_chosen_network(
     assert "selection" not in manifest and manifest["seed"] == 3000
     settings = {key: manifest[key] for key in ("num_samples", "shard_size", "precision", "compile", "seed")}
     network, sampler = load_network(CHOSEN), Sampler.read(manifest["sampler"])
-    again = sample.generate(network, sampler, shape=(1, 8, 8), remote=False, **settings)
+    again = sample.generate(network, sampler, shape=(1, 8, 8), **settings)
     assert np.array_equal(np.load(f"artifacts/samples/{V}/raw.npy"), again.raw)
 
     monkeypatch.setattr(evaluate, "evaluate_variant", lambda *_, **__: {})

@@ -14,7 +14,7 @@ from mlflow.models import get_model_info
 
 from pipeline import tracking
 from pipeline.git import Commit
-from pipeline.tracking import recorded
+from pipeline.tracking import provenance
 from pipeline.training import checkpoints
 from pipeline.training.task import Task
 
@@ -89,7 +89,7 @@ def settled(run: tracking.Run) -> None:
 def test_the_alias_stands_at_the_newest_version_of_the_very_checkpoint_that_was_reported(
     place: Place, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorded, "commit", lambda: Commit("0123456789abcdef", dirty=True))
+    monkeypatch.setattr(provenance, "commit", lambda: Commit("0123456789abcdef", dirty=True))
     name, other = "ncsn-digits-tuned", place.path / "other"
     shutil.copytree(checkpoint, other)
     (other / "manifest.json").write_text("{}")

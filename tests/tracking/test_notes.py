@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import tracking
-from pipeline.tracking.notes import NotedRun, replay
+from pipeline.tracking.recorder import Notes, Run, repeat
 
 from .conftest import Place
 
@@ -102,5 +102,5 @@ def test_a_store_on_this_machine_is_no_address_for_a_job(uri: str, live: bool) -
 
 
 def test_no_notes_are_nothing_to_tell(tmp_path: Path) -> None:
-    replay(tmp_path / "none.jsonl", NotedRun(tmp_path / "out.jsonl"))
+    repeat(tmp_path / "none.jsonl", Run(Notes(tmp_path / "out.jsonl")))
     assert not (tmp_path / "out.jsonl").exists()

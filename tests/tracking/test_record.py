@@ -16,11 +16,10 @@ from mlflow.tracking import MlflowClient
 from pipeline import tracking
 from pipeline.ncsn.errors import UserError
 from pipeline.tracking import __main__ as command
-from pipeline.tracking import shipper, shipping
-from pipeline.tracking.heading import heading
-from pipeline.tracking.journal import Delivered, Journal, journals
-from pipeline.tracking.recorded import RecordedRun
-from pipeline.tracking.writer import Book
+from pipeline.tracking import deliver, shipping
+from pipeline.tracking.provenance import heading
+from pipeline.tracking.record import Delivered, RecordFile, record_files
+from pipeline.tracking.stage_run import Book
 
 from .conftest import Place
 
@@ -45,7 +44,7 @@ def killed(place: Place, steps: range, monkeypatch: pytest.MonkeyPatch) -> Book:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place.path}/mlflow.db")
     params = place.params.model_dump()
     book = Book(place.path, heading(place.path, "train", "ncsn", params, last=False, shows=()))
-    work(RecordedRun(book), steps)
+    work(tracking.Run(book), steps)
     book.close()
     return book
 
@@ -56,13 +55,11 @@ def test_what_arrived_without_an_acknowledgement_arrives_once(
 ) -> None:
     book = killed(place, range(5), monkeypatch)
     assert shipping.ship(place.path) == []
-    state = book.journal.delivered()
-    lines = book.journal.lines()
+    state = book.record.delivered()
+    lines = book.record.lines()
     offset = 0 if fraction == 0 else lines[int(fraction * len(lines))].start
     known = {} if fraction == 0 else state.runs
-    book.journal.acknowledge(
-        replace(state, offset=offset, runs=known, parent=state.parent if known else None)
-    )
+    book.record.acknowledge(replace(state, offset=offset, runs=known, parent=state.parent if known else None))
     assert shipping.ship(place.path) == []
     (stage,), (trial,) = place.runs("stage"), place.runs("trial")
     assert len(place.runs("pipeline")) == 1
@@ -95,7 +92,7 @@ def test_a_stage_that_does_something_else_begins_a_run_of_its_own(
     with tracking.stage("train", "ncsn", place.params.model_copy(update={"train": longer})):
         pass
     assert len(place.runs("stage")) == 2
-    while left := journals(place.path):
+    while left := record_files(place.path):
         assert len(left) == 1  # the new one, for a moment
 
 
@@ -104,36 +101,36 @@ def test_a_record_that_is_delivered_and_deleted_while_it_is_looked_at_is_not_gon
     place: Place, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     before = killed(place, range(5), monkeypatch)
-    read = getattr(Journal, moment)
+    read = getattr(RecordFile, moment)
 
-    def then_delivered(journal: Journal, *given: int) -> object:
-        found = read(journal, *given)
-        if journal.path == before.journal.path:
+    def then_delivered(record: RecordFile, *given: int) -> object:
+        found = read(record, *given)
+        if record.path == before.record.path:
             with monkeypatch.context() as undone:
-                undone.setattr(Journal, moment, read)
-                journal.discard()
+                undone.setattr(RecordFile, moment, read)
+                record.discard()
         return found
 
-    monkeypatch.setattr(Journal, moment, then_delivered)
+    monkeypatch.setattr(RecordFile, moment, then_delivered)
     book = Book(place.path, before.heading)
-    assert not book.continued and book.journal.path != before.journal.path
+    assert not book.continued and book.record.path != before.record.path
     book.withdraw()
-    assert journals(place.path) == []
+    assert record_files(place.path) == []
 
 
 def test_a_record_that_is_written_is_not_discarded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     killed(place, range(5), monkeypatch)
     book = Book(place.path, killed(place, range(1), monkeypatch).heading)
-    book.journal.discard()
-    assert book.journal.size() > 0
+    book.record.discard()
+    assert book.record.size() > 0
     book.close()
-    book.journal.discard()
-    assert book.journal.size() == 0
+    book.record.discard()
+    assert book.record.size() == 0
 
 
 def test_a_line_torn_by_a_kill_is_passed_over(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     book = killed(place, range(5), monkeypatch)
-    with book.journal.path.open("ab") as file:
+    with book.record.path.open("ab") as file:
         file.write(b'[1, [], "log_metr')
     assert shipping.ship(place.path) == []
     with tracking.stage("train", "ncsn", place.params) as run:
@@ -152,7 +149,7 @@ def test_a_file_is_delivered_as_it_was(place: Place, monkeypatch: pytest.MonkeyP
         (folder / "a.txt").write_text("later")
     path = place.client.download_artifacts(str(run.id), "a.txt")
     assert Path(path).read_text() == "as it was"
-    while book.journal.files.exists():
+    while book.record.files.exists():
         time.sleep(0.01)
 
 
@@ -192,7 +189,7 @@ def recording(place: Place) -> tracking.Settings:
 def test_a_store_that_comes_and_goes_costs_no_step_and_loses_nothing(
     place: Place, store: list[str], course: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shipper, "PAUSE_S", 0.2)
+    monkeypatch.setattr(deliver, "PAUSE_S", 0.2)
     store.append(course[0])
     slowest = 0.0
     with tracking.stage("train", "ncsn", recording(place)) as run:
@@ -204,7 +201,7 @@ def test_a_store_that_comes_and_goes_costs_no_step_and_loses_nothing(
             time.sleep(0.01)
     assert slowest < STEP_S
     store.append("up")
-    while journals(place.path):
+    while record_files(place.path):
         time.sleep(0.05)
     (stage,) = place.runs("stage")
     assert history(place, stage.info.run_id) == [(step, float(step)) for step in range(80)]
@@ -274,4 +271,4 @@ def test_a_full_disk_under_the_record_is_told_once_and_stops_nothing(
 
 def test_an_unreadable_state_is_none(tmp_path: Path) -> None:
     (tmp_path / "a.state").write_text('{"offset": 1')
-    assert Journal(tmp_path / "a.jsonl").delivered() == Delivered()
+    assert RecordFile(tmp_path / "a.jsonl").delivered() == Delivered()

@@ -19,7 +19,7 @@ from pipeline import tracking
 from pipeline.data.preparation import prepare
 from pipeline.files import sha256, write_json
 from pipeline.ncsn.errors import UserError
-from pipeline.tracking import process, shipper, shipping
+from pipeline.tracking import deliver, process, shipping
 from stages.report import evaluation
 
 from .conftest import HEAD, Place
@@ -41,7 +41,7 @@ def test_a_stage_holds_what_it_was_told(place: Place) -> None:
     assert stage.data.params["train.steps"] == str(place.params.train.steps)
     assert stage.data.params["recipes.ncsn.network.kind"] == "ncsn"
     assert not [key for key in stage.data.params if key.startswith(("recipes.tuned", "data", "tracking"))]
-    named = {"stage": "train", "variant": "ncsn", "preset": "digits", "data.sha256": digest}
+    named = {"stage": "train", "network": "ncsn", "preset": "digits", "data.sha256": digest}
     assert named.items() <= stage.data.tags.items()
     assert [a.path for a in place.client.list_artifacts(run.id, "figures")] == ["figures/plot.txt"]
     (dataset,) = stage.inputs.dataset_inputs
@@ -231,9 +231,9 @@ def test_runs_are_found_by_their_tags(place: Place) -> None:
     with tracking.stage("train", "ncsn", place.params) as old:
         assert old.find({"stage": "generate"}) is None
     with tracking.stage("train", "ncsn", place.params) as new:
-        assert new.find({"stage": "train", "variant": "ncsn"}) == old.id, "the new one has not finished"
+        assert new.find({"stage": "train", "network": "ncsn"}) == old.id, "the new one has not finished"
     with tracking.stage("train", "tuned", place.params) as other:
-        assert other.find({"stage": "train", "variant": "ncsn"}) == new.id != old.id
+        assert other.find({"stage": "train", "network": "ncsn"}) == new.id != old.id
 
 
 def test_a_row_names_the_run_that_wrote_its_numbers_or_none(place: Place) -> None:
@@ -312,7 +312,7 @@ def test_a_store_that_fails_under_way_stops_nothing_and_gets_everything_later(
     told = [r.message for r in caplog.records if r.name.startswith("pipeline.tracking")]
     assert len(told) == 1 and "no route to host" in told[0] and "python -m pipeline.tracking ship" in told[0]
     down = False
-    time.sleep(shipper.PAUSE_S)
+    time.sleep(deliver.PAUSE_S)
     shipping.ship(place.path, 0)
     while list(place.path.glob(".runs/tracking/*.jsonl")):
         time.sleep(0.05)

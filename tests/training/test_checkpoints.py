@@ -13,10 +13,8 @@ from hypothesis import strategies as st
 from pipeline.ncsn.errors import UserError
 from pipeline.training import checksums
 from pipeline.training.checkpoints import (
-    State,
     checkpoints,
     finished,
-    fresh,
     load,
     load_network,
     newest_verified,
@@ -24,6 +22,7 @@ from pipeline.training.checkpoints import (
     save,
 )
 from pipeline.training.loop import train
+from pipeline.training.state import State, fresh
 from pipeline.training.task import Task
 from tests.training.tiny import EXACT, digest, make_images, make_task
 
@@ -218,7 +217,7 @@ def test_all_is_on_the_disk_before_the_checkpoint_gets_its_name(
     assert synced[-3:] == [next(n for n in synced if "manifest" in n), f".{final.name}.part", tmp_path.name]
 
 
-def test_weights_that_are_no_numbers_are_not_saved(task: Task, tmp_path: Path) -> None:
+def test_weights_that_are_nan_are_not_saved(task: Task, tmp_path: Path) -> None:
     state = fresh(task)
     with torch.no_grad():
         next(iter(state.network.parameters())).view(-1)[0] = torch.nan
@@ -232,7 +231,7 @@ def test_prune_keeps_the_newest_and_sweeps_up_after_crashes(tmp_path: Path) -> N
         (tmp_path / f"step_{step:08d}").mkdir()
     (tmp_path / ".step_00000110.part").mkdir()
     (tmp_path / "progress.jsonl").touch()
-    prune(tmp_path)
+    prune(tmp_path, 100)
     assert [path.name for path in checkpoints(tmp_path)] == [
         "step_00000030",
         "step_00000050",

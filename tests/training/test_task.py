@@ -1,53 +1,86 @@
-"""A task's fingerprint: equal where the result must be equal, another one where it may differ."""
+"""A task's fingerprint: equal where the weights must be equal, another one where they may differ."""
 
 import json
-import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-import pipeline
+from pipeline import program
+from pipeline.ncsn.averages.exponential import Exponential
+from pipeline.ncsn.averages.none import NoAverage
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.losses.levels import Levels
+from pipeline.ncsn.losses.log_uniform import LogUniform
+from pipeline.ncsn.networks.ncsnv2 import NCSNv2Settings
+from pipeline.training.optimizers import Optimizer
+from pipeline.training.optimizers.adam import Adam
+from pipeline.training.optimizers.adamw import AdamW
+from pipeline.training.schedules.constant import Constant
+from pipeline.training.schedules.cosine import Cosine
+from pipeline.training.schedules.warmup import Warmup
 from pipeline.training.task import Task, code_version, data_digest
 from tests.training.tiny import make_images, make_task
 
+ROOT = Path(__file__).parents[2]
 NETWORK = make_task().network
-
 CHANGES: dict[str, Any] = {
     "network": {**NETWORK, "width": 16},
-    "loss": {"kind": "log_uniform"},
-    "lr": 2e-3,
-    "betas": (0.9, 0.99),
-    "adam_eps": 1e-7,
-    "ema_rate": 0.99,
+    "loss": LogUniform(),
+    "optimizer": Adam(2e-3, (0.9, 0.999), 1e-8),
+    "schedule": Warmup(2),
+    "ema": Exponential(0.99),
     "dequantise": False,
     "flip": False,
-    "steps": 9,
     "batch_size": 32,
-    "microshards": 2,
+    "micro_batches": 2,
     "determinism": "fast",
     "precision": "bfloat16",
     "compile": True,
-    "log_every": 3,
     "seed": 1,
     "data_sha256": "1" * 64,
     "rollbacks": 1,
-    "snapshot_every": 2,
     "code": "2" * 64,
 }
+OBSERVERS: dict[str, Any] = {"checkpoint_every": 7, "log_every": 3, "snapshot_every": 2, "steps": 9}
 
 
 @pytest.mark.parametrize("key", CHANGES)
-def test_whatever_can_change_the_result_changes_the_fingerprint(key: str) -> None:
+def test_whatever_can_change_the_weights_changes_the_fingerprint(key: str) -> None:
     assert make_task(**{key: CHANGES[key]}).fingerprint() != make_task().fingerprint()
 
 
-def test_every_field_is_either_tried_above_or_only_observes() -> None:
-    assert set(make_task().plain()) - set(CHANGES) == {"checkpoint_every"}
-    assert make_task(checkpoint_every=7).fingerprint() == make_task().fingerprint()
-    assert make_task(checkpoint_every=7, rollbacks=1).fingerprint() != make_task(rollbacks=1).fingerprint()
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("optimizer", Adam(1e-3, (0.9, 0.99), 1e-8)),
+        ("optimizer", Adam(1e-3, (0.9, 0.999), 1e-7)),
+        ("optimizer", AdamW(1e-3, (0.9, 0.999), 1e-8, 0.0)),
+        ("ema", NoAverage()),
+    ],
+)
+def test_every_setting_of_a_kind_is_part_of_it(key: str, value: Any) -> None:
+    assert make_task(**{key: value}).fingerprint() != make_task().fingerprint()
+
+
+def test_every_field_is_tried_above_or_only_observes() -> None:
+    assert set(make_task().plain()) - set(CHANGES) == set(OBSERVERS)
+    for key, value in OBSERVERS.items():
+        assert make_task(**{key: value}).fingerprint() == make_task().fingerprint(), key
+
+
+def test_with_rollbacks_checkpoints_and_steps_are_part_of_it() -> None:
+    for key, value in OBSERVERS.items():
+        same = make_task(rollbacks=1, **{key: value}).fingerprint() == make_task(rollbacks=1).fingerprint()
+        assert same == (key in ("log_every", "snapshot_every")), key
+
+
+def test_steps_are_part_of_it_where_the_schedule_depends_on_them() -> None:
+    for schedule in (Constant(), Warmup(2), Cosine(0, 0.0)):
+        short, long = (make_task(schedule=schedule, steps=steps) for steps in (4, 8))
+        assert (short.fingerprint() == long.fingerprint()) == (not schedule.needs_steps)
 
 
 @pytest.mark.parametrize("sigmas", [(1.0, 0.5, 0.1, 0.021), (1.0, 0.5, 0.02), (1.0000001, 0.5, 0.1, 0.02)])
@@ -66,21 +99,11 @@ def test_a_task_survives_json_whole(task: Task) -> None:
     assert again.fingerprint() == task.fingerprint()
 
 
-def test_an_edit_of_the_training_code_makes_another_task_and_one_elsewhere_does_not(tmp_path: Path) -> None:
-    package = tmp_path / "pipeline"
-    source = Path(pipeline.__file__).parent
-    shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__"))
-    assert code_version(package) == code_version()
-    code_version.cache_clear()
-    for place in ("ncsn/samplers/langevin.py", "data/catalogue.py", "tracking/runs.py"):
-        (package / place).write_text("# edited\n")
-    assert code_version(package) == code_version(source)
-    for place in ("training/loop.py", "ncsn/losses/denoising.py", "data/order.py", "ncsn/networks/blocks.py"):
-        code_version.cache_clear()
-        before = code_version(package)
-        (package / place).write_text("# edited\n")
-        code_version.cache_clear()
-        assert code_version(package) != before, place
+def test_its_code_is_that_of_training_and_of_its_own_kinds() -> None:
+    assert make_task().code == make_task(lr=2e-3).code != make_task(schedule=Warmup(2)).code
+    unet = {"network": {**NETWORK, "kind": "unet"}}
+    assert make_task().code != make_task(**unet).code == code_version(make_task(**unet))
+    assert code_version(unet) == program.version("pipeline.training.fit", "pipeline.ncsn.networks.unet")
 
 
 def test_the_digest_of_the_data_sees_a_pixel_and_the_order() -> None:
@@ -92,7 +115,7 @@ def test_the_digest_of_the_data_sees_a_pixel_and_the_order() -> None:
 
 
 def test_a_batch_that_does_not_divide_is_refused_by_name() -> None:
-    with pytest.raises(UserError, match=r"train.batch_size \(15\).*train.microshards \(4\)"):
+    with pytest.raises(UserError, match=r"train.batch_size \(15\).*train.micro_batches \(4\)"):
         make_task(batch_size=15)
 
 
@@ -101,40 +124,28 @@ def test_a_network_without_ladder_is_refused() -> None:
         make_task(network={**NETWORK, "sigmas": ()})
 
 
-def test_build_takes_the_sections_as_they_stand() -> None:
+@dataclass(frozen=True)
+class Recipe:
+    """A section `recipes.NETWORK`, as `Task.build` takes it."""
+
+    network: NCSNv2Settings
+    loss: Levels
+    optimizer: Optimizer
+    schedule: Constant
+    ema: Exponential
+    steps: int | None
+    dequantise: bool
+    flip: bool
+
+
+def test_build_takes_the_sections_as_they_are() -> None:
     task = make_task()
-    recipe = {
-        "network": {"kind": "ncsnv2", "width": 8},
-        "loss": task.loss,
-        "steps": None,
-        "betas": [0.9, 0.999],
-        **{key: getattr(task, key) for key in ("lr", "adam_eps", "ema_rate", "dequantise", "flip")},
+    own = {key: getattr(task, key) for key in ("loss", "optimizer", "schedule", "ema", "dequantise", "flip")}
+    recipe = Recipe(NCSNv2Settings(width=8), steps=None, **own)
+    sizes: dict[str, Any] = {
+        "sigmas": torch.tensor(NETWORK["sigmas"], dtype=torch.float64),
+        "image_shape": (1, 8, 8),
+        "data_sha256": task.data_sha256,
     }
-    keys = (
-        *("steps", "batch_size", "microshards", "determinism", "precision", "compile"),
-        *("checkpoint_every", "log_every", "seed"),
-    )
-    built = Task.build(
-        recipe,
-        {key: getattr(task, key) for key in keys},
-        sigmas=torch.tensor(NETWORK["sigmas"], dtype=torch.float64),
-        image_shape=(1, 8, 8),
-        data_sha256=task.data_sha256,
-    )
-    assert built == task
-
-
-def test_a_recipe_may_be_longer_or_shorter_than_the_rest() -> None:
-    recipe = {
-        "network": {"kind": "unet", "width": 8},
-        "loss": {"kind": "levels"},
-        "steps": 3,
-        "betas": [0.9, 0.999],
-    }
-    recipe |= {"lr": 1e-3, "adam_eps": 1e-8, "ema_rate": 0.9, "dequantise": False, "flip": False}
-    plain = make_task().plain()
-    train = {key: plain[key] for key in ("batch_size", "microshards", "determinism", "precision", "compile")}
-    train |= {"steps": 8, "checkpoint_every": 3, "log_every": 2, "seed": 0}
-    sizes = {"sigmas": torch.tensor([1.0, 0.1]), "image_shape": (1, 8, 8), "data_sha256": ""}
-    assert Task.build(recipe, train, **sizes).steps == 3
-    assert Task.build(recipe | {"steps": None}, train, **sizes).steps == 8
+    assert Task.build(recipe, task, **sizes) == task
+    assert Task.build(replace(recipe, steps=3), task, **sizes).steps == 3

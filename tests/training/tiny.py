@@ -7,28 +7,38 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.ncsn.averages.exponential import Exponential
+from pipeline.ncsn.losses.levels import Levels
+from pipeline.training.optimizers.adam import Adam
+from pipeline.training.schedules.constant import Constant
 from pipeline.training.task import Task
 
-EXACT = ("network.safetensors", "ema.safetensors", "optimizer.safetensors", "history.csv", "state.json")
+EXACT = (
+    "network.safetensors",
+    "ema.safetensors",
+    "optimizer.safetensors",
+    "losses.safetensors",
+    "state.json",
+)
 
 MakeTask = Callable[..., Task]
 
 
-def make_task(**changes: Any) -> Task:
+def make_task(lr: float = 1e-3, **changes: Any) -> Task:
+    """A task of 8 steps; `lr` is Adam's, where no optimiser is given."""
     network = {"kind": "ncsnv2", "channels": 1, "image_size": 8, "width": 8, "sigmas": (1.0, 0.5, 0.1, 0.02)}
     settings: dict[str, Any] = {
         "network": network,
-        "loss": {"kind": "levels"},
-        "lr": 1e-3,
-        "betas": (0.9, 0.999),
-        "adam_eps": 1e-8,
-        "ema_rate": 0.9,
+        "loss": Levels(),
+        "optimizer": Adam(lr, (0.9, 0.999), 1e-8),
+        "schedule": Constant(),
+        "ema": Exponential(0.9),
         "dequantise": True,
         "flip": True,
         "steps": 8,
         "batch_size": 16,
-        "microshards": 4,
-        "determinism": "elastic",
+        "micro_batches": 4,
+        "determinism": "bitwise",
         "precision": "float32",
         "compile": False,
         "checkpoint_every": 3,

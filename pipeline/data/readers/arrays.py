@@ -16,7 +16,7 @@ HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.re
 Shape = tuple[int, ...]
 
 
-def read(paths: list[Path], image_size: int) -> Raw:
+def read_arrays(paths: list[Path], image_size: int) -> Raw:
     """Read `images`, uint8 (N, H, W), (N, C, H, W) or (N, H, W, C), and `labels` int64 (N,), else zeros.
 
     Raises:

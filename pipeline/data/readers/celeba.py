@@ -23,7 +23,7 @@ ATTRIBUTES = ("Male", "Smiling")
 Opener = Callable[[str], IO[bytes]]
 
 
-def read(paths: list[Path], image_size: int) -> Raw:
+def read_celeba(paths: list[Path], image_size: int) -> Raw:
     """Read the train part (partition 0), then the test part (2); the validation part is left out.
 
     Raises:

@@ -15,7 +15,7 @@ TEST = f"{FOLDER}/test_batch.bin"
 CLASSES = 10
 
 
-def read(paths: list[Path], image_size: int) -> Raw:
+def read_cifar(paths: list[Path], image_size: int) -> Raw:
     """Read the five training batches, then the test batch.
 
     Raises:

@@ -10,7 +10,7 @@ from pipeline.ncsn.errors import UserError
 LEVELS = 16
 
 
-def read(paths: list[Path], image_size: int) -> Raw:
+def read_digits(paths: list[Path], image_size: int) -> Raw:
     """Read the CSV file; values 0..16 become 0..255, rounded to the nearest.
 
     Raises:

@@ -15,7 +15,7 @@ Kind = tuple[str, int, int]
 """Mode, width and height of an image."""
 
 
-def read(paths: list[Path], image_size: int, *, any_size: bool = False, classes: bool = True) -> Raw:
+def read_folder(paths: list[Path], image_size: int, *, any_size: bool = False, classes: bool = True) -> Raw:
     """Read every image below the folder in the order of its path; cut each to its square and resize.
 
     Args:

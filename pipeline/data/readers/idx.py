@@ -15,7 +15,7 @@ from pipeline.ncsn.errors import UserError
 UBYTE = 8
 
 
-def read(paths: list[Path], image_size: int) -> Raw:
+def read_idx(paths: list[Path], image_size: int) -> Raw:
     """Read train images, train labels, test images, test labels, in this order.
 
     Raises:

@@ -1,17 +1,31 @@
-"""Score networks, made by name."""
+"""Score networks: one file a kind, with the dataclass of its settings and the module that it builds."""
 
 from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
 
-import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
-from .mlp import MLP
-from .ncsn import NCSN
-from .ncsnv2 import NCSNv2
-from .unet import UNet, layout
+from .. import kinds
+from ..score import Score
 
-__all__ = ["MLP", "NCSN", "NCSNv2", "UNet", "make_network"]
+
+class NetworkSettings(Protocol):
+    """What a kind of this room is: a frozen dataclass of its settings with these members."""
+
+    conditional_on_levels: ClassVar[bool]
+    """Whether the network has weights for each level of its ladder, and so knows no other sigma."""
+
+    def build(self, channels: int, image_size: int, sigmas: Sequence[float] | Tensor | None) -> nn.Module:
+        """The network, its weights drawn from torch's global generator (seed or fork it yourself).
+
+        Called as `network(x, sigma)` on images in [0, 1], (B, C, H, W), it returns a score of that shape.
+
+        Args:
+            channels: C of the images.
+            image_size: H = W in pixels.
+            sigmas: the ladder it is trained on, (L,), descending, kept as the buffer `sigmas`; or None.
+        """
+        ...
 
 
 def make_network(
@@ -19,55 +33,18 @@ def make_network(
     *,
     channels: int,
     image_size: int,
-    width: int,
-    num_levels: int | None = None,
     sigmas: Sequence[float] | Tensor | None = None,
-    multiples: Sequence[int] | None = None,
-    blocks: Sequence[int] | None = None,
-    attention: Sequence[int] | None = None,
-    patch: int | None = None,
+    **settings: Any,
 ) -> nn.Module:
-    """A score network with random weights from torch's global generator (seed or fork it yourself).
-
-    Called as `network(x, sigma)` on images in [0, 1], (B, C, H, W), it returns a score of that shape.
-
-    Args:
-        kind: "ncsn" (2019, conditional on the level), "ncsnv2" (2020, divides by sigma), "unet" (EDM's
-            preconditioning, the best for its cost) or "mlp" (toy).
-        channels: C of the images.
-        image_size: H = W in pixels.
-        width: channels of the first layer; 128 in the papers, 64 for MNIST.
-        num_levels: the number of levels L, of "ncsn" alone; it may be left out where `sigmas` is given.
-        sigmas: the ladder, (L,), descending, kept by all as the buffer `sigmas`; without it "ncsn" refuses
-            every sigma until a state dict brings its ladder.
-        multiples, blocks, attention, patch: of "unet" alone, in place of its preset for the image size: see
-            `pipeline.ncsn.networks.unet.Layout`.
+    """A score network by its kind and settings, with random weights: see `NetworkSettings.build`.
 
     Raises:
-        UserError: an unknown kind, a missing ladder, one of another length, an impossible size, or an option
-            of another kind.
+        UserError: an unknown kind, settings that are not its own, or an impossible size.
     """
-    if sigmas is not None and num_levels not in (None, len(sigmas)):
-        raise UserError(f"num_levels is {num_levels}, but `sigmas` has {len(sigmas)} levels: leave out one.")
-    if kind == "unet":
-        chosen = layout(image_size, multiples, blocks, attention, patch)
-        return UNet(channels=channels, image_size=image_size, width=width, layout=chosen, sigmas=sigmas)
-    if kind != "ncsn" and num_levels is not None and sigmas is None:
-        raise UserError(f"network.kind is {kind!r}: num_levels is an option of 'ncsn'.")
-    if any(option is not None for option in (multiples, blocks, attention, patch)):
-        raise UserError(
-            f"network.kind is {kind!r}: multiples, blocks, attention and patch are options of 'unet'."
-        )
-    if kind == "ncsn":
-        if sigmas is None and (num_levels is None or num_levels < 1):
-            raise UserError(
-                f"num_levels is {num_levels}: 'ncsn' is conditional on its levels: give `sigmas`, or how "
-                "many there are."
-            )
-        sigmas = torch.full((num_levels or 0,), torch.nan) if sigmas is None else sigmas
-        return NCSN(channels=channels, image_size=image_size, width=width, sigmas=sigmas)
-    if kind == "ncsnv2":
-        return NCSNv2(channels=channels, image_size=image_size, width=width, sigmas=sigmas)
-    if kind == "mlp":
-        return MLP(dim=channels * image_size**2, width=width, sigmas=sigmas)
-    raise UserError(f"network.kind is {kind!r}: it must be 'unet', 'ncsn', 'ncsnv2' or 'mlp'.")
+    made: NetworkSettings = kinds.make("networks", {"kind": kind, **settings})
+    return made.build(channels, image_size, sigmas)
+
+
+def conditional_on_levels(network: Score) -> bool:
+    """Whether a score model knows no sigma but the levels of its own ladder, its buffer `sigmas`."""
+    return bool(getattr(network, "conditional_on_levels", False))

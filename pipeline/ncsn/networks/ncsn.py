@@ -1,16 +1,41 @@
-"""The noise conditional network of 2019 (arXiv 1907.05600, appendix A)."""
+"""NCSN, the noise conditional score network of 2019 (arXiv 1907.05600, appendix A)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .normalization import ConditionalInstanceNorm2dPlus
-from .refinenet import RefineNet
+from ._normalization import ConditionalInstanceNorm2dPlus
+from ._refinenet import RefineNet, check_width
 
 _TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class NCSNSettings:
+    """The network of 2019: weights of its own for each level, so that it knows no other."""
+
+    width: int
+    """Channels of the first layer, 128 in the paper, 64 for MNIST; the layout follows from the image size."""
+
+    conditional_on_levels: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_width(self.width)
+
+    def build(self, channels: int, image_size: int, sigmas: Sequence[float] | Tensor | None) -> nn.Module:
+        """An `NCSN` on the ladder `sigmas`, (L,), with random weights.
+
+        Raises:
+            UserError: no ladder, or an impossible size.
+        """
+        if sigmas is None:
+            raise UserError("the network 'ncsn' is conditional on its levels: give `sigmas`.")
+        return NCSN(channels=channels, image_size=image_size, width=self.width, sigmas=sigmas)
 
 
 class NCSN(RefineNet):
@@ -21,11 +46,12 @@ class NCSN(RefineNet):
     """
 
     sigmas: Tensor
+    conditional_on_levels = True
 
     def __init__(
         self, *, channels: int, image_size: int, width: int, sigmas: Sequence[float] | Tensor
     ) -> None:
-        """See `pipeline.ncsn.networks.make_network`."""
+        """See `NCSNSettings`."""
         norm = partial(ConditionalInstanceNorm2dPlus, num_levels=len(sigmas))
         pool = nn.AvgPool2d(5, stride=1, padding=2)
         super().__init__(

@@ -1,13 +1,36 @@
-"""The unconditional network of 2020, divided by sigma (arXiv 2006.09011, technique 3 and appendix B.1)."""
+"""NCSNv2, the unconditional network of 2020, divided by sigma (arXiv 2006.09011, technique 3, B.1)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..score import match
-from .normalization import InstanceNorm2dPlus, NoNorm
-from .refinenet import RefineNet
+from ._normalization import InstanceNorm2dPlus, NoNorm
+from ._refinenet import RefineNet, check_width
+
+
+@dataclass(frozen=True)
+class NCSNv2Settings:
+    """The network of 2020, which knows any noise level by dividing by it."""
+
+    width: int
+    """Channels of the first layer, 128 in the paper; the layout follows from the image size."""
+
+    conditional_on_levels: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_width(self.width)
+
+    def build(self, channels: int, image_size: int, sigmas: Sequence[float] | Tensor | None) -> nn.Module:
+        """An `NCSNv2` with random weights; it keeps the ladder `sigmas`, (L,), if there is one.
+
+        Raises:
+            UserError: an impossible size.
+        """
+        return NCSNv2(channels=channels, image_size=image_size, width=self.width, sigmas=sigmas)
 
 
 class NCSNv2(RefineNet):
@@ -22,7 +45,7 @@ class NCSNv2(RefineNet):
     def __init__(
         self, *, channels: int, image_size: int, width: int, sigmas: Sequence[float] | Tensor | None = None
     ) -> None:
-        """See `pipeline.ncsn.networks.make_network`."""
+        """See `NCSNv2Settings`."""
         super().__init__(
             channels=channels,
             image_size=image_size,

@@ -1,4 +1,4 @@
-"""A noise-conditional U-Net with EDM's preconditioning: the default for quality per second.
+"""U-Net conditional on the noise, with EDM's preconditioning: the best network here for its cost.
 
 In the line of NCSN++ (arXiv 2011.13456) and EDM (arXiv 2206.00364), but cheaper: the features of a
 resolution are added to those that come up from the coarser one, where NCSN++ stacks them block by block;
@@ -12,7 +12,7 @@ References:
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..score import match
-from .unet_blocks import (
+from ._refinenet import check_channels, check_width
+from ._unet_blocks import (
     NoiseEmbedding,
     Pointwise,
     ResidualBlock,
@@ -38,67 +39,84 @@ _HALF = math.sqrt(0.5)
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The resolutions of a U-Net, finest first, each half the one before."""
+class UNetSettings:
+    """A U-Net for any noise level; what is None is chosen by the image size.
 
-    multiples: Sequence[int]
-    """Channels of each over the network's width."""
-    blocks: Sequence[int]
+    Its resolutions are listed finest first, each half the one before.
+    """
+
+    width: int
+    """Channels that `multiples` multiply."""
+    multiples: tuple[int, ...] | None = None
+    """Channels of each resolution over the width."""
+    blocks: tuple[int, ...] | None = None
     """Residual blocks of each on the way down, and as many on the way up."""
-    attention: Sequence[int]
-    """Sizes in pixels of those with self-attention after each block."""
-    patch: int = 1
-    """The first convolution sees squares of so many pixels a side, each as one pixel of more channels."""
+    attention: tuple[int, ...] | None = None
+    """Sizes in pixels of the resolutions with self-attention after each block."""
+    patch: int | None = None
+    """The first convolution sees squares of this many pixels a side, each as one pixel of more channels."""
+
+    conditional_on_levels: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_width(self.width)
+        both = self.multiples is not None and self.blocks is not None
+        counts = [*(self.multiples or ()), *(self.blocks or ())]
+        if both and (len(self.multiples or ()) != len(self.blocks or ()) or not counts):
+            raise UserError(
+                f"multiples is {list(self.multiples or ())} and blocks {list(self.blocks or ())}: "
+                "give as many of one as of the other, each at least 1."
+            )
+        if min([*counts, self.patch or 1]) < 1:
+            raise UserError(f"multiples, blocks and patch must be at least 1, found {counts}, {self.patch}.")
+
+    def build(self, channels: int, image_size: int, sigmas: Sequence[float] | Tensor | None) -> nn.Module:
+        """A `UNet` with random weights; it keeps the ladder `sigmas`, (L,), if there is one.
+
+        Raises:
+            UserError: see `layout`, or images without channels.
+        """
+        check_channels(channels)
+        return UNet(channels=channels, image_size=image_size, layout=self.layout(image_size), sigmas=sigmas)
+
+    def layout(self, image_size: int) -> "UNetSettings":
+        """These settings with the preset for an image size where they are None.
+
+        The preset for 8 x 8 is one patch: residual layers on all 64 pixels at once. On the digits, after a
+        minute of training on one core, its FID is 1.3 where the layouts with convolutions that were tried
+        have 11 to 17.
+
+        Raises:
+            UserError: above 64 pixels with anything left out, or a size that cannot be halved evenly.
+        """
+        preset = next((known for limit, known in _PRESETS.items() if image_size <= limit), {})
+        given = {name: getattr(self, name) for name in _LAYOUT}
+        missing = [name for name, value in given.items() if value is None and name not in preset]
+        if missing:
+            raise UserError(
+                f"image_size is {image_size}: the network 'unet' has presets up to {max(_PRESETS)} pixels: "
+                f"give {', '.join(missing)}."
+            )
+        whole = replace(self, **(preset | {key: value for key, value in given.items() if value is not None}))
+        _check_size(whole, image_size)
+        return whole
 
 
-_PRESETS = {  # up to this size in pixels
-    8: Layout((1,), (2,), (), patch=8),
-    32: Layout((1, 2, 2), (2, 2, 2), (7, 8)),
-    64: Layout((1, 2, 3, 4), (1, 2, 3, 3), (8, 16)),
+_LAYOUT = ("multiples", "blocks", "attention", "patch")
+_PRESETS: dict[int, dict[str, Any]] = {  # up to this size in pixels
+    8: {"multiples": (1,), "blocks": (2,), "attention": (), "patch": 8},
+    32: {"multiples": (1, 2, 2), "blocks": (2, 2, 2), "attention": (7, 8), "patch": 1},
+    64: {"multiples": (1, 2, 3, 4), "blocks": (1, 2, 3, 3), "attention": (8, 16), "patch": 1},
 }
 
 
-def layout(
-    image_size: int,
-    multiples: Sequence[int] | None = None,
-    blocks: Sequence[int] | None = None,
-    attention: Sequence[int] | None = None,
-    patch: int | None = None,
-) -> Layout:
-    """The layout for an image size: what is given, and the preset for the rest.
-
-    The preset for 8 x 8 is one patch: residual layers on all 64 pixels at once. On the digits, after a minute
-    of training on one core, its FID is 1.3 where the layouts with convolutions that were tried have 11 to 17.
-
-    Raises:
-        UserError: above 64 pixels with anything left out, lists of different lengths or with values below 1,
-            or a size that cannot be halved evenly.
-    """
-    options = {"multiples": multiples, "blocks": blocks, "attention": attention, "patch": patch}
-    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
-    preset = next((known for limit, known in _PRESETS.items() if image_size <= limit), None)
-    if preset is None and len(given) < len(options):
+def _check_size(whole: UNetSettings, image_size: int) -> None:
+    resolutions, patch = len(whole.blocks or ()), whole.patch or 1
+    factor = patch * 2 ** (resolutions - 1)
+    if image_size < 1 or image_size % factor:
         raise UserError(
-            f"image_size is {image_size}: the network 'unet' has presets up to {max(_PRESETS)} pixels: "
-            f"give {', '.join(f'network.{key}' for key in options)}."
-        )
-    chosen = replace(preset or Layout((), (), ()), **given)
-    _check(chosen, image_size)
-    return chosen
-
-
-def _check(chosen: Layout, image_size: int) -> None:
-    counts = [*chosen.multiples, *chosen.blocks]
-    if len(chosen.multiples) != len(chosen.blocks) or not counts or min(counts) < 1:
-        raise UserError(
-            f"network.multiples is {list(chosen.multiples)} and network.blocks {list(chosen.blocks)}: "
-            "give as many of one as of the other, each at least 1."
-        )
-    factor = chosen.patch * 2 ** (len(chosen.blocks) - 1)
-    if chosen.patch < 1 or image_size < 1 or image_size % factor:
-        raise UserError(
-            f"image_size is {image_size}: {len(chosen.blocks)} resolutions of patches of {chosen.patch} need "
-            f"one divisible by {factor}: change network.multiples and network.blocks, or network.patch."
+            f"image_size is {image_size}: {resolutions} resolutions of patches of {patch} need one divisible "
+            f"by {factor}: change network.multiples and network.blocks, or network.patch."
         )
 
 
@@ -118,30 +136,24 @@ class UNet(nn.Module):
         *,
         channels: int,
         image_size: int,
-        width: int,
-        layout: Layout,
+        layout: UNetSettings,
         sigmas: Sequence[float] | Tensor | None = None,
     ) -> None:
-        """See `pipeline.ncsn.networks.make_network`.
-
-        Raises:
-            UserError: a number of channels below 1, or a width below 2.
-        """
+        """See `UNetSettings`; `layout` has no None."""
         super().__init__()
-        if channels < 1 or width < 2:
-            raise UserError(f"network has channels {channels} and width {width}: it needs at least 1 and 2.")
-        self.patch = layout.patch
-        widths = [width * multiple for multiple in layout.multiples]
-        sizes = [image_size // layout.patch // 2**k for k in range(len(widths))]
+        multiples, block_counts = layout.multiples or (), layout.blocks or ()
+        self.patch = layout.patch or 1
+        widths = [layout.width * multiple for multiple in multiples]
+        sizes = [image_size // self.patch // 2**k for k in range(len(widths))]
         kernels = [3 if size > 1 else 1 for size in sizes]
 
         def stage(k: int, channels_in: int, *, down: bool) -> "_Stage":
-            attention, blocks = sizes[k] in layout.attention, layout.blocks[k]
+            attention, blocks = sizes[k] in (layout.attention or ()), block_counts[k]
             return _Stage(
                 channels_in, widths[k], blocks, down=down, attention=attention, kernel_size=kernels[k]
             )
 
-        pixel = channels * layout.patch**2
+        pixel = channels * self.patch**2
         self.embed = NoiseEmbedding(EMBEDDING)
         self.gain = zeroed(nn.Linear(EMBEDDING, pixel))
         self.begin_conv = conv(pixel, widths[0], kernels[0])

@@ -5,78 +5,62 @@ References:
     arXiv 2211.01095, algorithm 2 (2M), here with alpha = 1: x at level sigma is data plus sigma z.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from ..score import Score
-from .ode import begin, tweedie
-from .rng import Noise
-from .sigmas import last
+from ..prior import begin
+from ..rng import Noise
+from ..sampler import SamplerSettings, Tried
+from ..score import Score, denoise
+from ._ode import RHO
 
 
-def dpm_solver_levels(
-    score: Score,
-    sigmas: Tensor,
-    rng: Noise,
-    *,
-    denoise: bool,
-    start: Tensor | None = None,
-) -> Iterator[Tensor]:
-    """DPM-Solver++(2M), one level at a time.
+@dataclass(frozen=True)
+class DPMSolver(SamplerSettings):
+    """The probability-flow ODE by DPM-Solver++(2M): L evaluations on L levels, the last denoising included.
 
     With lambda = -log sigma the ODE is solved exactly for a denoiser D that does not change over a step:
     x <- (sigma' / sigma) x + (1 - sigma' / sigma) D. D is extrapolated to the middle of the step, in
     lambda, from this level's denoiser and that of the level above; the first step has this level's alone.
-
-    Args:
-        score: the score model.
-        sigmas: the ladder, (L,), descending, without the final 0: `denoise` is the step to it.
-        rng: draws the start for these B samples.
-        denoise: end with the step to sigma 0, which is of order 1: x + sigma_L^2 score(x, sigma_L).
-        start: (B, *shape) at sigma_1; None draws it from N(0.5, sigma_1^2), see `ode.PRIOR_MEAN`.
-
-    Yields:
-        L states, the start first, each at its level of the ladder, and with `denoise` one more at sigma 0:
-        (B, *shape), unclamped.
-
-    Raises:
-        UserError: a ladder that does not descend or ends in 0.
     """
-    x = begin(sigmas, rng, start)
-    yield x
-    sigmas = sigmas.to(x.device)
-    steps = -sigmas.log().diff()
-    above = None
-    for i, (sigma, below) in enumerate(pairwise(sigmas)):
-        clean = tweedie(score, x, sigma)
-        middle = clean if above is None else clean + steps[i] / (2 * steps[i - 1]) * (clean - above)
-        x = below / sigma * x + (1 - below / sigma) * middle
-        above = clean
+
+    num_levels: int
+    rho: float | None = None
+    """Of Karras's spacing, 7 in EDM; None: geometric levels."""
+
+    karras: ClassVar[bool] = True
+    searched: ClassVar[Mapping[str, Tried]] = {"rho": RHO}
+
+    def levels(
+        self, score: Score, sigmas: Tensor, rng: Noise, *, start: Tensor | None = None
+    ) -> Iterator[Tensor]:
+        """The start, then the solution at each further level; see `SamplerSettings.levels`.
+
+        Args:
+            score, sigmas, rng: see there.
+            start: None draws it from N(0.5, sigma_1^2 I).
+
+        Raises:
+            UserError: a ladder that `check_ladder` refuses.
+        """
+        x = begin(sigmas, rng, start)
         yield x
-    if denoise:
-        yield tweedie(score, x, sigmas[-1])
+        sigmas = sigmas.to(x.device)
+        steps = -sigmas.log().diff()
+        above = None
+        for i, (sigma, below) in enumerate(pairwise(sigmas)):
+            clean = _denoiser(score, x, sigma)
+            middle = clean if above is None else clean + steps[i] / (2 * steps[i - 1]) * (clean - above)
+            x = below / sigma * x + (1 - below / sigma) * middle
+            above = clean
+            yield x
 
 
-def dpm_solver(
-    score: Score,
-    sigmas: Tensor,
-    rng: Noise,
-    *,
-    denoise: bool,
-    start: Tensor | None = None,
-) -> Tensor:
-    """Samples by DPM-Solver++(2M).
-
-    Args:
-        score, sigmas, rng, denoise, start: see `dpm_solver_levels`.
-
-    Returns:
-        (B, *shape), unclamped; L evaluations of the score with `denoise`, L - 1 without.
-
-    Raises:
-        UserError: see `dpm_solver_levels`.
-    """
-    levels = dpm_solver_levels(score, sigmas, rng, denoise=denoise, start=start)
-    return last(levels)
+@torch.no_grad()
+def _denoiser(score: Score, x: Tensor, sigma: Tensor) -> Tensor:
+    return denoise(score, x, sigma)

@@ -6,17 +6,20 @@ References:
 """
 
 import math
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..ladder import Ladder
+from ..prior import begin
+from ..rng import Noise
+from ..sampler import Sampler, SamplerSettings, Tried
 from ..score import Score, match
-from .langevin import denoised, langevin
-from .rng import Noise
-from .sigmas import check_ladder, last
+from .langevin import langevin
 
 Predictor = Literal["reverse_diffusion", "ancestral", "none"]
 """How x goes from sigma_i to sigma_{i+1}: x += d score(x, sigma_i) + std z with d = sigma_i^2 - sigma_{i+1}^2
@@ -25,7 +28,7 @@ that is a point); 'none' leaves it where it is."""
 
 Corrector = Literal["langevin", "annealed"]
 """The step a of x += a score + sqrt(2 a) z: 'langevin', of algorithm 4, is 2 (snr |z| / |score|)^2,
-'annealed' is 2 (snr sigma)^2, annealed Langevin dynamics with step_lr = 2 (snr sigma_L)^2.
+'annealed' is 2 (snr sigma)^2, annealed Langevin dynamics with step_size = 2 (snr sigma_L)^2.
 
 The paper takes |z| and |score| as means over the batch. Here they are each sample's own, so that sample k
 does not depend on its batch. A step that depends on x biases the law, however small it is: on N(0, sigma^2 I)
@@ -34,92 +37,68 @@ in D dimensions the stationary E[1 / |x|^2] is 1 / ((1 + snr^2) (D + 2) sigma^2)
 whose variance there is sigma^2 / (1 - snr^2)."""
 
 
-@torch.no_grad()
-def predictor_corrector_levels(
-    score: Score,
-    sigmas: Tensor,
-    rng: Noise,
-    *,
-    predictor: Predictor,
-    corrector_steps: int,
-    snr: float,
-    corrector: Corrector = "langevin",
-    start: Tensor | None = None,
-) -> Iterator[Tensor]:
-    """Predictor-corrector sampling, one level at a time.
+@dataclass(frozen=True)
+class PredictorCorrector(SamplerSettings):
+    """Predictor-corrector sampling of the variance-exploding SDE.
 
     At each level the corrector takes its steps, then the predictor goes to the next level: the released
-    order, in which the last prediction, from sigma_L to 0, is the denoising step. It is left to
-    `predictor_corrector`, so that what is yielded last has noise sigma_L.
-
-    Args:
-        score: the score model.
-        sigmas: the ladder, (L,), descending: sigma(t) at the L times of the discretised SDE.
-        rng: draws the start and the noise for these B samples.
-        predictor: see `Predictor`; one evaluation for all but the last level, none for 'none'.
-        corrector_steps: at each level, one evaluation each; 0 is the predictor alone.
-        snr: the corrector's signal-to-noise ratio r, between 0 and 1 (the paper's CIFAR-10: 0.16);
-            without corrector steps it does not matter.
-        corrector: see `Corrector`.
-        start: (B, *shape); None draws it from N(0, sigma_1^2 I), as the paper does.
-
-    Yields:
-        L times: the samples at a level, (B, *shape), unclamped; each a tensor of its own.
-
-    Raises:
-        UserError: a ladder that `check_ladder` refuses, an unknown predictor or corrector, a negative number
-            of steps, or a ratio out of range.
+    order, in which the last prediction, from sigma_L to 0, is the denoising step. So what comes last has noise
+    sigma_L. On L levels it costs L - 1 evaluations for a predictor and L * corrector_steps for the corrector.
     """
-    check_ladder(sigmas)
-    _check(predictor, corrector, corrector_steps, snr)
-    x = float(sigmas[0]) * rng.normal() if start is None else start
-    sigmas = sigmas.to(x.device)
-    for level, sigma in enumerate(sigmas):
-        if level and predictor != "none":
-            x = _predict(score, x, rng, sigmas[level - 1], sigma, predictor)
-        for _ in range(corrector_steps):
-            x = _correct(score, x, rng, sigma, snr, corrector)
-        yield x
 
+    num_levels: int
+    predictor: Predictor
+    """See `Predictor`; one evaluation for all but the last level, none for 'none'."""
+    corrector_steps: int
+    """At each level, one evaluation each; 0 is the predictor alone."""
+    snr: float
+    """The corrector's signal-to-noise ratio r, between 0 and 1 (the paper's CIFAR-10: 0.16); without corrector
+    steps it does not matter."""
+    corrector: Corrector = "langevin"
+    """See `Corrector`."""
+    rho: float | None = None
+    """Of Karras's spacing; None: geometric levels."""
 
-def predictor_corrector(
-    score: Score,
-    sigmas: Tensor,
-    rng: Noise,
-    *,
-    predictor: Predictor,
-    corrector_steps: int,
-    snr: float,
-    denoise: bool,
-    corrector: Corrector = "langevin",
-    start: Tensor | None = None,
-) -> Tensor:
-    """Samples by predictor-corrector sampling, with or without the last denoising step.
+    searched: ClassVar[Mapping[str, Tried]] = {"steps_per_level": Tried(2), "snr": Tried(0.16)}
 
-    Args:
-        denoise: end with x + sigma_L^2 score(x, sigma_L), one more evaluation, as the paper does.
-        score, sigmas, rng, predictor, corrector_steps, snr, corrector, start: see
-            `predictor_corrector_levels`.
+    def __post_init__(self) -> None:
+        _check(self.predictor, self.corrector, self.corrector_steps, self.snr)
 
-    Returns:
-        (B, *shape), unclamped; L - 1 evaluations of the score for a predictor, L * corrector_steps for the
-        corrector, and one for denoising: L * (corrector_steps + 1), as in the paper, with all three.
+    @torch.no_grad()
+    def levels(
+        self, score: Score, sigmas: Tensor, rng: Noise, *, start: Tensor | None = None
+    ) -> Iterator[Tensor]:
+        """Predictor-corrector sampling, one level at a time; see `SamplerSettings.levels`.
 
-    Raises:
-        UserError: see `predictor_corrector_levels`.
-    """
-    levels = predictor_corrector_levels(
-        score,
-        sigmas,
-        rng,
-        predictor=predictor,
-        corrector_steps=corrector_steps,
-        snr=snr,
-        corrector=corrector,
-        start=start,
-    )
-    x = last(levels)
-    return denoised(score, x, sigmas) if denoise else x
+        Args:
+            score, rng: see there.
+            sigmas: sigma(t) at the L times of the discretised SDE.
+            start: None draws it from N(0.5, sigma_1^2 I); the paper's pixels lie about 0.
+
+        Raises:
+            UserError: a ladder that `check_ladder` refuses.
+        """
+        x = begin(sigmas, rng, start)
+        sigmas = sigmas.to(x.device)
+        for level, sigma in enumerate(sigmas):
+            if level and self.predictor != "none":
+                x = _predict(score, x, rng, sigmas[level - 1], sigma, self.predictor)
+            for _ in range(self.corrector_steps):
+                x = _correct(score, x, rng, sigma, self.snr, self.corrector)
+            yield x
+
+    @classmethod
+    def theory(cls, trained: Ladder, max_nfe: int) -> dict[str, float]:
+        """One corrector step for each prediction, at the paper's snr, where the budget allows it."""
+        return {**super().theory(trained, max_nfe), "steps_per_level": min(2, (max_nfe - 1) // 2)}
+
+    @classmethod
+    def proposed(cls, ladder: Ladder, values: Mapping[str, Any], budget: int) -> Sampler:
+        """The evaluations of a level, the predictor's among them; without a corrector snr does not matter."""
+        correctors = min(values["steps_per_level"], budget // 2) - 1
+        snr = values["snr"] if correctors else 0.0
+        made = cls(ladder.num_levels, "ancestral", correctors, snr, corrector="annealed")
+        return replace(made.on(ladder), start="data")
 
 
 def _predict(

@@ -8,8 +8,8 @@ import scipy.integrate
 import torch
 from torch import Tensor
 
-from pipeline.ncsn.mixtures import GaussianMixture
-from pipeline.ncsn.samplers.rng import SampleNoise
+from pipeline.ncsn.rng import SampleNoise
+from pipeline.toy.mixture import GaussianMixture
 
 HIGH, LOW = 5.0, 0.1
 IMAGE = (1, 2, 2)

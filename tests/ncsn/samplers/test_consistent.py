@@ -10,9 +10,9 @@ from torch import Tensor
 
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.noise import geometric_sigmas
+from pipeline.ncsn.rng import SampleNoise
+from pipeline.ncsn.sampler import denoised
 from pipeline.ncsn.samplers.consistent import consistent, consistent_levels
-from pipeline.ncsn.samplers.langevin import denoised
-from pipeline.ncsn.samplers.rng import SampleNoise
 
 LADDER = geometric_sigmas(2.0, 0.05, 8)
 IRREGULAR = torch.tensor([2.0, 1.7, 0.9, 0.6, 0.5])

@@ -7,11 +7,11 @@ import torch
 from diffusers import EDMDPMSolverMultistepScheduler
 from torch import Tensor
 
-from pipeline.ncsn.mixtures import GaussianMixture
 from pipeline.ncsn.noise import geometric_sigmas
+from pipeline.ncsn.rng import SampleNoise
+from pipeline.ncsn.sampler import denoised
 from pipeline.ncsn.samplers.dpm_solver import dpm_solver, dpm_solver_levels
-from pipeline.ncsn.samplers.langevin import denoised
-from pipeline.ncsn.samplers.rng import SampleNoise
+from pipeline.toy.mixture import GaussianMixture
 from tests.ncsn.samplers.exact import IMAGE, NO_NOISE, image_mixture, ladder, mixture, slope, solved
 
 

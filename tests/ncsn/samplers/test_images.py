@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.images import to_uint8
+from pipeline.ncsn.images import to_uint8
 
 
 def test_every_byte_survives_the_round_trip() -> None:

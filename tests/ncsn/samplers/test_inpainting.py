@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.inpainting import Form, inpainting, inpainting_levels
 from pipeline.ncsn.noise import geometric_sigmas
-from pipeline.ncsn.samplers.inpainting import Form, inpainting, inpainting_levels
-from pipeline.ncsn.samplers.rng import SampleNoise
+from pipeline.ncsn.rng import SampleNoise
 
 FORMS = get_args(Form)
 CHAIN = 0.7 ** (torch.arange(8) - torch.arange(8)[:, None]).abs().double()

@@ -5,17 +5,17 @@ import math
 import pytest
 import scipy.stats
 import torch
+from pipeline.ncsn.samplers.settings import KINDS, Ladder, Sampler
 from torch import Tensor
 
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.mixtures import GaussianMixture
+from pipeline.ncsn.interpolation import InterpolatedNoise, interpolation
+from pipeline.ncsn.nfe import CountEvaluations
 from pipeline.ncsn.noise import geometric_sigmas
+from pipeline.ncsn.rng import SampleNoise
 from pipeline.ncsn.samplers.consistent import consistent
-from pipeline.ncsn.samplers.interpolation import InterpolatedNoise, interpolation
 from pipeline.ncsn.samplers.langevin import annealed_langevin
-from pipeline.ncsn.samplers.nfe import CountEvaluations
-from pipeline.ncsn.samplers.rng import SampleNoise
-from pipeline.ncsn.samplers.settings import KINDS, Ladder, Sampler
+from pipeline.toy.mixture import GaussianMixture
 
 SHAPE = (2, 3, 3)
 LADDER = geometric_sigmas(1.0, 0.05, 6)

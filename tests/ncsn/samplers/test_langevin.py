@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.mixtures import GaussianMixture
+from pipeline.ncsn.nfe import CountEvaluations
 from pipeline.ncsn.noise import geometric_sigmas
+from pipeline.ncsn.rng import SampleNoise
 from pipeline.ncsn.samplers.langevin import (
     Convention,
     annealed_langevin,
@@ -17,8 +18,7 @@ from pipeline.ncsn.samplers.langevin import (
     denoised,
     langevin,
 )
-from pipeline.ncsn.samplers.nfe import CountEvaluations
-from pipeline.ncsn.samplers.rng import SampleNoise
+from pipeline.toy.mixture import GaussianMixture
 
 IMAGE = (1, 2, 2)
 

@@ -10,15 +10,15 @@ import scipy.stats
 import torch
 from diffusers import EulerDiscreteScheduler, HeunDiscreteScheduler
 from diffusers.schedulers.deprecated.scheduling_karras_ve import KarrasVeScheduler
+from pipeline.ncsn.samplers.ode import Method, probability_flow, probability_flow_levels
 from torch import Tensor
 
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.mixtures import GaussianMixture
+from pipeline.ncsn.nfe import CountEvaluations
 from pipeline.ncsn.noise import geometric_sigmas, karras_sigmas
-from pipeline.ncsn.samplers.langevin import denoised
-from pipeline.ncsn.samplers.nfe import CountEvaluations
-from pipeline.ncsn.samplers.ode import Method, probability_flow, probability_flow_levels
-from pipeline.ncsn.samplers.rng import SampleNoise
+from pipeline.ncsn.rng import SampleNoise
+from pipeline.ncsn.sampler import denoised
+from pipeline.toy.mixture import GaussianMixture
 from tests.ncsn.samplers.exact import IMAGE, NO_NOISE, image_mixture, ladder, mixture, slope, solved
 
 ORDERS: list[tuple[Method, int]] = [("euler", 1), ("heun", 2)]

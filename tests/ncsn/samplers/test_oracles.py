@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from pipeline.ncsn.samplers.ode import probability_flow
 from torch import Tensor
 
-from pipeline.ncsn.mixtures import GaussianMixture
+from pipeline.ncsn.inpainting import inpainting
+from pipeline.ncsn.nfe import CountEvaluations
 from pipeline.ncsn.noise import geometric_sigmas, karras_sigmas, step_lr, variance_ratio
+from pipeline.ncsn.rng import SampleNoise
 from pipeline.ncsn.samplers.consistent import consistent
 from pipeline.ncsn.samplers.dpm_solver import dpm_solver
-from pipeline.ncsn.samplers.inpainting import inpainting
 from pipeline.ncsn.samplers.langevin import annealed_langevin, annealed_langevin_levels
-from pipeline.ncsn.samplers.nfe import CountEvaluations
-from pipeline.ncsn.samplers.ode import probability_flow
 from pipeline.ncsn.samplers.predictor_corrector import predictor_corrector
-from pipeline.ncsn.samplers.rng import SampleNoise
 from pipeline.ncsn.score import Score
+from pipeline.toy.mixture import GaussianMixture
 
 Sampler = Callable[..., Tensor]
 Settings = dict[str, object]

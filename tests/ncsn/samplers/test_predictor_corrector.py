@@ -11,13 +11,13 @@ from torch import Tensor
 
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.noise import geometric_sigmas
+from pipeline.ncsn.rng import SampleNoise
 from pipeline.ncsn.samplers.langevin import annealed_langevin, denoised
 from pipeline.ncsn.samplers.predictor_corrector import (
     Predictor,
     predictor_corrector,
     predictor_corrector_levels,
 )
-from pipeline.ncsn.samplers.rng import SampleNoise
 
 LADDER = geometric_sigmas(2.0, 0.05, 8)
 ONE = torch.ones(1)

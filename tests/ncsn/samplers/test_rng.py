@@ -5,7 +5,7 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from pipeline.ncsn.samplers.rng import SampleNoise
+from pipeline.ncsn.rng import SampleNoise
 
 SHAPES = [(2,), (1, 8, 8), (3, 40, 40)]
 

@@ -4,18 +4,18 @@ from typing import Any
 
 import pytest
 import torch
+from pipeline.ncsn.samplers.ode import probability_flow
+from pipeline.ncsn.samplers.settings import KINDS, Ladder, Sampler
 from torch import Tensor
 
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.nfe import CountEvaluations
 from pipeline.ncsn.noise import geometric_sigmas, karras_sigmas
+from pipeline.ncsn.rng import SampleNoise
 from pipeline.ncsn.samplers.consistent import consistent
 from pipeline.ncsn.samplers.dpm_solver import dpm_solver
 from pipeline.ncsn.samplers.langevin import Convention, annealed_langevin
-from pipeline.ncsn.samplers.nfe import CountEvaluations
-from pipeline.ncsn.samplers.ode import probability_flow
 from pipeline.ncsn.samplers.predictor_corrector import predictor_corrector
-from pipeline.ncsn.samplers.rng import SampleNoise
-from pipeline.ncsn.samplers.settings import KINDS, Ladder, Sampler
 
 LADDER = Ladder(2.0, 0.05, 6)
 PC = {"predictor": "ancestral", "corrector_steps": 1, "snr": 0.2}

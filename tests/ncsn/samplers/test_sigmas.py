@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+from pipeline.ncsn.samplers.settings import KINDS
+from pipeline.ncsn.samplers.sigmas import check_ladder, last
 from torch import Tensor
 
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.inpainting import inpainting_levels
-from pipeline.ncsn.samplers.rng import SampleNoise
-from pipeline.ncsn.samplers.settings import KINDS
-from pipeline.ncsn.samplers.sigmas import check_ladder, last
+from pipeline.ncsn.inpainting import inpainting_levels
+from pipeline.ncsn.rng import SampleNoise
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "langevin": {"step_lr": 1e-3, "steps_per_level": 2},

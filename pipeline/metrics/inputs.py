@@ -1,0 +1,124 @@
+"""Inputs of the measures: images with their features, the settings, and the network behind them."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline.metrics.features import FeatureSpace, Images
+from pipeline.metrics.fid import Moments, moments, standard_error
+from pipeline.metrics.memorisation import Points, nearest
+from pipeline.metrics.neighbours import radii
+
+Distances = Mapping[str, NDArray[np.float64]]
+"""By space, "pixels" or "features": (n,) from each image to the nearest training image."""
+
+
+class LikelihoodSettings(Protocol):
+    """Settings of bits per dimension: section `evaluate.likelihood` of params.yaml."""
+
+    num_images: int
+    num_levels: int
+
+
+class EvaluateSettings(Protocol):
+    """Settings of the measures: section `evaluate` of params.yaml."""
+
+    nearest_k: int
+    """Neighbours in precision, recall, density and coverage."""
+    kid_subsets: int
+    kid_subset_size: int
+    splits: int
+    """Of the inception score."""
+    fid_points: int
+    """Numbers of samples behind FID at infinity."""
+    seed: int
+    """Of subsets, bootstraps and the noise of the likelihood."""
+
+    @property
+    def likelihood(self) -> LikelihoodSettings:
+        """Of bits per dimension."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """Images with their features and class probabilities: computed once, measured often."""
+
+    images: Images
+    features: NDArray[np.float32]
+    """(n, D)."""
+    probabilities: NDArray[np.float32]
+    """(n, K), each row of sum 1; K 0 where the feature space knows no classes."""
+    _radii: dict[int, Tensor] = dataclasses.field(default_factory=dict, repr=False)
+
+    @functools.cached_property
+    def moments(self) -> Moments:
+        """Of the features; raises UserError for n < 2."""
+        return moments(self.features)
+
+    def radii(self, nearest_k: int) -> Tensor:
+        """(n,): the distance of each image's features to their k-th nearest neighbour."""
+        if nearest_k not in self._radii:
+            self._radii[nearest_k] = radii(self.features, nearest_k)
+        return self._radii[nearest_k]
+
+    @property
+    def spaces(self) -> dict[str, Points]:
+        """The images as points of each space in which neighbours are looked for."""
+        return {"pixels": self.images, "features": self.features}
+
+    @classmethod
+    def by(cls, space: FeatureSpace, images: Images) -> "Described":
+        """Images uint8 (n, C, H, W); raises UserError where the feature space cannot take them."""
+        return cls(images, *space.both(images))
+
+
+def nearest_distances(images: Described, training: Described) -> Distances:
+    """Distances from images to the training set, in pixels and in features."""
+    pairs = zip(images.spaces.items(), training.spaces.values(), strict=True)
+    return {space: nearest(x, train, k=1)[0][:, 0] for (space, x), train in pairs}
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageInputs:
+    """Inputs of a measure of images against real ones: of samples, and of the floor."""
+
+    images: Described
+    reference: Described
+    settings: EvaluateSettings
+
+    @functools.cached_property
+    def fid_stderr(self) -> float:
+        """The standard error of FID from the choice of these images."""
+        return standard_error(self.images.features, self.reference.moments)
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleInputs(ImageInputs):
+    """Inputs of a measure of samples alone, which a floor of real images has not."""
+
+    training: Described
+    """All training images, whatever the reference."""
+    fresh_distances: Distances
+    """From held-out images to the training images."""
+
+    @functools.cached_property
+    def distances(self) -> Distances:
+        """From the samples to the training images."""
+        return nearest_distances(self.images, self.training)
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkInputs:
+    """Inputs of a measure of a network, not of its samples."""
+
+    network: nn.Module
+    """In evaluation mode, called as network(x, sigma)."""
+    held_out: Images
+    """By which no search judged."""
+    settings: EvaluateSettings
+    device: str = "cpu"

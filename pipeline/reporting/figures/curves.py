@@ -1,0 +1,159 @@
+"""Curves of training: losses, and FIDs by which checkpoints were chosen; reading CSV; logarithmic axes."""
+
+import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from pipeline.ncsn.errors import UserError
+from pipeline.reporting.figures import style
+from pipeline.reporting.figures.style import FigureEntry, Picture, keep
+from pipeline.reporting.read_table import Choice, choices
+
+Floats = NDArray[np.float64]
+
+
+def read_columns(path: Path, names: Sequence[str]) -> dict[str, Floats]:
+    """Columns of a CSV file by name; an empty cell is NaN.
+
+    Raises:
+        UserError: the file or a column is missing, or a cell is no number.
+    """
+    rows = read_rows(path)
+    try:
+        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: bad or missing column ({error}): delete it and run `dvc repro`.") from error
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file; raises UserError where it is missing."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing: run `dvc repro` to make it.") from error
+
+
+def loss_figure(folder: Path, artifacts: Path, networks: Sequence[str]) -> FigureEntry:
+    """Loss of each network along its training; its place alone where none was trained."""
+    caption = (
+        "Loss as logged (thin) and its running mean (bold). Each curve is a mean over its own noise levels, "
+        "so that heights compare within a network and not between them."
+    )
+    paths = {network: artifacts / f"curves/{network}.csv" for network in networks}
+    read = {n: read_columns(path, ("images", "loss")) for n, path in paths.items() if path.exists()}
+    read = {n: columns for n, columns in read.items() if len(columns["loss"])}  # not imported ones
+    picture = Picture()
+    if read:
+        made = loss_curves({n: (columns["images"], columns["loss"]) for n, columns in read.items()})
+        picture = keep(made, folder, "loss")
+    return FigureEntry("Training", caption, "dvc repro train", (picture,))
+
+
+@style.house
+def loss_curves(curves: Mapping[str, tuple[Floats, Floats]]) -> Figure:
+    """The training loss of each network over the images it has seen, thin as logged and bold as smoothed.
+
+    Args:
+        curves: network -> (images seen, loss), two arrays of one length.
+    """
+    figure = style.figure(2.9)
+    axes = figure.subplots()
+    for place, (network, (images, loss)) in enumerate(curves.items()):
+        colour = style.CYCLE[place % len(style.CYCLE)]
+        axes.plot(images, loss, color=colour, alpha=0.25, linewidth=0.7)
+        dashes = style.DASHES[place % len(style.DASHES)]
+        axes.plot(images, smoothed(loss), color=colour, linewidth=1.6, linestyle=dashes, label=network)
+    values = np.concatenate([loss for _, loss in curves.values()])
+    if values.min() > 0 and values.max() > 5 * values.min():
+        log(axes, "y")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
+    axes.set(xlabel="images seen in training", ylabel="training loss", xlim=(0, None))
+    style.legend_above(axes)
+    return figure
+
+
+def smoothed(values: Floats, share: float = 0.06) -> Floats:
+    """The centred running mean over a share of the curve, over less of it at the ends. (n,) -> (n,)."""
+    half = max(1, int(len(values) * share / 2))
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    place = np.arange(len(values))
+    low, high = np.maximum(place - half, 0), np.minimum(place + half + 1, len(values))
+    return np.asarray((total[high] - total[low]) / (high - low))
+
+
+def choice_figures(folder: Path, artifacts: Path, names: Sequence[str]) -> Iterator[FigureEntry]:
+    """FIDs by which checkpoints were chosen; none where no checkpoint was.
+
+    Args:
+        names: ROW and ROW-SEED.
+    """
+    found = choices(artifacts, names)
+    if not found:
+        return
+    caption = (
+        f"FID of each snapshot of a training, on {_counts(found)} samples by the sampler of the row, against "
+        "the training images. The table is of the one with the lowest (hollow), on other samples: the lowest "
+        "of many is too low. FIDs on other numbers of samples are not compared."
+    )
+    made = keep(choice_curves(found), folder, "selection")
+    yield FigureEntry("FID against training steps", caption, "dvc repro generate", (made,))
+
+
+@style.house
+def choice_curves(found: Mapping[str, Choice]) -> Figure:
+    """A line per row, of that kind of samples which has its lowest FID, and a hollow mark there."""
+    figure = style.figure(3.2)
+    axes = figure.subplots()
+    for place, (name, one) in enumerate(found.items()):
+        fids = one.fids()
+        colour, dashes = (cycle[place % len(cycle)] for cycle in (style.CYCLE, style.DASHES))
+        label = f"{name}, {one.how}"
+        axes.plot(list(fids), list(fids.values()), ".", color=colour, linestyle=dashes, label=label)
+        axes.scatter(one.step, fids[one.step], s=70, facecolors="none", edgecolors=style.INK, zorder=4)
+    log(axes, "y")
+    axes.set(xlabel="training steps", ylabel=f"FID (N={_counts(found)})", xlim=(0, None))
+    style.legend_above(axes, columns=2)
+    return figure
+
+
+def _counts(found: Mapping[str, Choice]) -> str:
+    return " or ".join(f"{n:,}" for n in sorted({one.num_samples for one in found.values()}))
+
+
+def log(panel: Axes, which: str) -> None:
+    """A logarithmic axis with as many labelled ticks as a narrow panel has room for."""
+    (panel.set_xscale if which == "x" else panel.set_yscale)("log")
+    axis = panel.xaxis if which == "x" else panel.yaxis
+    low, high = (panel.get_xlim if which == "x" else panel.get_ylim)()
+    decades = math.log10(high / low)
+    if decades < 0.7:
+        axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    else:
+        subs = (1.0, 2.0, 5.0) if decades < 1.2 else ((1.0, 3.0) if decades < 2.2 else (1.0,))
+        axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _plain(value: float) -> str:
+    """0.05 as it is, 2e-05 as a power of ten."""
+    if 1e-3 <= abs(value) < 1e5 or value == 0:
+        return f"{value:g}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    head = "" if mantissa == "1.0" else f"{float(mantissa):g}·"
+    return f"{head}10$^{{{int(exponent)}}}$"
+
+
+def _thousands(value: float) -> str:
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"

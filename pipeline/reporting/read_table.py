@@ -1,0 +1,213 @@
+"""Reading the table from the files that a run left in artifacts/."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.files import read_json
+from pipeline.git import Commit
+from pipeline.metrics.measures import measures
+from pipeline.reporting import lineage
+from pipeline.reporting.papers import NETWORKS, Published, counterpart, published
+from pipeline.reporting.repeats import Repeats, Terms, complete, estimate, get, read_repeats
+from pipeline.reporting.rows import FLOOR, TRAIN_FLOOR, Row, Table, with_row
+from pipeline.selected_checkpoint import choice
+
+SELFTEST = "features/selftest.json"
+TRAIN = "train"
+LAST = "the last one"
+
+
+def read_table(
+    artifacts: Path,
+    rows: Mapping[str, str],
+    manifest: Mapping[str, Any],
+    commit: Commit,
+    runs: Mapping[str, tuple[lineage.Made, ...]] | None = None,
+    *,
+    extra_seeds: Sequence[int] = (),
+    margin: float | None = None,
+) -> Table:
+    """Read a run's files into a table.
+
+    A row that reproduces one of a paper's, and that is not among `rows`, is there as not run.
+
+    Args:
+        artifacts: the folder of the stages' outputs.
+        rows: ROW: NETWORK, in the table's order; one that was not evaluated has no numbers.
+        manifest: of the data set, with its name, shape (N, C, H, W) and the sha256 of its images.
+        commit: what was checked out.
+        runs: ROW or ROW-SEED -> the runs that made its numbers.
+        extra_seeds: training seeds after the first: their rows are called ROW-SEED.
+        margin: see `Table`.
+
+    Raises:
+        UserError: a file that an evaluated row must have is missing or lacks a key.
+    """
+    name, digest = manifest["name"], manifest["sha256"]["images"]
+    papers = published(name, manifest["shape"][-1])
+    plan = lineage.Plan.read(artifacts.parent)
+    origin = lineage.Lineage(artifacts, digest, commit, runs or {}, plan)
+    found: list[Row] = []
+    floors: dict[Row, str] = {}
+    for system, network in rows.items():
+        own = _rows(artifacts, system, network, manifest, extra_seeds)
+        found += [_join(row, papers, origin.of(system, row.kind, row.names)) for row in own]
+        if floor := _floor(artifacts, system, manifest):
+            floors.setdefault(floor, system)
+    found += [_join(row, papers, origin.of(row.system, row.kind)) for row in _absent(papers, rows)]
+    found += [_join(row, (), origin.of(system, row.kind)) for row, system in floors.items()]
+    return Table(name, digest, papers, tuple(found), margin, _selftest(artifacts))
+
+
+def _join(row: Row, papers: tuple[Published, ...], extra: Mapping[str, Any]) -> Row:
+    paper = counterpart(papers, row.system, bool(row.denoised)) if not row.is_floor else None
+    quoted: dict[str, Any] = {}
+    if paper:
+        quoted = {"published_fid": paper.fid, "published_inception_score": paper.inception_score}
+    return dataclasses.replace(row, **quoted, **extra)
+
+
+def _rows(
+    artifacts: Path, system: str, network: str, manifest: Mapping[str, Any], extra_seeds: Sequence[int]
+) -> Iterator[Row]:
+    found = read_repeats(artifacts, system, extra_seeds)
+    for denoised in (False, True):
+        row = Row(system, denoised, f"dvc repro evaluate@{system}", network)
+        yield _measured(row, found, artifacts, manifest) if found else row
+
+
+def _measured(row: Row, found: Repeats, artifacts: Path, manifest: Mapping[str, Any]) -> Row:
+    kind = str(row.kind)
+    return dataclasses.replace(
+        _on_terms(row, found.terms(kind), manifest),
+        measures=found.estimates(kind),
+        names=found.names,
+        training_seeds=len(found.names),
+        sampling_sets=len(found.cells(kind)[0]),
+        fid_minimum_of_three=found.fid_minimum_of_three(kind),
+        not_run=found.not_run,
+        checkpoint_rule=checkpoint_rule(artifacts, found.names),
+        **_cost(artifacts, row.system, kind),
+    )
+
+
+def _on_terms(row: Row, terms: Terms, manifest: Mapping[str, Any]) -> Row:
+    return dataclasses.replace(
+        row,
+        n=terms.n,
+        n_reference=terms.n_reference,
+        evaluator=terms.evaluator,
+        reference_set=described(terms, manifest),
+    )
+
+
+def _absent(papers: Sequence[Published], rows: Mapping[str, str]) -> Iterator[Row]:
+    """The rows of ours that a paper has and that are not among those of params.yaml."""
+    for paper in papers:
+        if paper.row and paper.row not in rows:
+            network = NETWORKS[paper.row]
+            yield Row(paper.row, paper.denoised, with_row(rows, paper.row, network), network)
+
+
+def _floor(artifacts: Path, system: str, manifest: Mapping[str, Any]) -> Row | None:
+    path = artifacts / f"evaluation/{system}.json"
+    if not path.exists():
+        return None
+    block = get(read_json(path), "floor", path)
+    complete(block, path)
+    terms = Terms.read(block, path)
+    row = Row(FLOOR if terms.reference == TRAIN else TRAIN_FLOOR, None, "dvc repro evaluate")
+    found = tuple(estimate(one, [[block]]) for one in measures() if one.of == "images")
+    return dataclasses.replace(_on_terms(row, terms, manifest), measures=found)
+
+
+def _selftest(artifacts: Path) -> str | None:
+    path = artifacts / SELFTEST
+    if not path.exists():
+        return None
+    checks = read_json(path)
+    passed = sum(get(check, "passed", path) for check in checks)
+    return f"{passed} of {len(checks)} known answers within tolerance (artifacts/{SELFTEST})"
+
+
+def _cost(artifacts: Path, system: str, kind: str) -> dict[str, Any]:
+    path = artifacts / f"samples/{system}/manifest.json"
+    clock = artifacts / f"metrics/generate_{system}.json"
+    manifest = read_json(path)
+    seconds, count = get(read_json(clock), "seconds", clock), get(manifest, "num_samples", path)
+    count *= manifest.get("sample_sets", 1)
+    return {"nfe": get(get(manifest, "nfe", path), kind, path), "seconds_per_1000": 1000 * seconds / count}
+
+
+def described(terms: Terms, manifest: Mapping[str, Any]) -> str:
+    """The reference set in words, such as `celeba, test split (19,962 images)`.
+
+    Args:
+        manifest: of the data set: whether what was held out is its own test split.
+    """
+    count = f"({terms.n_reference:,} images)"
+    if terms.reference == TRAIN:
+        return f"{manifest['name']}, train split {count}"
+    own = manifest["split"]["held_out_source_rows"] is None
+    split = f"{'test' if own else 'held-out'} split"
+    if terms.reference == "held_out":
+        return f"{manifest['name']}, {split} {count}"
+    return f"{manifest['name']}, the half of the {split} that no search judged by {count}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """Snapshot of a training, with FIDs of a few samples of it."""
+
+    step: int
+    raw: float | None
+    denoised: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """Choice of the checkpoint behind a row among the snapshots of its training."""
+
+    points: tuple[Snapshot, ...]
+    step: int
+    """Of the one that was chosen."""
+    kind: str
+    """raw or denoised: of which samples its FID is the lowest."""
+    num_samples: int
+    seed: int
+
+    @property
+    def how(self) -> str:
+        """`with denoising` or `without denoising`."""
+        return "with denoising" if self.kind == "denoised" else "without denoising"
+
+    def fids(self) -> dict[int, float]:
+        """By step the FIDs of the samples that it was chosen by."""
+        pairs = {point.step: getattr(point, self.kind) for point in self.points}
+        return {step: fid for step, fid in pairs.items() if fid is not None}
+
+
+def choices(artifacts: Path, names: Sequence[str]) -> dict[str, Choice]:
+    """How the checkpoint of each of ROW and ROW-SEED was chosen, where there were several."""
+    found = {name: choice(artifacts, name) for name in names}
+    return {name: _choice(about) for name, about in found.items() if "points" in about}
+
+
+def _choice(about: Mapping[str, Any]) -> Choice:
+    points = tuple(Snapshot(point["step"], point["raw"], point["denoised"]) for point in about["points"])
+    return Choice(points, about["step"], about["kind"], about["num_samples"], about["seed"])
+
+
+def checkpoint_rule(artifacts: Path, names: Sequence[str]) -> str:
+    """What chose a row's checkpoints, in words; "the last one" where there was no choice."""
+    found = list(choices(artifacts, names).values())
+    if not found:
+        return LAST
+    steps = ", ".join(f"step {one.step:,} ({one.how})" for one in found)
+    seeds = ", ".join(str(one.seed) for one in found)
+    return (
+        f"lowest FID on {found[0].num_samples:,} samples, with or without denoising, of "
+        f"{len(found[0].points)} snapshots: {steps}; samples from seed {seeds}, not the report's"
+    )

@@ -1,0 +1,53 @@
+"""Settings resolved to numbers: analytic noise levels from the data set, a sampler from its noise levels."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.ncsn import noise
+from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.params.noise import AnalyticNoise, NoiseLevels
+from pipeline.params.sampler import LangevinSampler
+from pipeline.params.search import Analytic
+from pipeline.params.section import Section
+
+
+def levels(settings: NoiseLevels | AnalyticNoise | Analytic, manifest: Mapping[str, Any]) -> Ladder:
+    """The noise levels of an entry of `noise`, as given or analytic.
+
+    Analytic levels are those of NCSNv2 (arXiv 2006.09011). By technique 1, sigma_max is the largest distance
+    of two training images. By technique 2, there are as many levels as let neighbours overlap by `overlap`.
+
+    Args:
+        manifest: of the prepared data set.
+
+    Raises:
+        UserError: a single training image, or an overlap that no number of levels has.
+    """
+    if isinstance(settings, NoiseLevels):
+        return Ladder(settings.sigma_max, settings.sigma_min, settings.num_levels)
+    sigma_max, dim = manifest["max_pairwise_distance"], math.prod(manifest["shape"][1:])
+    if sigma_max is None:
+        raise UserError(
+            "there is a single training image, and analytic noise needs the distance of two: give noise."
+        )
+    count = noise.num_levels(sigma_max, settings.sigma_min, dim, settings.overlap)
+    return Ladder(sigma_max, settings.sigma_min, count)
+
+
+def sampler(settings: Section, ladder: Ladder) -> Sampler:  # joined with LIBRARY
+    """The sampler of an entry of `sampler` that has a kind, on the noise levels of its network.
+
+    Langevin dynamics take these levels, other samplers levels of their own between the same ends.
+    """
+    options = settings.kwargs()
+    kind = options.pop("kind")
+    if isinstance(settings, LangevinSampler):
+        if settings.step_size == "analytic":
+            return Sampler.analytic(ladder, settings.steps_per_level)
+        return Sampler.langevin(ladder, step_lr=options.pop("step_size"), **options)
+    if "step_size" in options:
+        options["step_lr"] = options.pop("step_size")
+    own = Ladder(ladder.sigma_max, ladder.sigma_min, options.pop("num_levels"), options.pop("rho"))
+    return Sampler(kind, own, options)

@@ -1,1 +1,0 @@
-"""MLflow's client: the only folder that imports mlflow."""

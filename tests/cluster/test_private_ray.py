@@ -1,0 +1,122 @@
+"""Ray's private API, which an upgrade may change: each use with what breaks. See docs/private_ray.md."""
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+ROOT = Path(__file__).parents[2]
+POLICY = "ray.train.v2._internal.execution.scaling_policy.ElasticScalingPolicy"
+TRAINER = "ray.train.v2.api.data_parallel_trainer.DataParallelTrainer"
+USES = {
+    "ray._private.utils.get_dashboard_dependency_error": (
+        "()",
+        "a local Ray would start its dashboard agent whole (pipeline/cluster/connect.py, _small_agent)",
+    ),
+    f"{POLICY}.__init__": (
+        "(self, scaling_config)",
+        "the number of workers would not divide the micro-batches (pipeline/cluster, DividingPolicy)",
+    ),
+    f"{POLICY}._count_possible_workers": (
+        "(self, reserved_resources)",
+        "the number of workers would not divide the micro-batches (pipeline/cluster, DividingPolicy)",
+    ),
+    f"{TRAINER}._initialize_and_run_controller": (
+        "(self, **controller_init_kwargs)",
+        "Ray's own elastic policy would be used instead of DividingPolicy (pipeline/cluster)",
+    ),
+    f"{TRAINER}._create_default_callbacks": (
+        "(self)",
+        "helper processes that serve nothing here would start with every training (pipeline/cluster)",
+    ),
+}
+
+
+def told(name: str, what: str) -> str:
+    return (
+        f"Ray {ray.__version__}: {name} {what}. Without it {USES[name][1]}. "
+        "Adapt that file, or remove the use by docs/private_ray.md."
+    )
+
+
+def found(name: str) -> Any:
+    """What a dotted name stands for; an AssertionError names what is gone."""
+    module, attributes = name, list[str]()
+    while module:
+        try:
+            thing = importlib.import_module(module)
+            break
+        except ImportError:
+            module, _, attribute = module.rpartition(".")
+            attributes.insert(0, attribute)
+    for attribute in attributes:
+        assert hasattr(thing, attribute), told(name, "is gone")
+        thing = getattr(thing, attribute)
+    return thing
+
+
+def signature(name: str) -> str:
+    parameters = inspect.signature(found(name)).parameters.values()
+    return f"({', '.join(str(one.replace(annotation=inspect.Parameter.empty)) for one in parameters)})"
+
+
+@pytest.mark.parametrize("name", USES)
+def test_ray_still_has_what_is_used_and_calls_it_with_the_same_arguments(name: str) -> None:
+    assert signature(name) == USES[name][0], told(name, f"takes {signature(name)}")
+
+
+@pytest.mark.parametrize(
+    ("name", "caller"),
+    [
+        ("ray._private.utils.get_dashboard_dependency_error", "ray._private.services"),
+        (f"{POLICY}._count_possible_workers", POLICY),
+        (f"{TRAINER}._initialize_and_run_controller", f"{TRAINER}.fit"),
+        (f"{TRAINER}._create_default_callbacks", f"{TRAINER}.fit"),
+    ],
+)
+def test_ray_still_calls_it(name: str, caller: str) -> None:
+    called = re.search(rf"{name.rpartition('.')[2]}\(", inspect.getsource(found(caller)))
+    assert called, told(name, f"is not called by {caller} any more")
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "words"),
+    [
+        (
+            f"{TRAINER}._create_default_callbacks",
+            f"{TRAINER}._create_default_callbacks",
+            ("DatasetsCallback(", "PlacementGroupCleanerCallback("),
+        ),
+        (f"{TRAINER}._initialize_and_run_controller", f"{TRAINER}.fit", ("scaling_policy=",)),
+    ],
+)
+def test_what_is_replaced_still_has_its_name(name: str, place: str, words: tuple[str, ...]) -> None:
+    """The helpers that are left out, and the policy that is handed to the controller."""
+    gone = [word for word in words if word not in inspect.getsource(found(place))]
+    assert not gone, told(name, f"knows no {gone}")
+
+
+def test_the_message_of_a_change_names_the_use_and_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"{POLICY}._count_possible_workers"
+    monkeypatch.delattr(found(POLICY), "_count_possible_workers")
+    with pytest.raises(AssertionError) as caught:
+        found(name)
+    for part in (f"Ray {ray.__version__}", name, "is gone", "DividingPolicy", "docs/private_ray.md"):
+        assert part in str(caught.value)
+
+
+def test_no_other_file_uses_rays_private_api() -> None:
+    """An import from a module that begins with an underscore, or a method of Ray's of that kind."""
+    names = [name.rpartition(".")[2] for name in USES if not name.endswith("__init__")]
+    private = re.compile(rf"ray(\.\w+)*\._\w+|\b({'|'.join(names)})\b")
+    files = [path for path in (ROOT / "pipeline").rglob("*.py") if private.search(path.read_text())]
+    places = {path.relative_to(ROOT).as_posix() for path in files}
+    assert places <= {
+        "pipeline/cluster/connect.py",
+        "pipeline/cluster/elastic.py",
+        "pipeline/cluster/trainer.py",
+    }, f"list the use in docs/private_ray.md and above: {sorted(places)}"
