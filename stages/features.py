@@ -7,7 +7,6 @@ from pipeline.cluster.connect import device
 from pipeline.data.dataset import open_dataset
 from pipeline.files import write_json
 from pipeline.metrics.build import build
-from pipeline.ncsn.kinds import make
 from pipeline.params import Params
 
 
@@ -18,8 +17,7 @@ def main(params: Params) -> None:
     held_out = (data.split("held_out"), data.split_labels("held_out"))
     with tracking.stage("features", None, params) as run:
         where = device("auto" if params.compute.use_gpu else False)
-        settings = make("features", params.features.kwargs())
-        metrics = build(Path("artifacts/features"), train, held_out, settings, device=where)
+        metrics = build(Path("artifacts/features"), train, held_out, params.features, device=where)
         shown = ("held_out_accuracy", "floor_fid")
         write_json(
             Path("artifacts/metrics/features.json"), {key: metrics[key] for key in shown if key in metrics}

@@ -177,7 +177,7 @@ def _neighbours(samples: Described, trained: Described) -> dict[str, list[list[i
 
 def headline(evaluation: Evaluation) -> dict[str, dict[str, float | None]]:
     """What DVC compares of an evaluation: of raw and denoised the measures of the first table, and NFE."""
-    keys = [key for one in results() if one.of != "network" for key in (one.keys() or (one.name,))]
+    keys = [key for one in results() if one.of != "network" for key in (one.needed() or (one.name,))]
     return {
         kind: {key: evaluation[kind][key] for key in keys} | {"nfe": evaluation["nfe"][kind]}
         for kind in ("raw", "denoised")

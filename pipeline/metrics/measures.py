@@ -50,7 +50,7 @@ class Measure:
     """Results: in the first table, in DVC's metrics and on the model card. Further: in the small table below,
     and no error where an older evaluation lacks it."""
 
-    def keys(self) -> tuple[str, ...]:
+    def needed(self) -> tuple[str, ...]:
         """The keys that an evaluation must have."""
         if self.table == "further" or self.key:
             return ()

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.metrics.features import FeatureKind
+from pipeline.params.kinds import by_kind
 from pipeline.params.section import Count, Levels, Positive, Section, Seed
 from pipeline.params.training import Precision
 
@@ -16,27 +18,8 @@ class Data(Section):
     seed: Seed
 
 
-class ClassifierFeatures(Section):
-    """A small network trained on the data set's labels; its penultimate layer is the feature space."""
-
-    kind: Literal["classifier"]
-    width: Count
-    epochs: Count
-    batch_size: Count
-    lr: Positive
-    seed: Seed
-    min_accuracy: Annotated[float, Field(ge=0, le=1)]
-
-
-class PretrainedFeatures(Section):
-    """The papers' Inception-v3, or DINOv2, for RGB; weights: a local file, or None to download it."""
-
-    kind: Literal["inception", "dinov2"]
-    weights: str | None
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-
-
-Features = Annotated[ClassifierFeatures | PretrainedFeatures, Field(discriminator="kind")]
+Features = Annotated[FeatureKind, by_kind("features")]
+"""A kind of pipeline.metrics.features or of extensions/features."""
 
 
 class Selection(Section):

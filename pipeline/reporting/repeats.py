@@ -137,7 +137,7 @@ def _mean(values: Sequence[Sequence[float | None]]) -> float | None:
 def complete(block: Block, path: Path) -> None:
     """Raises UserError where a block lacks a measure of the first table."""
     for one in measures():
-        for key in one.keys() if one.of != "network" else ():
+        for key in one.needed() if one.of != "network" else ():
             get(block, key, path)
 
 

@@ -51,11 +51,14 @@ def _further(table: Table) -> Iterator[str]:
 
 def _further_notes(measured: Sequence[Row]) -> Iterator[str]:
     """Why a cell of that table is empty, and what its intervals are over."""
-    missing: dict[tuple[str, str], dict[str, None]] = {}
+    missing: dict[tuple[str, str], list[Row]] = {}
     for one, row in ((one, row) for one in further() for row in measured if row.value(one.name) is None):
         if why := row.estimate(one.name).note:
-            missing.setdefault((one.label, why), {})[f"`{row.system}`"] = None
-    yield from (f"- {label} of {', '.join(names)}: none, {why}." for (label, why), names in missing.items())
+            missing.setdefault((one.label, why), []).append(row)
+    for (label, why), rows in missing.items():
+        names = dict.fromkeys(f"`{row.system}`" for row in rows)
+        who = "every row" if len(rows) == len(measured) else ", ".join(names)
+        yield f"- {label} of {who}: none, {why}."
     if any(row.repeated for row in measured):
         yield (
             f"- Of a repeated row, brackets are {LEVEL:.0%} intervals over training seeds and sampling sets, "

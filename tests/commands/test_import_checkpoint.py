@@ -103,7 +103,7 @@ def test_generate_runs_on_it_without_training(
     raw["evaluate"] |= {"kid_subset_size": 2, "nearest_k": 1, "splits": 1}
     content = states(kind)
     assert main(content, "--kind", kind, *SIZES) == 0
-    sampler = Sampler.langevin(Ladder(9.0, 0.02, 6), step_lr=1e-12, steps_per_level=1)
+    sampler = Sampler.langevin(Ladder(9.0, 0.02, 6), step_size=1e-12, steps_per_level=1)
     write_yaml(tmp_path / f"artifacts/sampler/{kind}.yaml", sampler.plain())
     monkeypatch.chdir(tmp_path)
     held_out = np.zeros((1, 3, 32, 32), np.uint8)

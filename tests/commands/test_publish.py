@@ -16,6 +16,7 @@ from pipeline.data.dataset import open_dataset
 from pipeline.data.preparation import prepare
 from pipeline.files import read_json, write_json
 from pipeline.git import Commit
+from pipeline.metrics.measures import measures
 from pipeline.ncsn.averages.exponential import Exponential
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
@@ -24,7 +25,8 @@ from pipeline.ncsn.networks import make_network
 from pipeline.ncsn.prior import Law
 from pipeline.ncsn.rng import SampleNoise
 from pipeline.ncsn.sampler import Sampler
-from pipeline.reporting import repeats, rows, tables
+from pipeline.reporting import tables
+from pipeline.reporting.read_table import read_table
 from pipeline.training import checkpoints
 from pipeline.training.optimizers.adam import Adam
 from pipeline.training.schedules.constant import Constant
@@ -51,19 +53,19 @@ def root(tmp_path: Path) -> Path:
     made.advance(1.0)
     artifacts = tmp_path / "artifacts"
     checkpoints.save(artifacts / "models/tuned", made)
-    measured = dict.fromkeys(repeats.MEASURES, 0.5) | {
+    measured = dict.fromkeys([key for one in measures() for key in one.needed()], 0.5) | {
         "n": 50,
         "n_reference": 60,
         "evaluator": "CNN; ours",
         "reference": "train",
     }
     write_json(artifacts / "evaluation/tuned.json", dict.fromkeys(("raw", "denoised", "floor"), measured))
-    sampler = Sampler.langevin(Ladder(1.0, 0.01, 3), step_lr=1e-5, steps_per_level=2).plain()
+    sampler = Sampler.langevin(Ladder(1.0, 0.01, 3), step_size=1e-5, steps_per_level=2).plain()
     samples = {"nfe": {"raw": 6, "denoised": 7}, "num_samples": 50, "sampler": sampler}
     write_json(artifacts / "samples/tuned/manifest.json", samples)
     write_json(artifacts / "metrics/generate_tuned.json", {"seconds": 1.0})
     write_json(artifacts / "data/manifest.json", MANIFEST)
-    table = rows.build(artifacts, ["tuned"], MANIFEST, Commit(None))
+    table = read_table(artifacts, {"tuned": "tuned"}, MANIFEST, Commit(None))
     write_json(tmp_path / "reports/table.json", tables.to_json(table))
     return tmp_path
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pipeline.reporting.noise_search import side_by_side
 
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
+from pipeline.reporting.figures.searches import side_by_side
 from pipeline.search import SearchStore, search_here
 from pipeline.search.noise import space, tune
 from pipeline.search.noise_trial import Setup, trial

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from pipeline.reporting.noise_search import side_by_side
 
 from pipeline.files import write_yaml
+from pipeline.reporting.figures.searches import side_by_side
 from pipeline.search.noise_verdict import Again, Compared, compare
 from pipeline.search.records import FAILED, FINISHED, STOPPED, Record, Settings
 

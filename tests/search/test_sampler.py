@@ -11,9 +11,6 @@ import pytest
 import torch
 from optuna import create_study
 from optuna.samplers import RandomSampler
-from pipeline.reporting.curves import read_rows
-from pipeline.reporting.parallel import parallel
-from pipeline.reporting.sampler_search import AXES, front, read
 
 from pipeline.files import read_yaml
 from pipeline.generate.draw import draw
@@ -22,6 +19,9 @@ from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.networks import make_network
 from pipeline.ncsn.sampler import Sampler
+from pipeline.reporting.figures.curves import read_rows
+from pipeline.reporting.figures.searches import SAMPLER_AXES, front, read_judged
+from pipeline.reporting.figures.trials import parallel
 from pipeline.search import Budget
 from pipeline.search import sampler as tune_sampler
 from pipeline.search.found import write
@@ -48,10 +48,10 @@ def fids(results: Iterator[dict[str, float]]) -> list[float]:
 
 def test_a_sane_step_beats_one_that_hardly_moves_and_one_that_diverges(setup: Setup) -> None:
     sane = fids(trial(start(setup), setup))
-    timid = fids(trial({**start(setup), "step_lr_ratio": 0.005}, setup))
+    timid = fids(trial({**start(setup), "step_size_ratio": 0.005}, setup))
     assert sane[-1] < timid[-1] / 3
-    with pytest.raises(UserError, match="step_lr"):
-        list(trial({**start(setup), "step_lr_ratio": 1e6}, setup))
+    with pytest.raises(UserError, match="step_size"):
+        list(trial({**start(setup), "step_size_ratio": 1e6}, setup))
 
 
 def test_a_promoted_trial_adds_samples_to_those_it_has(setup: Setup) -> None:
@@ -170,7 +170,7 @@ def test_a_search_of_two_budgets_keeps_to_them_and_its_choices_hold(
         "tie",
         "worse",
     )
-    assert parallel(trials, AXES) and front(*read(tmp_path))
+    assert parallel(trials, SAMPLER_AXES) and front(*read_judged(tmp_path))
 
 
 def test_the_winner_that_is_the_analytic_choice_is_a_tie_and_nothing_reaches_a_perfect_sampler() -> None:

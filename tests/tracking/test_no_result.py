@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline.training.log import Follower
 from ruamel.yaml import YAML
 
 from pipeline.params import Params, load
 from pipeline.training.fit import fit
+from pipeline.training.log import Follower
 from stages import (
     evaluate,
     frontier,

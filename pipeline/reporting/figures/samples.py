@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.files import read_json
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Sampler
+from pipeline.ncsn.sampler import Sampler
 from pipeline.reporting.figures import grids, style
 from pipeline.reporting.figures.grids import CELL, EDGE, Group, Images, Panel, mosaic
 from pipeline.reporting.figures.style import FigureEntry, Picture, keep

@@ -51,7 +51,7 @@ NOISE_WORDS = {
 """What the trials differ in, and what the analytic choice is."""
 MARKS = {
     "analytic": ("D", style.INK, 40, "analytic choice"),
-    "fewest_nfe": ("s", style.GREEN, 90, "fewest at published FID"),
+    "fewest_nfe": ("s", style.GREEN, 90, "fewest at the baseline's FID"),
     "knee": ("^", style.ORANGE, 130, "knee"),
     "lowest_fid": ("o", style.VERMILION, 150, "lowest FID"),
 }
@@ -162,7 +162,7 @@ def sampler_figures(folder: Path, artifacts: Path) -> Iterator[FigureEntry]:
         "Every trial of `tune_sampler` that was judged on all samples: FID against network evaluations for "
         "each sample. On the line are those that no other beats in both. Ringed: the analytic choice "
         "(technique 4 of NCSNv2), the lowest FID, the knee (the point farthest below the chord of the "
-        f"front's ends, in logarithms) and {_fewest(best)} (cross: the published sampler), both measured "
+        f"front's ends, in logarithms) and {_fewest(best)} (cross: the baseline), both measured "
         f"again on seeds of their own. {_sampler_verdict(best)} FIDs are of other samples than the "
         "table's and against other images."
     )
@@ -177,9 +177,9 @@ def sampler_figures(folder: Path, artifacts: Path) -> Iterator[FigureEntry]:
 
 
 def _fewest(best: Best) -> str:
-    if best["fewest_nfe"].get("reaches_published", True):
-        return "the cheapest that reaches the FID of the published sampler"
-    return "the lowest FID once more, since none reaches that of the published sampler"
+    if best["fewest_nfe"].get("reaches_baseline", True):
+        return "the cheapest that reaches the FID of the baseline"
+    return "the lowest FID once more, since none reaches that of the baseline"
 
 
 def _sampler_verdict(best: Best) -> str:
@@ -221,7 +221,7 @@ def read_judged(folder: Path) -> tuple[list[Judged], Best]:
 
 @style.house
 def front(points: Sequence[Judged], best: Best) -> Figure:
-    """The trials by kind, their front as steps, what was chosen ringed, the published sampler as a cross.
+    """The trials by kind, their front as steps, what was chosen ringed, the baseline as a cross.
 
     Args:
         points: at least one; FID above 0.
@@ -242,9 +242,9 @@ def front(points: Sequence[Judged], best: Best) -> Figure:
             [p.nfe for p in some], [p.fid for p in some], s=size, marker=marker, facecolors="none",
             edgecolors=colour, linewidths=1.3, label=label,
         )  # fmt: skip
-    if "published" in best:
-        line = best["published"]
-        label = f"{line['network']}'s, published"
+    if "baseline" in best:
+        line = best["baseline"]
+        label = f"baseline, on {line['network']}"
         axes.scatter([line["nfe"]], [line["fid_again"]], s=40, marker="x", color=style.INK, label=label)
     curves.log(axes, "x")
     curves.log(axes, "y")
