@@ -27,7 +27,7 @@ noise level, in the line of Karras et al. (arXiv 2206.00364), scaled to the data
 IMPORTS = [
     "pipeline.ncsn.images import to_uint8",
     "pipeline.ncsn.rng import SampleNoise",
-    "pipeline.ncsn.samplers.settings import Sampler",
+    "pipeline.ncsn.sampler import Sampler",
 ]
 LAW_IMPORTS = ["pipeline.data.dataset import open_dataset", "pipeline.ncsn.prior import Law"]
 OPENED = 'data = open_dataset(Path("artifacts/data")).split("train")\n'

@@ -55,7 +55,7 @@ def root(tmp_path: Path) -> Path:
         "reference": "train",
     }
     write_json(artifacts / "evaluation/tuned.json", dict.fromkeys(("raw", "denoised", "floor"), measured))
-    sampler = Sampler.langevin(Ladder(1.0, 0.01, 3), step_lr=1e-5, steps_per_level=2).plain()
+    sampler = Sampler.langevin(Ladder(1.0, 0.01, 3), step_size=1e-5, steps_per_level=2).plain()
     samples = {"nfe": {"raw": 6, "denoised": 7}, "num_samples": 50, "sampler": sampler}
     write_json(artifacts / "samples/tuned/manifest.json", samples)
     write_json(artifacts / "metrics/generate_tuned.json", {"seconds": 1.0})

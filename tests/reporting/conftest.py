@@ -62,7 +62,7 @@ def write_evaluation(root: Path, row: str, n: int = 720) -> None:
 
 def write_samples(root: Path, row: str, rng: np.random.Generator) -> None:
     folder = root / f"samples/{row}"
-    sampler = Sampler.langevin(Ladder(5.0, 0.01, 17), step_lr=2e-5, steps_per_level=5).plain()
+    sampler = Sampler.langevin(Ladder(5.0, 0.01, 17), step_size=2e-5, steps_per_level=5).plain()
     nfe = {"raw": NFES[row], "denoised": NFES[row] + 1}
     write_json(
         folder / "manifest.json",

@@ -112,7 +112,7 @@ def test_the_card_quotes_the_sampler_of_the_best_row(
     row = build().row("tuned", True)
     assert row is not None
     ladder = Ladder(3.25, 0.0125, 11)
-    sampler = Sampler.langevin(ladder, step_lr=1.5e-5, steps_per_level=7)
+    sampler = Sampler.langevin(ladder, step_size=1.5e-5, steps_per_level=7)
     program = model_card.usage(row, about(), sampler.plain())
     assert f"Sampler.read({sampler.plain()})" in program
     assert "denoise=True" in program
