@@ -22,8 +22,8 @@ from pipeline.ncsn.sampler import Ladder, Sampler
 
 SHAPE, LADDER = (3, 32, 32), Ladder(1.0, 0.01, 6)
 SAMPLERS = {
-    "langevin": Sampler.langevin(LADDER, step_lr=2e-5, steps_per_level=1),
-    "consistent": Sampler("consistent", LADDER, {"step_lr": 1e-4}),
+    "langevin": Sampler.langevin(LADDER, step_size=2e-5, steps_per_level=1),
+    "consistent": Sampler("consistent", LADDER, {"step_size": 1e-4}),
     "ancestral + Langevin": Sampler(
         "predictor_corrector", LADDER, {"predictor": "ancestral", "corrector_steps": 1, "snr": 0.16}
     ),

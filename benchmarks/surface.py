@@ -29,7 +29,7 @@ from pipeline.search import Budget, Range, SearchStore, search_here
 from pipeline.search import sampler as tune_sampler
 from stages import tune_sampler as stage
 
-COLUMNS = ("step_lr_ratio", "num_levels", "steps_per_level", "nfe", "samples", "fid")
+COLUMNS = ("step_size_ratio", "num_levels", "steps_per_level", "nfe", "samples", "fid")
 Rows = list[dict[str, float]]
 
 
@@ -38,7 +38,7 @@ def point(settings: dict[str, Any], setup: Any) -> Iterator[dict[str, float]]:
     single_threaded()
     levels, ends = settings["num_levels"], (setup.trained.sigma_max, setup.trained.sigma_min)
     steps = max(1, (setup.max_nfe - 1) // levels)
-    sampler = Sampler.analytic(Ladder(*ends, levels), steps, ratio=settings["step_lr_ratio"])
+    sampler = Sampler.analytic(Ladder(*ends, levels), steps, ratio=settings["step_size_ratio"])
     count = setup.budget.rungs[-1]
     drawn = draw(setup.network, sampler, seed=setup.budget.seed, indices=range(count), shape=setup.shape)
     fid = distance(moments(setup.classifier.features(drawn.denoised)), setup.reference)
@@ -49,14 +49,14 @@ def grid(ratios: int, levels: int, setup: Any) -> list[dict[str, Any]]:
     """Ratios from 1/4 to 16, and levels from 3 to the budget, both evenly in the logarithm."""
     across = np.geomspace(0.25, 16, ratios).round(4).tolist()
     up = sorted({int(count) for count in np.geomspace(3, setup.max_nfe - 1, levels).round()})
-    return [{"step_lr_ratio": x, "num_levels": y} for y, x in product(up, across)]
+    return [{"step_size_ratio": x, "num_levels": y} for y, x in product(up, across)]
 
 
 @style.house
 def figure(rows: Rows) -> Any:
     """FID as a map of its logarithm with every value written, the smallest in a frame."""
-    xs, ys = (sorted({row[name] for row in rows}) for name in ("step_lr_ratio", "num_levels"))
-    table = {(row["step_lr_ratio"], row["num_levels"]): row["fid"] for row in rows}
+    xs, ys = (sorted({row[name] for row in rows}) for name in ("step_size_ratio", "num_levels"))
+    table = {(row["step_size_ratio"], row["num_levels"]): row["fid"] for row in rows}
     values = np.array([[table.get((x, y), np.nan) for x in xs] for y in ys])
     made = style.figure(3.6, width=5.4)
     axes = made.add_subplot()

@@ -1,4 +1,4 @@
-"""Settings resolved to numbers: analytic noise levels from the data set, a sampler from its noise levels."""
+"""Noise levels in numbers: as given, or analytic ones from the data set."""
 
 import math
 from collections.abc import Mapping
@@ -6,11 +6,9 @@ from typing import Any
 
 from pipeline.ncsn import noise
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
+from pipeline.ncsn.ladder import Ladder
 from pipeline.params.noise import AnalyticNoise, NoiseLevels
-from pipeline.params.sampler import LangevinSampler
 from pipeline.params.search import Analytic
-from pipeline.params.section import Section
 
 
 def levels(settings: NoiseLevels | AnalyticNoise | Analytic, manifest: Mapping[str, Any]) -> Ladder:
@@ -34,20 +32,3 @@ def levels(settings: NoiseLevels | AnalyticNoise | Analytic, manifest: Mapping[s
         )
     count = noise.num_levels(sigma_max, settings.sigma_min, dim, settings.overlap)
     return Ladder(sigma_max, settings.sigma_min, count)
-
-
-def sampler(settings: Section, ladder: Ladder) -> Sampler:  # joined with LIBRARY
-    """The sampler of an entry of `sampler` that has a kind, on the noise levels of its network.
-
-    Langevin dynamics take these levels, other samplers levels of their own between the same ends.
-    """
-    options = settings.kwargs()
-    kind = options.pop("kind")
-    if isinstance(settings, LangevinSampler):
-        if settings.step_size == "analytic":
-            return Sampler.analytic(ladder, settings.steps_per_level)
-        return Sampler.langevin(ladder, step_lr=options.pop("step_size"), **options)
-    if "step_size" in options:
-        options["step_lr"] = options.pop("step_size")
-    own = Ladder(ladder.sigma_max, ladder.sigma_min, options.pop("num_levels"), options.pop("rho"))
-    return Sampler(kind, own, options)

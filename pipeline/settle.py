@@ -11,10 +11,10 @@ from typing import Any
 
 from pipeline.files import read_yaml, write_yaml
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.samplers.settings import Ladder
+from pipeline.ncsn.ladder import Ladder
 from pipeline.params.noise import Noise, SearchedNoise
 from pipeline.params.sampler import Sampler, SearchedSampler
-from pipeline.resolve import levels, sampler
+from pipeline.resolve import levels
 
 BEST = "best.yaml"
 
@@ -64,7 +64,7 @@ def write_samplers(
             searches.append(entry.from_)
             plain = _best(search, f"sampler.{row}")[entry.choose]["sampler"]
         else:
-            plain = sampler(entry, Ladder.read(trained)).plain()
+            plain = entry.on(Ladder.read(trained)).plain()
         write_yaml(folder / f"{row}.yaml", {"network": network, "searches": searches, "sampler": plain})
 
 

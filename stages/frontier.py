@@ -13,7 +13,6 @@ from pipeline.selected_checkpoint import network_folder
 from pipeline.training.checkpoints import load_network
 
 ARTIFACTS, OUT = Path("artifacts"), Path("artifacts/frontier")
-OPTIONS = ("langevin", "predictor_corrector", "stochastic_heun")
 
 
 def main(params: Params) -> None:
@@ -41,7 +40,7 @@ def _setup(params: Params) -> Setup:
         shape=(trained["channels"], trained["image_size"], trained["image_size"]),
         features=features.load(ARTIFACTS / "features").on(device).features,
         reference=statistics.load_moments(ARTIFACTS / "features", "train"),
-        options={kind: getattr(chosen, kind).kwargs() for kind in OPTIONS},
+        options=chosen.options,
         workers=1 if gpu else compute.workers * compute.cpus_per_worker,
         device=device,
         **{key: getattr(chosen, key) for key in ("num_samples", "shard_size", "seed", "rho")},

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline import entry, resolve, tracking
+from pipeline import entry, tracking
 from pipeline.cluster import connect
 from pipeline.files import read_yaml, whole_folder
 from pipeline.ncsn.ladder import Ladder
@@ -47,7 +47,7 @@ def _search(params: Params, run: tracking.Run, store: SearchStore) -> tune_sampl
         return tune_sampler.tune(
             setup,
             budgets=tune.max_nfe,
-            bounds=tune_sampler.old_bounds(tune.kwargs()),  # joined with LIBRARY
+            bounds=tune.kwargs(),
             resources=resources(tune.max_concurrent, gpus > 0, compute.gpus_per_trial),
             repeats=tune.repeats,
             baseline=_baseline(params),
@@ -58,7 +58,7 @@ def _search(params: Params, run: tracking.Run, store: SearchStore) -> tune_sampl
 
 def _baseline(params: Params) -> Baseline:
     given = params.tune_sampler.baseline
-    sampler = resolve.sampler(given.sampler, _ladder(given.network))
+    sampler = given.sampler.on(_ladder(given.network))
     return Baseline(given.network, load_network(ARTIFACTS / "models" / given.network), sampler)
 
 

@@ -24,14 +24,14 @@ PAGES = sorted(
 )
 GUIDES = [page for page in PAGES if not page.startswith("docs/results/")]
 """Pages without history; results have commits and the words of their day."""
-FOLDERS = ("pipeline", "stages", "tests", "docs", "conf", "benchmarks", "reports", "extensions", ".ci")
+FOLDERS = ("pipeline", "stages", "tests", "docs", "conf", "benchmarks", "reports", ".ci")
 PLACE = re.compile("[A-Z]{3,}|[*<>{}]|\\.\\.\\.")
 """What makes a path or key a pattern: NAME, *, <fingerprint>."""
 LONGEST_MEDIAN = 25
 README_LINES = 130
 README_PROGRAM = 12
 """Lines, a blank one among them."""
-WIDTH = 110
+WIDTH = 120
 WORDS = {
     "mend": "fix or repair",
     "anew": "again",

@@ -9,6 +9,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.files import write_yaml
+from pipeline.ncsn.kinds import make
+from pipeline.ncsn.losses.edm import EDM
 from pipeline.params import Params, parse
 from pipeline.params.schema import extra_rows
 from pipeline.training.task import Task
@@ -51,13 +53,13 @@ def test_rows_of_one_network_need_one_training(params: Params) -> None:
 
 def test_what_tune_noise_found_takes_the_place_of_the_recipes_law(params: Params, noise: None) -> None:
     recipes = task(params, "edm")
-    assert recipes.loss == SHIPPED["recipes"]["edm"]["loss"]
+    assert recipes.loss == make("losses", SHIPPED["recipes"]["edm"]["loss"])
     levels = {key: SHIPPED["noise"]["edm"][key] for key in ("sigma_max", "sigma_min", "num_levels")}
     write_yaml(
         Path("artifacts/noise/edm.yaml"), {**levels, "p_mean": -1.25, "p_std": 0.75, "from": "tune_noise"}
     )
     other = task(params, "edm")
-    assert other.loss == {"kind": "edm", "p_mean": -1.25, "p_std": 0.75}
+    assert other.loss == EDM(p_mean=-1.25, p_std=0.75)
     assert other.plain() | {"loss": None} == recipes.plain() | {"loss": None}
     assert other.fingerprint() != recipes.fingerprint()
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pipeline.ncsn.samplers.settings import Ladder, Sampler
 from ruamel.yaml import YAML
 
 from pipeline import settle
 from pipeline.data.preparation import prepare
 from pipeline.files import read_yaml, write_yaml
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.sampler import Ladder, Sampler
 from pipeline.params import Params, parse
 from pipeline.params.noise import AnalyticNoise
 from pipeline.resolve import levels
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 SHIPPED = YAML(typ="safe").load(ROOT / "conf/digits.yaml")
 MANIFEST = {"max_pairwise_distance": 8.0, "shape": [3, 1, 8, 8]}
 LEVELS = {"sigma_max": 2.5, "sigma_min": 0.02, "num_levels": 12}
-FOUND = Sampler.langevin(Ladder(1.5, 0.1, 4), step_lr=1e-3, steps_per_level=2)
+FOUND = Sampler.langevin(Ladder(1.5, 0.1, 4), step_size=1e-3, steps_per_level=2)
 CHEAP = Sampler("heun", Ladder(1.5, 0.1, 3, 7.0), {}, start="data")
 
 
@@ -74,7 +74,7 @@ def test_every_row_has_a_sampler_on_the_range_of_its_network(searches: Path) -> 
     noise, samplers = settled(params(rows={"ncsn_paper": "ncsn"}), searches)
     made = {row: Sampler.read(one["sampler"]) for row, one in samplers.items()}
     assert {row: one["network"] for row, one in samplers.items()} == SHIPPED["rows"] | {"ncsn_paper": "ncsn"}
-    assert made["ncsn"] == Sampler.langevin(Ladder.read(noise["ncsn"]), step_lr=2e-5, steps_per_level=20)
+    assert made["ncsn"] == Sampler.langevin(Ladder.read(noise["ncsn"]), step_size=2e-5, steps_per_level=20)
     assert made["ncsn_paper"].options == made["ncsn"].options | {"convention": "paper"}
     assert made["ncsnv2"] == Sampler.analytic(Ladder.read(noise["ncsnv2"]), 5)
     assert made["edm"] == Sampler("heun", Ladder(40.0, 0.001, 18, 7.0), {})

@@ -4,6 +4,7 @@
 """
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 SUBPACKAGES = ("ncsn/networks", "ncsn/losses", "ncsn/samplers", "ncsn/averages")
 SKIPPED = ("commands",)
 """Commands have a page of their own."""
-LINES = {"depends on": ("deps",), "parameters": ("params",), "writes": ("outs", "metrics")}
+LINES = {"depends on": ("deps",), "reads from params.yaml": ("params",), "writes": ("outs", "metrics")}
 """What is said of a stage, and the keys of dvc.yaml that say it."""
 
 
@@ -51,8 +52,8 @@ def commands() -> str:
 
 def make() -> str:
     """The targets of the Makefile, as `make help` lists them."""
-    lines = [line.partition(": ") for line in (ROOT / "Makefile").read_text().splitlines() if " ## " in line]
-    rows = [f"| `make {name}` | {rest.partition(' ## ')[2]} |" for name, _, rest in lines]
+    found = re.findall(r"^([a-z]+):.*## (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    rows = [f"| `make {name}` | {text} |" for name, text in found]
     return "\n".join(["| target | what it does |", "|---|---|", *rows])
 
 
@@ -66,18 +67,13 @@ def _stage(name: str, stage: dict) -> Iterator[str]:
     over = stage.get("foreach", stage.get("matrix"))
     stage = stage.get("do", stage)
     yield f"### `{name}`\n"
-    yield f"`{stage['cmd']}`\n"
-    yield "| | |\n|---|---|"
+    yield f"- **runs** `{stage['cmd']}`"
     if over is not None:
-        yield f"| for each of | `{over}` |"
-    for title, keys in (
-        ("depends on", ("deps",)),
-        ("parameters", ("params",)),
-        ("writes", ("outs", "metrics")),
-    ):
+        yield f"- **for each of** `{over}`"
+    for title, keys in LINES.items():
         entries = [_entry(entry) for key in keys for entry in stage.get(key, [])]
         if entries:
-            yield f"| {title} | {', '.join(entries)} |"
+            yield f"- **{title}** {', '.join(entries)}"
 
 
 def _entry(entry: str | dict) -> str:

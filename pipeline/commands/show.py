@@ -65,10 +65,10 @@ def techniques(images: np.ndarray, *, sigma_min: float, overlap: float, steps_pe
     """
     sigma_max = noise.max_pairwise_distance(torch.from_numpy(np.array(images))) / 255
     levels = noise.num_levels(sigma_max, sigma_min, int(np.prod(images.shape[1:])), overlap)
-    step_lr = noise.step_lr(noise.geometric_sigmas(sigma_max, sigma_min, levels), steps_per_level)
+    step_size = noise.step_size(noise.geometric_sigmas(sigma_max, sigma_min, levels), steps_per_level)
     return (
         f"NCSNv2 with sigma_L {sigma_min:g}, overlap {overlap:g}, T {steps_per_level}: "
-        f"sigma_1 {sigma_max:.4g}, L {levels}, eps {step_lr:.3g}"
+        f"sigma_1 {sigma_max:.4g}, L {levels}, eps {step_size:.3g}"
     )
 
 

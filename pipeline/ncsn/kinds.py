@@ -63,7 +63,7 @@ def module(room: str, kind: str) -> ModuleType:
             return imported or importlib.import_module(f"{package}.{kind}")
     near = difflib.get_close_matches(str(kind), kinds(room), 1)
     raise UserError(
-        f"{kind!r} is none of the {room}{f'; did you mean {near[0]}?' if near else ''} Known: "
+        f"{kind!r} is none of the {room}{f'; did you mean {near[0]}?' if near else '.'} Known: "
         f"{', '.join(kinds(room))}; or add {EXTENSIONS}/{room}/{kind}.py."
     )
 

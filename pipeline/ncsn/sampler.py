@@ -1,5 +1,6 @@
 """Sampler: a kind, settled on a ladder; and the base class of all kinds (`pipeline.ncsn.samplers`)."""
 
+import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,8 @@ from .ladder import Ladder
 from .prior import Law
 from .rng import Noise
 from .score import Score, denoise
+
+__all__ = ["ANALYTIC", "Ladder", "Sampler", "SamplerSettings", "Tried", "denoised", "last", "sample"]
 
 ANALYTIC = "langevin"
 """The kind of NCSN and NCSNv2, whose step technique 4 gives: what every search begins with."""
@@ -128,6 +131,13 @@ class SamplerSettings(ABC):
     searched: ClassVar[Mapping[str, Tried]] = {}
     """By name, what a search tries besides the ends of the ladder and the share of the budget; an order that
     changes changes what is proposed."""
+
+    def __post_init__(self) -> None:
+        levels, rho = getattr(self, "num_levels", 2), getattr(self, "rho", None)
+        if levels < 2:
+            raise UserError(f"num_levels is {levels}: a ladder needs at least 2 levels.")
+        if rho is not None and not (rho >= 1 and math.isfinite(rho)):
+            raise UserError(f"rho is {rho}: it must be a number of at least 1, such as 7.")
 
     @abstractmethod
     def levels(

@@ -54,9 +54,7 @@ def _mistake(error: dict[str, Any]) -> str:
 UNIONS = {
     ("features",): 1,
     ("noise", "*"): 2,
-    ("sampler", "*"): 2,
     ("tune_noise", "starts", "*"): 3,
-    ("tune_sampler", "baseline", "sampler"): 3,
 }
 """Where pydantic puts the kind, no key of the file, into the place of a mistake."""
 

@@ -30,23 +30,25 @@ class ByKind:
     """Marks a field of a section whose value is one of a room's kinds: see `by_kind`."""
 
     room: str
+    found: type[BaseModel] | None = None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
-            functools.partial(_validated, self.room),
-            serialization=core_schema.plain_serializer_function_ser_schema(plain),
+            functools.partial(_validated, self.room, found=self.found),
+            serialization=core_schema.plain_serializer_function_ser_schema(_plain),
         )
 
 
-def by_kind(room: str) -> ByKind:
+def by_kind(room: str, found: type[BaseModel] | None = None) -> ByKind:
     """The type of a mapping {kind: KIND, ...}, for `Annotated[Loss, by_kind("losses")]`.
 
-    Validated, it is an instance of the dataclass of this kind.
+    Validated, it is an instance of the dataclass of this kind. Where the mapping has a key `from` instead, as
+    entries do that take the result of a search, it is an instance of `found`.
 
     Strict and without unknown keys. A list becomes a tuple. What `__post_init__` refuses by a UserError is
     reported as the other mistakes are; see `flat` for where they stand.
     """
-    return ByKind(room)
+    return ByKind(room, found)
 
 
 def read(room: str, raw: Mapping[str, Any]) -> Any:
@@ -75,11 +77,28 @@ def flat(errors: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
             yield {**one, "loc": (*error["loc"], *one["loc"])}
 
 
-def _validated(room: str, raw: Any) -> Any:
-    if dataclasses.is_dataclass(raw) and not isinstance(raw, type):
-        return raw
-    if not isinstance(raw, dict) or not isinstance(raw.get("kind"), str):
-        raise _carrying([_mistake((), "must be a mapping with the key `kind`, such as {kind: NAME}", raw)])
+def _plain(settings: Any) -> dict[str, Any]:
+    if isinstance(settings, BaseModel):
+        return settings.model_dump(by_alias=True, exclude_unset=True)
+    return plain(settings)
+
+
+def _validated(room: str, raw: Any, *, found: type[BaseModel] | None = None) -> Any:
+    if not isinstance(raw, dict):
+        if (raw is not None and dataclasses.is_dataclass(raw)) or isinstance(raw, BaseModel):
+            return raw
+        raise _carrying([_mistake((), "must be a mapping with the key `kind`", raw)])
+    try:
+        if found and "from" in raw:
+            return found.model_validate(raw)
+        return _made(room, raw, found)
+    except ValidationError as error:
+        raise _carrying(list(error.errors())) from error
+
+
+def _made(room: str, raw: dict[str, Any], found: type[BaseModel] | None) -> Any:
+    if not isinstance(raw.get("kind"), str):
+        raise _carrying([_mistake((), f"needs a `kind`{', or `from`' if found else ''}", raw)])
     try:
         cls: Any = find(room, raw["kind"])
     except UserError as error:

@@ -7,9 +7,10 @@ from typing import Annotated, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from pipeline.ncsn.kinds import kind_of
+from pipeline.ncsn.sampler import SamplerSettings
 from pipeline.params.noise import Noise, SearchedNoise
-from pipeline.params.sampler import Sampler, SearchedSampler
-from pipeline.params.search import Frontier, StartingLaw, TuneNoise, TuneSampler
+from pipeline.params.sampler import Frontier, Sampler, SearchedSampler
+from pipeline.params.search import StartingLaw, TuneNoise, TuneSampler
 from pipeline.params.section import Section
 from pipeline.params.stages import Compute, Data, Evaluate, Features, Generate, Report, Toy, Tracking
 from pipeline.params.training import Recipe, Train
@@ -158,11 +159,11 @@ def _conditional(params: Params) -> Iterator[str]:
     for key, (sampler, network) in (
         drawn | {"tune_sampler.baseline": (baseline.sampler, baseline.network)}
     ).items():
-        kind = getattr(sampler, "kind", "langevin")
-        if network in fixed and kind != "langevin":
+        if network in fixed and isinstance(sampler, SamplerSettings) and not sampler.on_trained_levels:
             yield (
-                f"{key} is {kind}, which takes levels of its own, but the network ncsn knows those of its "
-                "training only: use langevin or tune_sampler's choice, or another network"
+                f"{key} is {kind_of(sampler)}, which takes levels of its own, but the network "
+                f"{kind_of(params.recipes[network].network)} knows those of its training only: use langevin "
+                "or tune_sampler's choice, or another network"
             )
     if params.frontier.network in fixed:
         network = params.frontier.network

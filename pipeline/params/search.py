@@ -1,11 +1,11 @@
-"""The sections `tune_noise`, `tune_sampler` and `frontier`."""
+"""The sections `tune_noise` and `tune_sampler`."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from pipeline.params.noise import NoiseLevels
-from pipeline.params.sampler import GivenSampler
+from pipeline.params.sampler import GivenSampler, SamplerKind
 from pipeline.params.section import Count, Positive, Section, Seed
 
 Bounds = Annotated[list[Positive], Field(min_length=2, max_length=2)]
@@ -111,11 +111,6 @@ class TuneNoise(Search):
         return self
 
 
-Kind = Literal[
-    "langevin", "consistent", "predictor_corrector", "euler", "heun", "stochastic_heun", "dpm_solver"
-]
-
-
 class Baseline(Section):
     """A network and its sampler, whose FID the choice `fewest_nfe` equals."""
 
@@ -129,7 +124,7 @@ class TuneSampler(Search):
     baseline: Baseline
     max_nfe: Annotated[list[Annotated[int, Field(ge=3)]], Field(min_length=1)]  # type: ignore[assignment]
     repeats: Annotated[int, Field(ge=2)]
-    kinds: Annotated[list[Kind], Field(min_length=1)]
+    kinds: Annotated[list[SamplerKind], Field(min_length=1)]
     budget_share: Bounds
     step_size_ratio: Bounds
     steps_per_level: Annotated[list[Count], Field(min_length=2, max_length=2)]
@@ -159,41 +154,3 @@ class TuneSampler(Search):
                 "the network was not trained beyond its own range"
             )
         return self
-
-
-class LangevinOptions(Section):
-    """Annealed Langevin dynamics by technique 4."""
-
-    steps_per_level: Count
-
-
-class CorrectorOptions(Section):
-    """Of predictor-corrector sampling."""
-
-    predictor: Literal["reverse_diffusion", "ancestral"]
-    corrector: Literal["langevin", "annealed"]
-    corrector_steps: Count
-    snr: Annotated[float, Field(gt=0, lt=1)]
-
-
-class ChurnOptions(Section):
-    """Of Heun with churn; churn_min and churn_max in units of pixels."""
-
-    churn: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    churn_min: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    churn_max: Positive
-    churn_noise: Positive
-
-
-class Frontier(Section):
-    """FID against network evaluations, for every kind of sampler on one network."""
-
-    network: str
-    nfe: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)]
-    num_samples: Annotated[int, Field(ge=2)]
-    shard_size: Count
-    rho: Annotated[float, Field(ge=1, allow_inf_nan=False)]
-    langevin: LangevinOptions
-    predictor_corrector: CorrectorOptions
-    stochastic_heun: ChurnOptions
-    seed: Seed

@@ -2,7 +2,7 @@
 
 A trial is a plain generator `trial(settings, **shared)` that yields its metrics once at every rung; it knows
 nothing of Ray. What is tried is decided by `algorithms` alone, in a fixed order; `run` has Ray Tune or this
-process run the trials, with the same records; `store` has them on disk. See docs/tuning.md.
+process run the trials, with the same records; `store` has them on disk. See docs/explanation/searches.md.
 """
 
 from pipeline.search.run import resources, search, search_here

@@ -35,10 +35,12 @@ class Proposer:
         self._budget = budget
         name, values = _kinds(space, budget)
         self._spaces = {value: {**space, name: Choice((value,))} if name else space for value in values}
+        self._names = {getattr(each, "drawn_as", "") or own: own for own, each in space.items()}
         self._points: list[str] = [point.get(name, "") for point in points]
         self._studies = _studies(values, self._points, budget)
         for value, point in zip(self._points, points, strict=True):
-            self._studies[value].enqueue_trial(dict(point))
+            drawn = {name: point[own] for name, own in self._names.items() if own in point}
+            self._studies[value].enqueue_trial(drawn)
         self._asked: list[tuple[str, optuna.trial.Trial]] = []
         self._results: dict[int, float] = {}
         self._best = dict.fromkeys(values, math.inf)
@@ -55,7 +57,7 @@ class Proposer:
         for name, bounds in self._spaces[value].items():
             bounds.suggest(trial, name)
         self._asked.append((value, trial))
-        return dict(trial.params)
+        return {self._names[drawn]: setting for drawn, setting in trial.params.items()}
 
     def tell(self, place: int, result: float) -> None:
         """What a trial ended with; infinity if it failed: Optuna forgets failures and goes there again."""

@@ -46,7 +46,7 @@ class Setup:
     """The train split, uint8 (N, C, H, W)."""
     classifier: FeatureSpace
     reference: Moments
-    """Of the images to judge by; the stage's are those of docs/tuning_sampler.md."""
+    """Of the images to judge by; the stage's are those of docs/explanation/sampler_search.md."""
     budget: Budget
     """Its rungs are optimiser steps; its seed is that of training and samples too."""
     batch_size: int

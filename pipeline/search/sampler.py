@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import ray
 import torch
@@ -145,9 +144,3 @@ def _tell(chosen: Chosen) -> None:
         "its last denoising against none: %s (%.3f times the FID without, for an evaluation more)",
         *(verdict[key] for key in ("denoising_against_none", "denoising_fid_ratio")),
     )
-
-
-def old_bounds(tune: Mapping[str, Any]) -> dict[str, Any]:  # joined with LIBRARY
-    """The bounds of params.yaml's `tune_sampler` under the names of version 1."""
-    ratios = {"step_size_ratio": "step_lr", "sigma_max_ratio": "sigma_max", "sigma_min_ratio": "sigma_min"}
-    return {(ratios | {"budget_share": "spent"}).get(key, key): value for key, value in tune.items()}

@@ -22,6 +22,9 @@ Bounds = Mapping[str, Any]
 COMMON = ("kind", "budget_share", "sigma_max", "sigma_min")
 """What every kind has besides its own `searched`."""
 
+DRAWN_AS = {"budget_share": "spent"}
+"""The name of version 1, see `Range.drawn_as`."""
+
 
 @dataclass(frozen=True)
 class Proposals:
@@ -36,7 +39,8 @@ class Proposals:
     """Whether the network knows the levels of its training only: kinds that sample on them."""
 
     def searched(self) -> dict[str, type[SamplerSettings]]:
-        """The kinds that are tried: that of the analytic choice, and those asked for that suit the network."""
+        """The kinds that are tried: the analytic choice's, and those asked for that suit the network."""
+        # Langevin is imported by name, since no parameter need name what every search begins with.
         found = {ANALYTIC: Langevin} | {kind: _kind(kind) for kind in self.kinds}
         return {kind: cls for kind, cls in found.items() if cls.on_trained_levels or not self.conditional}
 
@@ -59,10 +63,11 @@ class Proposals:
         return fitted(lambda levels: cls.proposed(Ladder(*ends, levels), settings, budget), budget)
 
     def _budget(self, settings: Settings) -> int:
-        return min(self.max_nfe, max(3, round(settings["budget_share"] * self.max_nfe)))
+        share: float = settings["budget_share"]
+        return min(self.max_nfe, max(3, round(share * self.max_nfe)))
 
     def points(self) -> list[dict[str, Any]]:
-        """What theory and papers choose, on the trained range (`SamplerSettings.theory`): the analytic choice,
+        """What theory chooses on the trained range (`SamplerSettings.theory`): first the analytic choice,
         technique 4 of NCSNv2 on the trained ladder; then each further kind, the ODE's solvers first."""
         found = self.searched()
         others = sorted(found.keys() - {ANALYTIC}, key=lambda kind: (not found[kind].karras, kind))
@@ -94,7 +99,7 @@ class Proposals:
         for name, (low, high) in {**ends, **self._ends(bounds)}.items():
             values = [low, high, *(point[name] for point in points if name in point)]
             only = ("kind", users[name]) if name in users else None
-            ranges[name] = Range(min(values), max(values), only=only)
+            ranges[name] = Range(min(values), max(values), only=only, drawn_as=DRAWN_AS.get(name, ""))
         return {"kind": Choice(tuple(found)), **ranges}
 
     def _ends(self, bounds: Bounds) -> dict[str, list[float]]:

@@ -35,7 +35,7 @@ class Setup:
     shape: Shape
     classifier: FeatureSpace
     reference: Moments
-    """Of the images that searches judge by, see docs/tuning_sampler.md."""
+    """Of the images that searches judge by, see docs/explanation/sampler_search.md."""
     law: Law
     """Of the training images, where a sampler starts at the data's moments."""
     budget: Budget

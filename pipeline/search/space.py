@@ -34,6 +34,9 @@ class Range:
     """On a logarithmic scale; False: on its own, for a setting that is a logarithm and may be negative."""
     only: tuple[str, Sequence[str]] | None = None
     """A `Choice` before it and those of its values that have this setting; None: every trial has it."""
+    drawn_as: str = ""
+    """Its name in Optuna, whose TPE draws in the order of names; empty: its own. So a setting that is renamed
+    is proposed as before."""
 
     @classmethod
     def over(cls, values: Sequence[float]) -> Self:
@@ -44,6 +47,7 @@ class Range:
         """Optuna's value for a trial; None where the trial does without it."""
         if self.only and trial.params[self.only[0]] not in self.only[1]:
             return None
+        name = self.drawn_as or name
         if isinstance(self.lower, int) and isinstance(self.upper, int):
             return trial.suggest_int(name, self.lower, self.upper, log=self.log)
         return trial.suggest_float(name, self.lower, self.upper, log=self.log)

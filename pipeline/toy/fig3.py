@@ -1,6 +1,6 @@
 """Figure 3: samples of the mixture by exact scores, on both of the ladders that the paper states.
 
-With step_lr 0.1, section 4.3's ladder from 10 to 0.1 fails: level i steps by alpha = step_lr sigma_i^2 /
+With step_size 0.1, section 4.3's ladder from 10 to 0.1 fails: level i steps by alpha = step_size sigma_i^2 /
 sigma_L^2 = 10 sigma_i^2, so that far from the modes, where the score is -x / sigma_i^2 or nearly, x becomes
 (1 - alpha / (2 sigma_i^2)) x = -4 x at every step. Appendix B.1's, from 20 to 1, gives 0.95 x.
 """
@@ -12,12 +12,14 @@ from torch import Tensor
 
 from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.ncsn.rng import SampleNoise
-from pipeline.ncsn.samplers.langevin import annealed_langevin, annealed_langevin_levels, langevin
+from pipeline.ncsn.sampler import sample
+from pipeline.ncsn.samplers.langevin import Langevin, langevin
 from pipeline.toy.mixture import HALF_WIDTH, MEANS, Array, Noisy, mixture
 
-STEP_LR, LEVELS, STEPS_PER_LEVEL, STEPS = 0.1, 10, 100, 1_000
+STEP_SIZE, LEVELS, STEPS_PER_LEVEL, STEPS = 0.1, 10, 100, 1_000
 LADDER, FAILING_LADDER = (20.0, 1.0), (10.0, 0.1)
 """Largest and smallest sigma, by appendix B.1 and by section 4.3."""
+ANNEALED = Langevin(STEP_SIZE, STEPS_PER_LEVEL, convention="paper")
 
 
 @dataclass(frozen=True)
@@ -77,22 +79,14 @@ def _langevin(num_samples: int, seed: int) -> Tensor:
     rng, start = _start(num_samples, seed)
     clean = torch.zeros(())
     return langevin(
-        mixture().score, start, rng, sigma=clean, step_size=STEP_LR, steps=STEPS, convention="paper"
+        mixture().score, start, rng, sigma=clean, step_size=STEP_SIZE, steps=STEPS, convention="paper"
     )
 
 
 def _annealed(num_samples: int, seed: int, noisy: Noisy) -> Tensor:
     rng, start = _start(num_samples, seed)
-    return annealed_langevin(
-        mixture(noisy).score,
-        geometric_sigmas(*LADDER, LEVELS),
-        rng,
-        step_lr=STEP_LR,
-        steps_per_level=STEPS_PER_LEVEL,
-        denoise=False,
-        convention="paper",
-        start=start,
-    )
+    sigmas = geometric_sigmas(*LADDER, LEVELS)
+    return sample(ANNEALED, mixture(noisy).score, sigmas, rng, denoise=False, start=start)
 
 
 def _sizes(num_samples: int, seed: int, noisy: Noisy) -> Array:
@@ -103,15 +97,7 @@ def _sizes(num_samples: int, seed: int, noisy: Noisy) -> Array:
         sizes.append(x.abs().max())
         return mixture(noisy).score(x, sigma)
 
-    for x in annealed_langevin_levels(
-        watched,
-        geometric_sigmas(*FAILING_LADDER, LEVELS),
-        rng,
-        step_lr=STEP_LR,
-        steps_per_level=STEPS_PER_LEVEL,
-        convention="paper",
-        start=start,
-    ):
+    for x in ANNEALED.levels(watched, geometric_sigmas(*FAILING_LADDER, LEVELS), rng, start=start):
         last = x.abs().max()
         if not last.isfinite():
             break

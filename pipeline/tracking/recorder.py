@@ -12,6 +12,8 @@ from pipeline.tracking.provenance import manifest_of, numbers
 from pipeline.tracking.record import END, Address, Arguments, Delivered, RecordFile, encode, now
 
 Answer = TypeVar("Answer")
+NOWHERE = -1
+"""In place of a line's start, where none was written."""
 
 
 class Sink(Protocol):
@@ -21,7 +23,7 @@ class Sink(Protocol):
     """Whether questions are answered."""
 
     def write(self, address: Address, call: str, arguments: Arguments, once: str | None = None) -> int:
-        """Add a call; returns what names it in `Delivered.answers`."""
+        """Add a call; returns the start of its line, or NOWHERE."""
 
     def wait(self, answer: Callable[[Delivered], Answer | None]) -> Answer | None:
         """What `answer` finds in the state of delivery, once it is there; None where nobody will answer."""
@@ -123,8 +125,8 @@ class Run:
     def _ask(self, call: str, arguments: Arguments) -> object:
         if not self.sink.answers:
             return None
-        start = str(self.sink.write(self._address, call, arguments))
-        return self.sink.wait(lambda state: state.answers.get(start))
+        start = self.sink.write(self._address, call, arguments)
+        return None if start == NOWHERE else self.sink.wait(lambda state: state.answers.get(str(start)))
 
     def __enter__(self) -> Self:
         return self
@@ -149,7 +151,7 @@ class Nothing:
 
     def write(self, address: Address, call: str, arguments: Arguments, once: str | None = None) -> int:
         """Forget the call."""
-        return 0
+        return NOWHERE
 
     def wait(self, answer: Callable[[Delivered], Answer | None]) -> Answer | None:
         """Nobody answers."""
@@ -167,7 +169,7 @@ class Notes(Nothing):
         """Add a line; its paths are those of the job's working folder, from which they are brought back."""
         with self._path.open("ab") as file:
             file.write(encode(now(), address, call, arguments, once))
-        return 0
+        return NOWHERE
 
 
 def repeat(notes: Path, run: Run) -> None:

@@ -31,7 +31,7 @@ from pipeline.tracking.record import (
     now,
     record_files,
 )
-from pipeline.tracking.recorder import Answer, Nothing, Run, status_of
+from pipeline.tracking.recorder import NOWHERE, Answer, Nothing, Run, status_of
 
 OPENED = FOLDER / "opened.json"
 """The pipeline that last began, and its store: its later stages do not wait to hear that it can be used."""
@@ -81,32 +81,33 @@ class Book:
 
     def write(self, address: Address, call: str, arguments: Arguments, once: str | None = None) -> int:
         """Add a line, and return where it starts; a disk that does not take it is reported once."""
-        if (address, call, once) in self.known:
-            return self._end
-        if call == "log_metrics":
-            new = _points(address, arguments)
-            arguments = {
-                **arguments,
-                "values": {k: arguments["values"][k] for k in new if new[k] not in self.known},
-            }
-            if not arguments["values"]:
-                return self._end
+        new = self._new(address, call, arguments, once)
+        if new is None:
+            return NOWHERE
         # The snapshots in a checkpoint's folder are networks of their own.
         kept = {
-            k: self._keep(v, deep=k != "checkpoint") if isinstance(v, Path) else v
-            for k, v in arguments.items()
+            k: self._keep(v, deep=k != "checkpoint") if isinstance(v, Path) else v for k, v in new.items()
         }
         with self._lock:
-            start = self._end
             try:
-                self._append(address, call, kept, once)
+                return self._append(address, call, kept, once)
             except (OSError, ValueError) as error:  # ValueError: the book is closed
                 if not self.lost:
                     logger.warning("tracking: cannot write %s (%s)", self.record.path, error)
                 self.lost += 1
-        return start
+        return NOWHERE
 
-    def _append(self, address: Address, call: str, arguments: Arguments, once: str | None = None) -> None:
+    def _new(self, address: Address, call: str, arguments: Arguments, once: str | None) -> Arguments | None:
+        """The arguments without what an earlier life has written; None where nothing is left."""
+        if (address, call, once) in self.known:
+            return None
+        if call != "log_metrics":
+            return arguments
+        facts = _points(address, arguments).items()
+        values = {key: arguments["values"][key] for key, fact in facts if fact not in self.known}
+        return {**arguments, "values": values} if values else None
+
+    def _append(self, address: Address, call: str, arguments: Arguments, once: str | None = None) -> int:
         self._wrote = now()
         self._at = max(self._wrote, self._at + 1)  # MLflow shows the latest value, by this clock
         rest = line = encode(self._at, address, call, arguments, once)
@@ -123,7 +124,8 @@ class Book:
             with contextlib.suppress(OSError):
                 os.ftruncate(file, self._end)
             raise
-        self._end += len(line)
+        start, self._end = self._end, self._end + len(line)
+        return start
 
     def _keep(self, path: Path, *, deep: bool) -> Path:
         """A copy of a file or folder that stays as it is until it is delivered: hard links, at best."""

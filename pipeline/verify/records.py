@@ -39,8 +39,8 @@ def findings(
 def _tags(made: Made, name: str, artifacts: Path) -> dict[str, str | None]:
     """The tags that such a run must have; the commit's only where there is one."""
     git = {"mlflow.source.git.commit": made.commit, "git.dirty": str(made.dirty).lower()}
-    own = {"stage": made.stage, key_tag(made.stage): name}
-    own |= {"versions": made.versions, "hardware": made.hardware}
+    key = key_tag(made.stage)
+    own = {"stage": made.stage, key: name, "versions": made.versions, "hardware": made.hardware}
     tag, pattern = RESULTS.get(made.stage, ("", ""))
     written = artifacts / pattern.format(name=name)
     result = {tag: sha256(written)} if tag and written.is_file() else {}

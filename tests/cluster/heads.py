@@ -63,7 +63,7 @@ def started() -> Iterator[Head]:
 
 
 def job(head: Head, folder: Path, command: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-    """Submit a command as docs/clusters.md says it, and wait for its end."""
+    """Submit a command as docs/guides/cluster.md says it, and wait for its end."""
     inner = f"cd {shlex.quote(str(folder))} && {command}"
     submit = ["ray", "job", "submit", "--address", head.dashboard, "--", "bash", "-c", inner]
     return subprocess.run(submit, env=head.environment, text=True, **options)

@@ -17,8 +17,10 @@ from pipeline.data.preparation import prepare
 from pipeline.files import read_json, write_json
 from pipeline.git import Commit
 from pipeline.metrics.measures import measures
+from pipeline.ncsn.averages.exponential import Exponential
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.losses.levels import Levels
 from pipeline.ncsn.networks import make_network
 from pipeline.ncsn.prior import Law
 from pipeline.ncsn.rng import SampleNoise
@@ -26,13 +28,17 @@ from pipeline.ncsn.sampler import Sampler
 from pipeline.reporting import tables
 from pipeline.reporting.read_table import read_table
 from pipeline.training import checkpoints
+from pipeline.training.optimizers.adam import Adam
+from pipeline.training.schedules.constant import Constant
+from pipeline.training.state import fresh
 from pipeline.training.task import Task
 
 NETWORK = {"kind": "ncsnv2", "channels": 1, "image_size": 8, "width": 8, "sigmas": (1.0, 0.1, 0.01)}
 TASK = Task(
-    network=NETWORK, lr=1e-3, betas=(0.9, 0.999), adam_eps=1e-8, ema_rate=0.9, dequantise=False, flip=False,
-    steps=1, batch_size=4, microshards=4, determinism="elastic", checkpoint_every=1, log_every=1,
-    precision="float32", compile=False, loss={"kind": "levels"}, seed=0, data_sha256="0" * 64,
+    network=NETWORK, optimizer=Adam(1e-3, (0.9, 0.999), 1e-8), schedule=Constant(), ema=Exponential(0.9),
+    dequantise=False, flip=False,
+    steps=1, batch_size=4, micro_batches=4, checkpoint_every=1, log_every=1,
+    loss=Levels(), seed=0, data_sha256="0" * 64,
 )  # fmt: skip
 FILES = {"README.md", "SHA256SUMS", "config.json", "model.safetensors"}
 MANIFEST = {"name": "digits", "title": "Digits", "licence": "MIT", "homepage": "https://example.org",
@@ -42,10 +48,9 @@ MANIFEST = {"name": "digits", "title": "Digits", "licence": "MIT", "homepage": "
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A run of one variant, whose averaged weights are not the network's."""
-    made = checkpoints.fresh(TASK)
+    made = fresh(TASK)
     made.network(torch.rand(4, 1, 8, 8), torch.full((4,), 0.1)).square().sum().backward()
-    made.optimizer.step()
-    made.record(1.0)
+    made.advance(1.0)
     artifacts = tmp_path / "artifacts"
     checkpoints.save(artifacts / "models/tuned", made)
     measured = dict.fromkeys([key for one in measures() for key in one.needed()], 0.5) | {

@@ -60,8 +60,8 @@ def test_it_says_what_is_prepared(prepared: Path, capsys: pytest.CaptureFixture[
     assert f"channel 1: mean {data[:24, 1].mean() / 255:.4f}, standard deviation" in said
     sigma_max = pdist(data[:24].reshape(24, -1) / 255).max()
     levels = noise.num_levels(sigma_max, 0.01, 192, 0.5)
-    step_lr = noise.step_lr(noise.geometric_sigmas(sigma_max, 0.01, levels), 5)
-    assert f"sigma_1 {sigma_max:.4g}, L {levels}, eps {step_lr:.3g}\n" in said
+    step_size = noise.step_size(noise.geometric_sigmas(sigma_max, 0.01, levels), 5)
+    assert f"sigma_1 {sigma_max:.4g}, L {levels}, eps {step_size:.3g}\n" in said
 
 
 def test_the_picture_holds_the_images(prepared: Path) -> None:

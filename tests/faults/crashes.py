@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from pipeline.training import checksums
-from pipeline.training.fit import run
+from pipeline.training.fit import fit
 from tests.training.tiny import make_images, make_task
 
 PATIENCE = datetime.timedelta(seconds=15)
@@ -35,7 +35,7 @@ def train(folder: Path, meeting: Path, rank: int, workers: int, crash: tuple[str
         _arm(*crash)
     if workers > 1:
         dist.init_process_group("gloo", f"file://{meeting}", PATIENCE, rank=rank, world_size=workers)
-    run(make_task(**TASK), make_images(), folder)
+    fit(make_task(**TASK), make_images(), folder)
     if workers > 1:
         dist.barrier()
 

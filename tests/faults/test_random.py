@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.training.checkpoints import checkpoints, finished, newest_verified
-from pipeline.training.fit import run
+from pipeline.training.fit import fit
 from tests.faults.crashes import POINTS, TASK, train
 from tests.training.tiny import digest, kept, make_images, make_task
 
@@ -65,7 +65,7 @@ class Chaos:
     def __init__(self, place: Path, seed: int) -> None:
         self.place, self.chosen = place, random.Random(seed)
         self.task, self.found = make_task(**TASK), collections.Counter[str]()
-        self.expected = digest(run(self.task, make_images(), place / "undisturbed"))
+        self.expected = digest(fit(self.task, make_images(), place / "undisturbed"))
         self.rounds = self.lives = 0
 
     def go(self, kills: int) -> None:
@@ -76,7 +76,7 @@ class Chaos:
             if finished(folder, self.task):
                 self._compare(folder)
         folder = self.place / f"run {self.rounds}"
-        run(self.task, make_images(), folder)
+        fit(self.task, make_images(), folder)
         self._compare(folder)
 
     def _compare(self, folder: Path) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from pipeline.cluster.stopping import EXIT_CODE
 
+from pipeline.cluster.train import EXIT_CODE
 from pipeline.training.checkpoints import checkpoints
-from pipeline.training.fit import run
+from pipeline.training.fit import fit
 from tests.training.tiny import digest, make_images, make_task
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
@@ -101,7 +101,7 @@ def step_of(folder: Path) -> int:
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The bits of an undisturbed run, of one process."""
-    return digest(run(make_task(**STEPS), make_images(), tmp_path_factory.mktemp("undisturbed")))
+    return digest(fit(make_task(**STEPS), make_images(), tmp_path_factory.mktemp("undisturbed")))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from pipeline.ncsn.errors import UserError
 from pipeline.training import loop
 from pipeline.training.checkpoints import checkpoints, newest_verified
-from pipeline.training.fit import STOP, run
+from pipeline.training.fit import STOP, fit
 from pipeline.training.lock import only
 from tests.training.tiny import digest, make_images, make_task
 
@@ -21,13 +21,13 @@ CHILD = """
 import sys
 from pathlib import Path
 import torch
-from pipeline.training.fit import run
+from pipeline.training.fit import fit
 from tests.training.tiny import make_images, make_task
 
 torch.set_num_threads(1)
 sys.stdout.write("ready")
 sys.stdout.flush()
-run(make_task(steps=40, checkpoint_every=2), make_images(), Path(sys.argv[1]))
+fit(make_task(steps=40, checkpoint_every=2), make_images(), Path(sys.argv[1]))
 """
 
 
@@ -42,11 +42,11 @@ def test_a_run_asked_to_stop_saves_at_the_next_row_and_goes_on_to_the_same_bits(
     task = make_task()
     (tmp_path / "asked").mkdir()
     (tmp_path / "asked" / STOP).touch()
-    assert run(task, make_images(), tmp_path / "asked").name == "step_00000002"
-    assert run(task, make_images(), tmp_path / "asked").name == "step_00000004"
+    assert fit(task, make_images(), tmp_path / "asked").name == "step_00000002"
+    assert fit(task, make_images(), tmp_path / "asked").name == "step_00000004"
     (tmp_path / "asked" / STOP).unlink()
-    end = run(task, make_images(), tmp_path / "asked")
-    assert digest(end) == digest(run(task, make_images(), tmp_path / "undisturbed"))
+    end = fit(task, make_images(), tmp_path / "asked")
+    assert digest(end) == digest(fit(task, make_images(), tmp_path / "undisturbed"))
 
 
 def test_a_second_writer_is_refused_and_a_dead_ones_place_is_free(
@@ -59,7 +59,7 @@ def test_a_second_writer_is_refused_and_a_dead_ones_place_is_free(
     child.send_signal(signal.SIGSTOP)
     begun = time.monotonic()
     with pytest.raises(UserError, match=rf"process {child.pid} on \S+ is the writer of the training in"):
-        run(make_task(steps=40, checkpoint_every=2), make_images(), tmp_path)
+        fit(make_task(steps=40, checkpoint_every=2), make_images(), tmp_path)
     assert time.monotonic() - begun < 1
     child.kill()
     child.communicate()
@@ -68,7 +68,7 @@ def test_a_second_writer_is_refused_and_a_dead_ones_place_is_free(
 
 
 def explode_at(monkeypatch: pytest.MonkeyPatch, step: int, rate: float) -> None:
-    """Make the loss of one step no number as long as the learning rate is not below `rate`."""
+    """Make the loss of one step NaN as long as the learning rate is not below `rate`."""
     judge = loop._diverged
 
     def judged(loss: float, state: loop.State) -> bool:
@@ -81,18 +81,18 @@ def test_a_diverged_run_goes_back_at_half_the_rate_and_the_same_way_when_killed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     task = make_task(rollbacks=2)
-    explode_at(monkeypatch, step=4, rate=task.lr / 2)
-    end = run(task, make_images(), tmp_path / "once")
+    explode_at(monkeypatch, step=4, rate=task.optimizer.lr / 2)
+    end = fit(task, make_images(), tmp_path / "once")
     state = newest_verified(tmp_path / "once", task)
     assert state is not None
     assert state.rollbacks == 2
-    assert state.optimizer.param_groups[0]["lr"] == task.lr / 4
-    for _ in range(3):  # each ends at a row of the history, the second between two checkpoints
+    assert state.optimizer.param_groups[0]["lr"] == task.optimizer.lr / 4
+    for _ in range(3):  # each ends at a row of the log, the second between two checkpoints
         (tmp_path / "asked").mkdir(exist_ok=True)
         (tmp_path / "asked" / STOP).touch()
-        run(task, make_images(), tmp_path / "asked")
+        fit(task, make_images(), tmp_path / "asked")
     (tmp_path / "asked" / STOP).unlink()
-    assert digest(run(task, make_images(), tmp_path / "asked")) == digest(end)
+    assert digest(fit(task, make_images(), tmp_path / "asked")) == digest(end)
 
 
 def test_without_rollbacks_divergence_names_step_level_and_checkpoint(
@@ -103,7 +103,7 @@ def test_without_rollbacks_divergence_names_step_level_and_checkpoint(
     with pytest.raises(
         UserError, match=r"at step 5.*sigma (\S+) .*last good checkpoint is .*/step_00000003"
     ) as told:
-        run(task, make_images(), tmp_path)
+        fit(task, make_images(), tmp_path)
     named = re.search(r"sigma (\S+) ", str(told.value))
     assert named is not None
     assert float(named[1]) in task.network["sigmas"]
@@ -112,7 +112,7 @@ def test_without_rollbacks_divergence_names_step_level_and_checkpoint(
 def test_a_loss_that_grows_a_thousandfold_has_exploded(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    plain, calls = loop._loss, [0]
+    plain, calls = loop._losses, [0]
 
     def growing(*arguments: object) -> object:
         calls[0] += 1
@@ -120,4 +120,4 @@ def test_a_loss_that_grows_a_thousandfold_has_exploded(
 
     monkeypatch.setattr(loop, "_loss", growing)
     with pytest.raises(UserError, match=r"the loss is \d+\.\d+ at step 4"):
-        run(make_task(), make_images(), tmp_path)
+        fit(make_task(), make_images(), tmp_path)

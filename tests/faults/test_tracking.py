@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from pipeline.training.fit import run
+from pipeline.training.fit import fit
 from tests.training.tiny import digest, make_images, make_task
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 from pipeline import params, tracking
 from pipeline.training import fit as runner
-from pipeline.training.progress import Follower
+from pipeline.training.log import Follower
 from tests.training.tiny import make_images, make_task
 
 logging.basicConfig(level=logging.WARNING)
@@ -39,14 +39,14 @@ with tracking.stage("train", "ncsn", params.load()) as run:
         begun = time.perf_counter()
         run.log_metrics({{"loss": progress.loss}}, progress.step)
         slowest = max(slowest, time.perf_counter() - begun)
-    follower = Follower(Path("run"), tell)
-    append = runner.progress.append
+    follower = Follower(Path("run"), tell, 10**9)
+    append = runner.log.append
     def told(folder, progress):
         append(folder, progress)
         follower.drain()
         time.sleep(0.02)
-    runner.progress.append = told
-    runner.run(make_task(**{STEPS}), make_images(), Path("run"))
+    runner.log.append = told
+    runner.fit(make_task(**{STEPS}), make_images(), Path("run"))
     follower.drain()
 Path("slowest").write_text(str(slowest))
 """
@@ -147,5 +147,5 @@ def test_a_server_that_dies_and_comes_back_under_a_training_killed_on_the_way(
     losses = {row["step"]: row["loss"] for row in rows}
     assert sorted((m.step, m.value) for m in history) == sorted(losses.items())
     assert kept.info.status == "FINISHED" and len(losses) == STEPS["steps"]
-    untracked = run(make_task(**STEPS), make_images(), tmp_path / "untracked")
+    untracked = fit(make_task(**STEPS), make_images(), tmp_path / "untracked")
     assert digest(untracked) == digest(tmp_path / "run" / untracked.name)

@@ -15,7 +15,7 @@ from pipeline.ncsn.networks import make_network
 from pipeline.ncsn.sampler import Sampler
 
 SHAPE = (1, 8, 8)
-SAMPLER = Sampler.langevin(Ladder(1.0, 0.1, 3), step_lr=1e-3, steps_per_level=2)
+SAMPLER = Sampler.langevin(Ladder(1.0, 0.1, 3), step_size=1e-3, steps_per_level=2)
 SETTINGS: dict[str, Any] = {
     "shape": SHAPE,
     "shard_size": 8,

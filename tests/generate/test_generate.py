@@ -49,8 +49,8 @@ def test_one_process_threads_and_ray_workers_give_the_same_bits(network: torch.n
         assert told == [(8, 20), (16, 20), (20, 20)]
         assert same(one, generate(network, SAMPLER, num_samples=20, **SETTINGS, workers=3))
     assert same(one, generate(network, SAMPLER, num_samples=20, **SETTINGS))
-    diverging = Sampler.langevin(Ladder(1.0, 0.1, 30), step_lr=1e3, steps_per_level=9)
-    with pytest.raises(UserError, match="step_lr"):
+    diverging = Sampler.langevin(Ladder(1.0, 0.1, 30), step_size=1e3, steps_per_level=9)
+    with pytest.raises(UserError, match="step_size"):
         generate(normal, diverging, num_samples=8, **SETTINGS)
 
 
@@ -69,7 +69,7 @@ def test_evaluations_are_counted_and_samples_watched_on_their_way() -> None:
 
 
 def test_samples_follow_the_score_and_denoising_removes_noise() -> None:
-    fine = Sampler.langevin(Ladder(1.0, 0.1, 20), step_lr=2e-3, steps_per_level=10)
+    fine = Sampler.langevin(Ladder(1.0, 0.1, 20), step_size=2e-3, steps_per_level=10)
     made = draw(normal, fine, seed=1, indices=range(400), shape=SHAPE)
     spread = made.raw.std() / 255  # exact: sqrt(.01 + .1^2), the data at the last level
     assert made.raw.mean() / 255 == pytest.approx(0.5, abs=0.01)
@@ -86,8 +86,8 @@ def test_watched_levels_are_spread_from_the_first_to_the_last() -> None:
 
 def test_the_analytic_step_is_technique_4() -> None:
     ladder = Ladder(50, 0.01, 232)
-    assert Sampler.analytic(ladder, 5).options["step_lr"] == pytest.approx(6.18e-6, rel=0.01)
-    assert Sampler.analytic(ladder, 5, ratio=0.5).options["step_lr"] == pytest.approx(3.09e-6, rel=0.01)
+    assert Sampler.analytic(ladder, 5).options["step_size"] == pytest.approx(6.18e-6, rel=0.01)
+    assert Sampler.analytic(ladder, 5, ratio=0.5).options["step_size"] == pytest.approx(3.09e-6, rel=0.01)
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -16,7 +16,7 @@ from pipeline.ncsn.rng import SampleNoise
 from pipeline.ncsn.sampler import Sampler
 
 LADDER = Ladder(1.0, 0.01, 12)
-SAMPLER = Sampler.langevin(LADDER, step_lr=2e-5, steps_per_level=30)
+SAMPLER = Sampler.langevin(LADDER, step_size=2e-5, steps_per_level=30)
 SETTINGS: dict[str, Any] = {"shard_size": 24, "precision": "float32", "compile": False, "seed": 7}
 ORIGINALS = np.random.default_rng(0).integers(0, 256, (6, 1, 4, 6), dtype=np.uint8)
 
@@ -87,4 +87,4 @@ def test_only_langevin_dynamics_inpaint(tmp_path: Path) -> None:
 
 def test_a_divergence_is_named() -> None:
     with pytest.raises(UserError, match="diverged"):
-        run(sampler=Sampler.langevin(LADDER, step_lr=1e3, steps_per_level=30))
+        run(sampler=Sampler.langevin(LADDER, step_size=1e3, steps_per_level=30))

@@ -133,7 +133,7 @@ def test_whatever_changes_the_bits_changes_the_folder(network: torch.nn.Module, 
     other = make()
     with torch.no_grad():
         next(other.parameters()).view(-1)[0] += 1e-7
-    finer = Sampler.langevin(Ladder(1.0, 0.1, 3), step_lr=1.1e-3, steps_per_level=2)
+    finer = Sampler.langevin(Ladder(1.0, 0.1, 3), step_size=1.1e-3, steps_per_level=2)
     for score, sampler, changed in (
         (network, SAMPLER, {}),
         (network, SAMPLER, {"num_samples": 9}),

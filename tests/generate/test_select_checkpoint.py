@@ -22,7 +22,7 @@ from pipeline.program import ROOT, files_of
 from tests.generate.small import in_this_process
 
 SHAPE = (1, 2, 2)
-SAMPLER = Sampler.langevin(Ladder(1.0, 0.1, 8), step_lr=2e-3, steps_per_level=10)
+SAMPLER = Sampler.langevin(Ladder(1.0, 0.1, 8), step_size=2e-3, steps_per_level=10)
 SETTINGS: dict[str, Any] = {
     "shape": SHAPE,
     "num_samples": 60,

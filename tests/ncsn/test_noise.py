@@ -165,7 +165,7 @@ def test_the_names_and_orders_of_arguments_are_the_public_ones() -> None:
     names = {
         noise.geometric_sigmas: ["sigma_max", "sigma_min", "num_levels"],
         noise.num_levels: ["sigma_max", "sigma_min", "dim", "overlap"],
-        noise.step_lr: ["sigmas", "steps_per_level"],
+        noise.step_size: ["sigmas", "steps_per_level"],
         noise.karras_sigmas: ["sigma_max", "sigma_min", "num_levels", "rho"],
     }
     assert {call: list(inspect.signature(call).parameters) for call in names} == names
@@ -211,7 +211,7 @@ def test_an_overlap_that_no_ladder_has_is_refused(dim: int, overlap: float, name
 )
 def test_the_step_of_technique_4(sigma_max: float, levels: int, steps: int, printed: str) -> None:
     """Published: 6.2e-6, 3.3e-6, 4.9e-6 (church: not the minimum), 1.8e-6 and 0.9e-6."""
-    found = noise.step_lr(noise.geometric_sigmas(sigma_max, 0.01, levels), steps)
+    found = noise.step_size(noise.geometric_sigmas(sigma_max, 0.01, levels), steps)
     assert f"{found:.2e}" == printed
 
 
@@ -219,7 +219,7 @@ def test_the_step_of_technique_4(sigma_max: float, levels: int, steps: int, prin
 @given(st.floats(1.001, 5), st.integers(1, 200), st.floats(1e-6, 0.999))
 def test_no_other_step_brings_the_variance_nearer(ratio: float, steps: int, other: float) -> None:
     sigmas = torch.tensor([ratio, 1.0], dtype=torch.float64)
-    best = torch.tensor(noise.step_lr(sigmas, steps), dtype=torch.float64)
+    best = torch.tensor(noise.step_size(sigmas, steps), dtype=torch.float64)
     excess = [
         noise.variance_ratio(u, ratio, steps) - 1 for u in (best, torch.tensor(other, dtype=torch.float64))
     ]
@@ -240,4 +240,4 @@ def test_the_variance_ratio_is_that_of_the_recursion() -> None:
 )
 def test_a_bad_step_is_refused(sigmas: list[float], steps: int, named: str) -> None:
     with pytest.raises(UserError, match=named):
-        noise.step_lr(torch.tensor(sigmas), steps)
+        noise.step_size(torch.tensor(sigmas), steps)

@@ -96,7 +96,8 @@ def test_every_mistake_has_its_key(mine: Path) -> None:
         ("recipes.a.width", "width is 1: it must be at least 2.")
     ]
     assert mistakes({"kind": "mine"}) == [("recipes.a.width", "Field required")]
-    assert mistakes({"width": 1})[0][1].startswith("must be a mapping with the key `kind`")
+    assert mistakes({"width": 1}) == [("recipes.a", "needs a `kind`")]
+    assert mistakes(None) == [("recipes.a", "must be a mapping with the key `kind`")]
     ((place, said),) = mistakes({"kind": "other", "width": 1})
     assert place == "recipes.a.kind" and "mine" in said
     with pytest.raises(UserError, match=r"^width: Input should be a valid integer"):

@@ -18,6 +18,7 @@ from pipeline.reporting.figures import curves
 from pipeline.reporting.read_table import checkpoint_rule, choices, read_table
 from pipeline.reporting.rows import Table
 from pipeline.training import checkpoints
+from pipeline.training.state import fresh
 from pipeline.verify import table as check
 from tests.reporting.conftest import ROWS, manifest, write_run
 from tests.training.tiny import make_task
@@ -47,7 +48,7 @@ def artifacts(tmp_path: Path) -> Path:
     """A run in which `ncsn` was chosen among four, and the others' last networks were taken."""
     root = write_run(tmp_path / "artifacts")
     task = make_task(steps=40_000, snapshot_every=10_000)
-    made = checkpoints.fresh(task)
+    made = fresh(task)
     for made.step in (40_000, 10_000, 20_000, 30_000):
         for tensor in made.ema.state_dict().values():
             if tensor.is_floating_point():

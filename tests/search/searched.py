@@ -15,11 +15,11 @@ from pipeline.toy.mixture import GaussianMixture
 
 SHAPE = (1, 2, 2)
 BOUNDS = {
-    "spent": [0.3, 1.0],
-    "step_lr": [0.3, 6.0],
+    "budget_share": [0.3, 1.0],
+    "step_size_ratio": [0.3, 6.0],
     "steps_per_level": [1, 4],
-    "sigma_max": [0.2, 1.0],
-    "sigma_min": [1.0, 2.0],
+    "sigma_max_ratio": [0.2, 1.0],
+    "sigma_min_ratio": [1.0, 2.0],
     "snr": [0.05, 0.4],
     "churn": [1.0, 40.0],
     "rho": [1.0, 9.0],

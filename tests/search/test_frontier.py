@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pipeline.ncsn.samplers.settings import KINDS, Ladder
 from torch import Tensor
 
 from pipeline.files import read_json, sha256
 from pipeline.metrics.fid import moments
+from pipeline.ncsn.kinds import kinds
+from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.nfe import CountEvaluations, cost
-from pipeline.search.frontier import LeftOut, Point, Setup, fitted, frontier, kinds, write
+from pipeline.search.frontier import LeftOut, Point, Setup, chosen, frontier, write
 
+KINDS = kinds("samplers")
 SHAPE = (1, 2, 2)
 OPTIONS: dict[str, dict[str, Any]] = {
     "langevin": {"steps_per_level": 2},
@@ -72,8 +74,8 @@ def test_every_kind_gets_near_the_law_with_enough_evaluations() -> None:
 def test_a_cost_is_counted_within_its_budget_and_one_more_level_would_not_be(budget: int) -> None:
     calls = CountEvaluations(normal)
     given = setup(network=calls, num_samples=4, shard_size=4)
-    for kind, make in kinds(OPTIONS).items():
-        sampler = fitted(make, given, budget)
+    for kind in KINDS:
+        sampler = chosen(kind, given, budget)
         longer = dataclasses.replace(sampler.ladder, num_levels=sampler.ladder.num_levels + 1)
         assert cost(sampler) <= budget < cost(dataclasses.replace(sampler, ladder=longer)), kind
     calls.nfe = 0
@@ -92,7 +94,7 @@ def test_what_is_undefined_or_fails_is_left_out_with_its_reason(caplog: pytest.L
     cheap = {point.sampler.kind for point in found if isinstance(point, Point) and point.nfe == 2}
     assert cheap == {"euler", "dpm_solver"}
     left = [point for point in found if isinstance(point, LeftOut)]
-    assert {(point.sampler, point.budget) for point in left} == {(kind, 2) for kind in KINDS.keys() - cheap}
+    assert {(point.sampler, point.budget) for point in left} == {(kind, 2) for kind in set(KINDS) - cheap}
     assert len(caplog.records) == len(left)
     assert "langevin within 2 evaluations is left out: two levels take 5" in caplog.text
     failed = list(frontier(setup(network=broken, num_samples=250), [9]))

@@ -48,10 +48,10 @@ def fids(results: Iterator[dict[str, float]]) -> list[float]:
 
 def test_a_sane_step_beats_one_that_hardly_moves_and_one_that_diverges(setup: Setup) -> None:
     sane = fids(trial(start(setup), setup))
-    timid = fids(trial({**start(setup), "step_lr_ratio": 0.005}, setup))
+    timid = fids(trial({**start(setup), "step_size_ratio": 0.005}, setup))
     assert sane[-1] < timid[-1] / 3
-    with pytest.raises(UserError, match="step_lr"):
-        list(trial({**start(setup), "step_lr_ratio": 1e6}, setup))
+    with pytest.raises(UserError, match="step_size"):
+        list(trial({**start(setup), "step_size_ratio": 1e6}, setup))
 
 
 def test_a_promoted_trial_adds_samples_to_those_it_has(setup: Setup) -> None:

@@ -1,32 +1,32 @@
 """Laws of what the sampler search proposes: costs are counted, ladders stay in the trained range."""
 
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from optuna import create_study
 from optuna.samplers import RandomSampler
-from pipeline.ncsn.samplers.settings import KINDS, Ladder, Sampler
 
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.kinds import find, kinds
 from pipeline.ncsn.nfe import CountEvaluations, cost
 from pipeline.ncsn.prior import AT_MOST, Law
 from pipeline.ncsn.rng import SampleNoise
-from pipeline.ncsn.sampler import last
-from pipeline.params.search import Kind
+from pipeline.ncsn.sampler import Ladder, Sampler, last
 from pipeline.search import Choice, Range
-from pipeline.search.sampler_space import COMMON, USES, Proposals
+from pipeline.search.sampler_space import COMMON, Proposals
 from pipeline.toy.mixture import GaussianMixture
 
+KINDS = kinds("samplers")
 TRAINED = Ladder(1.5, 0.02, 10)
 BOUNDS: dict[str, Any] = {
-    "spent": [0.05, 1.0],
-    "step_lr": [0.1, 10.0],
+    "budget_share": [0.05, 1.0],
+    "step_size_ratio": [0.1, 10.0],
     "steps_per_level": [1, 12],
-    "sigma_max": [0.3, 1.0],
-    "sigma_min": [1.0, 6.0],
+    "sigma_max_ratio": [0.3, 1.0],
+    "sigma_min_ratio": [1.0, 6.0],
     "snr": [0.05, 0.5],
     "churn": [1.0, 80.0],
     "rho": [1.0, 9.0],
@@ -41,7 +41,8 @@ def proposed(proposals: Proposals, kind: str, count: int) -> list[dict[str, Any]
     for trial in trials:
         for name, bounds in space.items():
             bounds.suggest(trial, name)
-    return [trial.params for trial in trials]
+    own = {getattr(bounds, "drawn_as", "") or name: name for name, bounds in space.items()}
+    return [{own[name]: value for name, value in trial.params.items()} for trial in trials]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -49,13 +50,13 @@ def proposed(proposals: Proposals, kind: str, count: int) -> list[dict[str, Any]
 def test_no_proposal_of_any_kind_costs_more_than_the_budget_or_leaves_the_trained_range(
     kind: str, budget: int
 ) -> None:
-    proposals = Proposals(TRAINED, budget, tuple(KINDS))
+    proposals = Proposals(TRAINED, budget, KINDS)
     law = Law(torch.full((1, 1, 1), 0.5), torch.eye(1))
     for settings in proposed(proposals, kind, 5):
         sampler = proposals.sampler(settings)
         counted = CountEvaluations(lambda x, sigma: (0.5 - x) / (1 + sigma**2))
         sampler.sample(counted, SampleNoise(0, range(2), (1, 1, 1)), denoise=True, law=law)
-        aim = max(3, round(settings["spent"] * budget))
+        aim = max(3, round(settings["budget_share"] * budget))
         assert counted.nfe == cost(sampler) <= aim <= budget, settings
         longer = replace(sampler, ladder=replace(sampler.ladder, num_levels=sampler.ladder.num_levels + 1))
         assert sampler.kind == kind and cost(longer) > aim, "as many levels as there is room for"
@@ -63,19 +64,24 @@ def test_no_proposal_of_any_kind_costs_more_than_the_budget_or_leaves_the_traine
         assert float(sigmas[0]) <= TRAINED.sigma_max * 1.0001 and float(sigmas[-1]) >= 0.02 * 0.9999
 
 
-def test_every_kind_of_sampler_can_be_searched() -> None:
-    assert set(USES) == set(KINDS) == set(get_args(Kind))
-
-
 def test_a_proposal_has_what_its_kind_uses_and_nothing_else() -> None:
-    proposals = Proposals(TRAINED, 30, tuple(KINDS))
-    assert all(set(point) == {*COMMON, *USES[point["kind"]]} for point in proposals.points())
-    numbers = {"steps_per_level": 3, "spent": 1.0, "churn": 2.0, "step_lr_ratio": 1.0, "snr": 0.1, "rho": 3.0}
+    proposals = Proposals(TRAINED, 30, KINDS)
+    assert all(
+        set(point) == {*COMMON, *find("samplers", point["kind"]).searched} for point in proposals.points()
+    )
+    numbers = {
+        "steps_per_level": 3,
+        "budget_share": 1.0,
+        "churn": 2.0,
+        "step_size_ratio": 1.0,
+        "snr": 0.1,
+        "rho": 3.0,
+    }
     for kind in KINDS:
         (one,) = proposed(proposals, kind, 1)
-        assert set(one) == {*COMMON, *USES[kind]}
+        assert set(one) == {*COMMON, *find("samplers", kind).searched}
         assert proposals.sampler(one) == proposals.sampler(numbers | one)
-        for name in USES[kind]:
+        for name in find("samplers", kind).searched:
             whole = one | {key: value for key, value in numbers.items() if key in one}
             other = 2 if name == "steps_per_level" else 1.01 * whole[name]
             assert proposals.sampler(whole) != proposals.sampler(whole | {name: other}), f"{kind}: {name}"
@@ -88,15 +94,15 @@ def test_the_first_point_is_technique_4_on_the_trained_ladder() -> None:
     assert [proposals.sampler(point) for point in others] == [
         Sampler("dpm_solver", Ladder(1.5, 0.02, 35, 7.0), {}, start="data")
     ]
-    assert others == [point for point in Proposals(TRAINED, 106, tuple(KINDS)).points() if point in others]
-    space = proposals.space({**BOUNDS, "spent": [0.5, 0.6], "rho": [1.0, 2.0]})
+    assert others == [point for point in Proposals(TRAINED, 106, KINDS).points() if point in others]
+    space = proposals.space({**BOUNDS, "budget_share": [0.5, 0.6], "rho": [1.0, 2.0]})
     for point in proposals.points():
         assert all(space[n].lower <= v <= space[n].upper for n, v in point.items() if n != "kind")
 
 
 @pytest.mark.parametrize("max_nfe", [5, 41, 106])
 def test_every_kind_that_is_searched_is_begun_with(max_nfe: int) -> None:
-    proposals = Proposals(TRAINED, max_nfe, tuple(KINDS))
+    proposals = Proposals(TRAINED, max_nfe, KINDS)
     points = proposals.points()
     assert sorted(point["kind"] for point in points) == sorted({"langevin", *KINDS})
     assert all(cost(proposals.sampler(point)) <= max_nfe for point in points[1:])
@@ -108,7 +114,7 @@ def test_every_kind_that_is_searched_is_begun_with(max_nfe: int) -> None:
 
 
 def test_a_conditional_network_keeps_its_ladder_at_any_step() -> None:
-    proposals = Proposals(TRAINED, 32, tuple(KINDS), conditional=True)
+    proposals = Proposals(TRAINED, 32, KINDS, conditional=True)
     assert proposals.space(BOUNDS)["kind"].values == ("langevin",)  # type: ignore[union-attr]
     for settings in [*proposals.points(), *proposed(proposals, "langevin", 10)]:
         sampler = proposals.sampler(settings)
@@ -118,13 +124,13 @@ def test_a_conditional_network_keeps_its_ladder_at_any_step() -> None:
 def test_bounds_beyond_the_trained_range_are_refused() -> None:
     proposals = Proposals(TRAINED, 40, ("heun",))
     with pytest.raises(UserError, match="not trained"):
-        proposals.space({**BOUNDS, "sigma_max": [0.2, 1.5]})
+        proposals.space({**BOUNDS, "sigma_max_ratio": [0.2, 1.5]})
 
 
 @pytest.mark.parametrize("trained", [Ladder(0.95, 0.073, 8), Ladder(0.5, 0.45, 4), Ladder(1.0, 0.01, 9)])
 def test_on_a_ladder_so_short_that_the_bounds_meet_both_stop_about_its_middle(trained: Ladder) -> None:
     """The range is the outcome of a search of its own: bounds that meet must not end what trained for it."""
-    space = Proposals(trained, 40, ("heun",)).space({**BOUNDS, "sigma_min": [1.0, 50.0]})
+    space = Proposals(trained, 40, ("heun",)).space({**BOUNDS, "sigma_min_ratio": [1.0, 50.0]})
     low, high = space["sigma_min"], space["sigma_max"]
     assert isinstance(low, Range) and isinstance(high, Range)
     assert trained.sigma_min == low.lower < low.upper < high.lower < high.upper == trained.sigma_max

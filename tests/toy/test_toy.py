@@ -1,5 +1,6 @@
 """The toy figures: noise bounds the loss, the field is near the true one, and annealing mends the modes."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,7 @@ def test_samples_are_lost_where_their_squares_overflow(divergences: dict[str, to
 def test_with_the_step_in_proportion_the_other_ladder_loses_no_sample(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fig3, "STEP_LR", 0.1 * (0.1 / 1.0) ** 2)
+    monkeypatch.setattr(fig3, "ANNEALED", replace(fig3.ANNEALED, step_size=0.1 * (0.1 / 1.0) ** 2))
     assert [d.finite for d in toy.divergences(num_samples=20, seed=0)] == [1_000, 1_000]
 
 

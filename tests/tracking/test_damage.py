@@ -217,11 +217,12 @@ def test_a_short_write_leaves_no_half_of_a_line(
             run.log_metrics({"loss": float(step)}, step)
         assert isinstance(run.sink, Book)
         assert run.sink.record.path.read_bytes().endswith(b"}\n")
+        assert run.find({"stage": "prepare"}) is None, "a question that was not written is not waited for"
         disk(None)
         run.log_metrics({"loss": 5.0}, 5)
     assert losses(place) == [(1, 1.0), (5, 5.0)]
     assert caplog.text.count("No space left on device") == 1
-    assert "3 calls could not be written to the record, and are lost" in caplog.text
+    assert "4 calls could not be written to the record, and are lost" in caplog.text
     assert not (place.path / REFUSED).exists()
 
 

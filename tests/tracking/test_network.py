@@ -14,8 +14,13 @@ from mlflow.models import get_model_info
 
 from pipeline import tracking
 from pipeline.git import Commit
+from pipeline.ncsn.averages.exponential import Exponential
+from pipeline.ncsn.losses.levels import Levels
 from pipeline.tracking import provenance
 from pipeline.training import checkpoints
+from pipeline.training.optimizers.adam import Adam
+from pipeline.training.schedules.constant import Constant
+from pipeline.training.state import fresh
 from pipeline.training.task import Task
 
 from .conftest import Place
@@ -41,15 +46,15 @@ def checkpoint(tmp_path: Path) -> Path:
     """A checkpoint after one step of Adam, whose averaged weights are no longer the network's."""
     task = Task(
         network={"kind": "ncsnv2", "channels": 1, "image_size": 8, "width": 8, "sigmas": (1.0, 0.1, 0.01)},
-        lr=1e-3, betas=(0.9, 0.999), adam_eps=1e-8, ema_rate=0.9, dequantise=False, flip=False,
-        steps=1, batch_size=4, microshards=4, determinism="elastic", checkpoint_every=1, log_every=1,
-        precision="float32", compile=False, loss={"kind": "levels"},
+        optimizer=Adam(1e-3, (0.9, 0.999), 1e-8), schedule=Constant(), ema=Exponential(0.9),
+        dequantise=False, flip=False,
+        steps=1, batch_size=4, micro_batches=4, checkpoint_every=1, log_every=1,
+        loss=Levels(),
         seed=0, data_sha256="0" * 64,
     )  # fmt: skip
-    made = checkpoints.fresh(task)
+    made = fresh(task)
     made.network(torch.rand(4, 1, 8, 8), torch.full((4,), 0.1)).square().sum().backward()
-    made.optimizer.step()
-    made.record(1.0)
+    made.advance(1.0)
     checkpoints.save(tmp_path / "checkpoint", made)
     return tmp_path / "checkpoint"
 

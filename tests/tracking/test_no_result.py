@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline.training.progress import Follower
 from ruamel.yaml import YAML
 
 from pipeline.params import Params, load
-from pipeline.training.fit import run
+from pipeline.training.fit import fit
+from pipeline.training.log import Follower
 from stages import (
     evaluate,
     frontier,
@@ -102,9 +102,9 @@ def without(value: Any, keys: set[str]) -> Any:
 
 
 def fit_here(task: Any, images: Any, run_folder: Path, *, on_event: Any, **_: Any) -> Path:
-    """`distributed.train.fit` without Ray."""
-    done = run(task, images, run_folder)
-    Follower(run_folder, on_event).drain()
+    """`cluster.train.fit` without Ray."""
+    done = fit(task, images, run_folder)
+    Follower(run_folder, on_event, task.steps).drain()
     return done
 
 

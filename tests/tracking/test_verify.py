@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,14 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
+from pipeline.files import read_yaml, write_yaml
 from pipeline.verify import __main__ as verify
 from stages import report, train
 
 from .test_no_result import V, evaluated, fit_here, small
 
 ROOT = Path(__file__).resolve().parents[2]
-COPIED = ("pipeline", "stages", "params.yaml", "dvc.yaml", ".dvcignore", ".gitignore")
+COPIED = ("pipeline", "stages", "extensions", "params.yaml", "dvc.yaml", ".dvcignore", ".gitignore")
 GIT = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
 TABLE = Path("reports/table.json")
 EVALUATION = Path(f"artifacts/evaluation/{V}.json")
@@ -46,11 +48,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory, schema: Path) -> Path:
         patch.setattr(train, "fit", fit_here)
         for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
             patch.delenv(name, raising=False)
-        params = small(root, enabled=True, more_seeds=(1,))
+        params = small(root, enabled=True, extra_seeds=(1,))
         for command in (("init", "-q"), ("add", "."), ("commit", "-qm", "x")):
             call(root, *GIT, *command)
         evaluated(params)
         report.main(params)
+    call(root, sys.executable, "-m", "pipeline.program")
     call(root, "dvc", "init", "-q")
     call(root, "dvc", "commit", "-q", "-f", "--with-deps", f"evaluate@{V}", f"evaluate_more@{V}-1")
     return root
@@ -132,22 +135,50 @@ FILES = {
     f"artifacts/selection/{V}.json": "choice",
     f"artifacts/models/{V}-1/ema.safetensors": "checkpoint",
     f"artifacts/models/{V}-1/optimizer.safetensors": f"artifacts/models/{V}-1",
-    "artifacts/reference/classifier.safetensors": "evaluator",
+    "artifacts/features/classifier.safetensors": "evaluator",
     str(EVALUATION): "evaluation",
-    "pipeline/metrics/fid.py": "pipeline/metrics",
-    "stages/generate.py": "stages/generate.py",
 }
 
 
 @pytest.mark.parametrize("path", FILES)
 def test_a_byte_of_a_file_is_caught(path: str, place: Place) -> None:
-    if path.endswith((".yaml", ".json", ".py")):
+    if path.endswith((".yaml", ".json")):
         Path(path).write_bytes(Path(path).read_bytes() + b"\n")  # still what it was to who reads it
     else:
         flip(Path(path))
     code, told = place.verify("--no-runs")
     assert code == 1 and "does not stand" in told
     assert any(line.startswith(f"    {FILES[path]}") for line in told.splitlines()), told
+
+
+@pytest.mark.parametrize(
+    "path", ["pipeline/metrics/fid.py", "pipeline/ncsn/networks/ncsnv2.py", "stages/generate.py"]
+)
+def test_a_changed_constant_is_caught_by_its_module(path: str, place: Place) -> None:
+    with Path(path).open("a") as file:
+        file.write("\nOTHER = 1\n")
+    code, told = place.verify("--no-runs")
+    assert code == 1 and f"{V}, no denoising: does not stand\n    {path}: expected" in told
+    call(place.path, sys.executable, "-m", "pipeline.program")
+    assert place.verify("--no-runs") == (code, told), "the program that was run is in DVC's cache"
+
+
+@pytest.mark.parametrize(
+    "path", ["pipeline/metrics/fid.py", "stages/generate.py", "pipeline/params/schema.py"]
+)
+def test_a_docstring_a_comment_and_what_is_not_reached_are_no_change(path: str, place: Place) -> None:
+    replace(Path(path), '"""', '"""Edited. ')
+    replace(Path("pipeline/toy/fig1.py"), "\n\n\n", "\n\n\nOTHER = 1\n\n\n")
+    with Path(path).open("a") as file:
+        file.write("# a comment\n")
+    assert place.verify("--no-runs")[0] == 0
+
+
+@pytest.mark.parametrize("path", ["pipeline/metrics/fid.py"])
+def test_sources_that_cannot_be_read_are_told(path: str, place: Place) -> None:
+    Path(path).write_text("def f(:\n")
+    code, told = place.verify("--no-runs")
+    assert code == 1 and f"artifacts/program/evaluate/{V}: expected" in told
 
 
 def test_a_parameter_is_caught_by_name_and_a_comment_is_none(place: Place) -> None:
@@ -160,8 +191,11 @@ def test_a_parameter_is_caught_by_name_and_a_comment_is_none(place: Place) -> No
     assert "the floor): stands" in told
 
 
-def test_parameters_of_other_variants_are_not_the_row_s(place: Place) -> None:
-    replace(Path("params.yaml"), "lr: 0.001", "lr: 0.009")  # of recipes.ncsn
+def test_parameters_of_other_rows_are_not_the_row_s(place: Place) -> None:
+    params = read_yaml(Path("params.yaml"))
+    params["recipes"]["ncsn"]["optimizer"]["lr"] = 0.009
+    params["noise"]["ncsn"]["num_levels"], params["sampler"]["edm"] = 9, {"kind": "euler", "num_levels": 3}
+    write_yaml(Path("params.yaml"), params)
     assert place.verify()[0] == 0
 
 
@@ -228,7 +262,7 @@ def test_a_commit_with_other_code_or_parameters_is_caught(place: Place) -> None:
     first = call(place.path, "git", "rev-parse", "HEAD")
     replace(Path("params.yaml"), "steps: 6", "steps: 5")
     with Path("pipeline/ncsn/noise.py").open("a") as file:
-        file.write("\n")
+        file.write("\nOTHER = 1\n")
     call(place.path, *GIT, "commit", "-qam", "other")
     other = call(place.path, "git", "rev-parse", "HEAD")
     call(place.path, *GIT, "checkout", "-q", first, ".")
@@ -236,7 +270,7 @@ def test_a_commit_with_other_code_or_parameters_is_caught(place: Place) -> None:
     place.rows(set_commit(lambda _: other))
     code, told = place.verify("--no-runs")
     assert code == 1
-    assert f"commit {other[:10]} of train: pipeline/ncsn: expected" in told
+    assert f"commit {other[:10]} of train: pipeline/ncsn/noise.py: expected" in told
     assert f"commit {other[:10]} of train: params.yaml train.steps: expected 6, found 5" in told
     assert "tag mlflow.source.git.commit" in place.verify()[1]
 
@@ -315,11 +349,11 @@ def test_without_the_store_runs_cannot_be_checked(place: Place) -> None:
 
 
 def test_a_table_of_an_untracked_run_has_the_report_s_commit_and_stands(place: Place) -> None:
-    report.main(small(place.path, enabled=False, more_seeds=(1,)))
+    report.main(small(place.path, enabled=False, extra_seeds=(1,)))
     row = json.loads(TABLE.read_text())["rows"][0]
     assert [made["stage"] for made in row["made"]] == ["report"] and row["run_id"] is None
     call(place.path, *GIT, "commit", "-qam", "tracking switched off")
-    report.main(small(place.path, enabled=False, more_seeds=(1,)))
+    report.main(small(place.path, enabled=False, extra_seeds=(1,)))
     row = json.loads(TABLE.read_text())["rows"][0]
     assert row["commit"] == call(place.path, "git", "rev-parse", "HEAD") and not row["dirty"]
     Path("mlflow.db").unlink()

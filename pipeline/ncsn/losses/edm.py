@@ -47,6 +47,6 @@ class EDM:
 
         EDM's loss is lambda ||denoiser(x_tilde, sigma) - x||^2, summed over pixels, with lambda =
         (sigma^2 + sigma_data^2) / (sigma sigma_data)^2. Since denoiser - x = sigma (sigma score + noise),
-        that is lambda sigma^2 ||sigma score + noise||^2, where `denoising_score_matching` has half the square.
+        that is lambda sigma^2 ||sigma score + noise||^2; `denoising_score_matching` has half the square.
         """
         return 2 * (1 + (sigma / SIGMA_DATA) ** 2)

@@ -26,7 +26,7 @@ from ..score import Score
 class Consistent(SamplerSettings):
     """Consistent annealed sampling, one evaluation a level.
 
-    With eta = step_size / sigma_L^2, level i moves x by eta sigma_i^2 score(x, sigma_i) and then adds noise of
+    With eta = step_size / sigma_L^2, level i moves x by eta sigma_i^2 score(x, sigma_i), then adds noise of
     standard deviation sigma_{i+1} beta, beta^2 = 1 - ((1 - eta) / gamma)^2, gamma = sigma_{i+1} / sigma_i.
     Around data that is a point, x then has noise of exactly sigma_{i+1}. The last level adds none, and
     leaves (1 - eta) sigma_L there. Data of a spread keep about 1 - eta / 2 of their variance on a fine
@@ -44,6 +44,7 @@ class Consistent(SamplerSettings):
     searched: ClassVar[Mapping[str, Tried]] = {"step_size_ratio": Tried(1.0)}
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.step_size != "analytic" and not (self.step_size > 0 and math.isfinite(self.step_size)):
             raise UserError(f"step_size is {self.step_size}: it must be a positive number, or 'analytic'.")
 

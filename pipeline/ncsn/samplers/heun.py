@@ -1,4 +1,4 @@
-"""Heun's method on the probability-flow ODE, the deterministic sampler of EDM (arXiv 2206.00364, algorithm 1)."""
+"""Heun's method on the probability-flow ODE: EDM's deterministic sampler (arXiv 2206.00364, algorithm 1)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

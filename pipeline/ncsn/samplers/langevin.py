@@ -67,7 +67,7 @@ class Langevin(SamplerSettings):
     """Annealed Langevin dynamics on the levels of the training (NCSN, algorithm 1)."""
 
     step_size: float | Literal["analytic"]
-    """eps, the step at the last level, in squared units of x (the releases call it step_lr): level i takes
+    """eps, the step at the last level, in squared units of x (the releases call it step_size): level i takes
     steps of alpha_i = step_size sigma_i^2 / sigma_L^2. 'analytic': technique 4 of NCSNv2 on the ladder."""
     steps_per_level: int
     """T, at least 1; one evaluation each."""
@@ -78,6 +78,7 @@ class Langevin(SamplerSettings):
     searched: ClassVar[Mapping[str, Tried]] = {"steps_per_level": Tried(1), "step_size_ratio": Tried(1.0)}
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.steps_per_level < 1:
             raise UserError(f"steps_per_level is {self.steps_per_level}: it must be at least 1.")
         if self.step_size != "analytic":

@@ -42,8 +42,8 @@ class PredictorCorrector(SamplerSettings):
     """Predictor-corrector sampling of the variance-exploding SDE.
 
     At each level the corrector takes its steps, then the predictor goes to the next level: the released
-    order, in which the last prediction, from sigma_L to 0, is the denoising step. So what comes last has noise
-    sigma_L. On L levels it costs L - 1 evaluations for a predictor and L * corrector_steps for the corrector.
+    order, in which the last prediction, from sigma_L to 0, is the denoising step. So the last samples have
+    noise sigma_L. On L levels it costs L - 1 evaluations for a predictor and L * corrector_steps for the corrector.
     """
 
     num_levels: int
@@ -52,8 +52,8 @@ class PredictorCorrector(SamplerSettings):
     corrector_steps: int
     """At each level, one evaluation each; 0 is the predictor alone."""
     snr: float
-    """The corrector's signal-to-noise ratio r, between 0 and 1 (the paper's CIFAR-10: 0.16); without corrector
-    steps it does not matter."""
+    """The corrector's signal-to-noise ratio r, between 0 and 1 (the paper's CIFAR-10: 0.16); not used
+    without corrector steps."""
     corrector: Corrector = "langevin"
     """See `Corrector`."""
     rho: float | None = None
@@ -62,6 +62,7 @@ class PredictorCorrector(SamplerSettings):
     searched: ClassVar[Mapping[str, Tried]] = {"steps_per_level": Tried(2), "snr": Tried(0.16)}
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check(self.predictor, self.corrector, self.corrector_steps, self.snr)
 
     @torch.no_grad()

@@ -20,8 +20,8 @@ from ._ode import RHO, heun_step
 class StochasticHeun(SamplerSettings):
     """The probability-flow ODE by Heun's method, each step of which begins by adding noise.
 
-    From sigma x goes up to sigma_hat = (1 + gamma) sigma, where gamma = min(churn / L, sqrt(2) - 1). The score is
-    evaluated there, so it must be one for any sigma, unlike that of a network conditional on its levels.
+    From sigma x goes up to sigma_hat = (1 + gamma) sigma, where gamma = min(churn / L, sqrt(2) - 1). The
+    score is evaluated there, so it must be one for any sigma, unlike that of a network conditional on its levels.
     """
 
     num_levels: int
@@ -40,6 +40,7 @@ class StochasticHeun(SamplerSettings):
     searched: ClassVar[Mapping[str, Tried]] = {"churn": Tried(30.0), "rho": RHO}
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("churn", "churn_noise"):
             if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
                 raise UserError(f"{name} is {getattr(self, name)}: it must not be negative.")

@@ -10,9 +10,9 @@ from torch import Tensor
 from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.ncsn.rng import SampleNoise
 from pipeline.ncsn.sampler import denoised
-from pipeline.ncsn.samplers.dpm_solver import dpm_solver, dpm_solver_levels
 from pipeline.toy.mixture import GaussianMixture
 from tests.ncsn.samplers.exact import IMAGE, NO_NOISE, image_mixture, ladder, mixture, slope, solved
+from tests.ncsn.samplers.functions import dpm_solver, dpm_solver_levels
 
 
 def test_a_gaussian_is_solved_at_order_2() -> None:
@@ -51,9 +51,7 @@ def test_a_denoiser_that_is_linear_in_log_sigma_is_solved_exactly_in_the_middle(
     def score(x: Tensor, sigma: Tensor) -> Tensor:
         return (0.2 - 0.3 * sigma.log() - x) / sigma**2
 
-    first, *states = dpm_solver_levels(
-        score, sigmas, NO_NOISE, denoise=False, start=torch.ones(1, 1, dtype=torch.float64)
-    )
+    first, *states = dpm_solver_levels(score, sigmas, NO_NOISE, start=torch.ones(1, 1, dtype=torch.float64))
     for i, x in enumerate(states):
         ratio = sigmas[i + 1] / sigmas[i]
         middle = (sigmas[i] * sigmas[i + 1]).sqrt() if i else sigmas[0]
@@ -84,22 +82,19 @@ def draw(indices: list[int] | range, denoise: bool = True) -> Tensor:
     return dpm_solver(image_mixture().score, geometric_sigmas(5.0, 0.01, 9), rng, denoise=denoise)
 
 
-def test_the_levels_run_from_the_drawn_start_to_the_denoised_end() -> None:
+def test_the_levels_run_from_the_drawn_start_to_the_last() -> None:
     sigmas, rng = geometric_sigmas(5.0, 0.01, 9), SampleNoise(3, range(4), IMAGE)
-    states = list(dpm_solver_levels(image_mixture().score, sigmas, rng, denoise=True))
-    assert len(states) == 10
+    states = list(dpm_solver_levels(image_mixture().score, sigmas, rng))
+    assert len(states) == 9
     assert torch.equal(states[0], 0.5 + 5 * SampleNoise(3, range(4), IMAGE).normal())
-    assert torch.equal(states[-2], draw(range(4), denoise=False))
-    assert torch.equal(states[-1], denoised(image_mixture().score, states[-2], sigmas))
-    assert torch.equal(states[-1], draw(range(4)))
+    assert torch.equal(states[-1], draw(range(4), denoise=False))
+    assert torch.equal(denoised(image_mixture().score, states[-1], sigmas), draw(range(4)))
 
 
 def test_samples_carry_no_gradient_and_the_caller_keeps_his() -> None:
     weight = torch.ones((), requires_grad=True)
     rng = SampleNoise(0, range(2), IMAGE)
-    levels = dpm_solver_levels(
-        lambda x, sigma: -weight * x / sigma**2, geometric_sigmas(1.0, 0.1, 3), rng, denoise=True
-    )
+    levels = dpm_solver_levels(lambda x, sigma: -weight * x / sigma**2, geometric_sigmas(1.0, 0.1, 3), rng)
     for x in levels:
         assert not x.requires_grad
         assert torch.is_grad_enabled()

@@ -11,14 +11,10 @@ from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.nfe import CountEvaluations
 from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.ncsn.rng import SampleNoise
-from pipeline.ncsn.samplers.langevin import (
-    Convention,
-    annealed_langevin,
-    annealed_langevin_levels,
-    denoised,
-    langevin,
-)
+from pipeline.ncsn.sampler import denoised
+from pipeline.ncsn.samplers.langevin import Convention, langevin
 from pipeline.toy.mixture import GaussianMixture
+from tests.ncsn.samplers.functions import annealed_langevin, annealed_langevin_levels
 
 IMAGE = (1, 2, 2)
 
@@ -34,7 +30,7 @@ def mixture() -> GaussianMixture:
 
 
 def draw(indices: list[int] | range, **changes: object) -> Tensor:
-    settings = {"step_lr": 2e-5, "steps_per_level": 20, "denoise": True} | changes
+    settings = {"step_size": 2e-5, "steps_per_level": 20, "denoise": True} | changes
     rng = SampleNoise(3, indices, IMAGE)
     return annealed_langevin(mixture().score, geometric_sigmas(1.0, 0.01, 6), rng, **settings)
 
@@ -66,8 +62,8 @@ def test_plain_langevin_reaches_the_stationary_law_of_its_convention(
 
 
 def test_the_released_convention_is_the_papers_with_twice_the_step() -> None:
-    paper = draw(range(5), convention="paper", step_lr=4e-5)
-    torch.testing.assert_close(draw(range(5), convention="released", step_lr=2e-5), paper)
+    paper = draw(range(5), convention="paper", step_size=4e-5)
+    torch.testing.assert_close(draw(range(5), convention="released", step_size=2e-5), paper)
 
 
 def test_it_is_algorithm_1_written_out_on_the_same_noise() -> None:
@@ -82,7 +78,7 @@ def test_it_is_algorithm_1_written_out_on_the_same_noise() -> None:
         mixture().score,
         sigmas,
         SampleNoise(3, range(6), IMAGE),
-        step_lr=eps,
+        step_size=eps,
         steps_per_level=steps,
         denoise=False,
         convention="paper",
@@ -111,7 +107,7 @@ def test_the_cost_is_levels_times_steps_and_one_for_denoising(denoise: bool) -> 
     score = CountEvaluations(mixture().score)
     rng = SampleNoise(0, range(3), IMAGE)
     sigmas = geometric_sigmas(1.0, 0.01, 7)
-    annealed_langevin(score, sigmas, rng, step_lr=1e-5, steps_per_level=4, denoise=denoise)
+    annealed_langevin(score, sigmas, rng, step_size=1e-5, steps_per_level=4, denoise=denoise)
     assert score.nfe == 7 * 4 + denoise
 
 
@@ -125,7 +121,7 @@ def test_denoising_finished_samples_is_denoising_at_the_end() -> None:
 def test_levels_are_intermediate_samples_of_one_run() -> None:
     sigmas = geometric_sigmas(1.0, 0.01, 6)
     rng = SampleNoise(3, range(4), IMAGE)
-    levels = list(annealed_langevin_levels(mixture().score, sigmas, rng, step_lr=2e-5, steps_per_level=20))
+    levels = list(annealed_langevin_levels(mixture().score, sigmas, rng, step_size=2e-5, steps_per_level=20))
     assert len(levels) == 6
     assert torch.equal(levels[-1], draw(range(4), denoise=False))
     distance = [(x - mixture().means[mixture().mode(x)]).square().mean().item() for x in levels]
@@ -138,7 +134,7 @@ def test_the_start_is_uniform_and_is_not_overwritten() -> None:
     draw(range(4), start=start)
     assert torch.equal(start, kept)
     rng, same = SampleNoise(3, range(4), IMAGE), SampleNoise(3, range(4), IMAGE)
-    settings = {"step_lr": 2e-5, "steps_per_level": 2, "denoise": False}
+    settings = {"step_size": 2e-5, "steps_per_level": 2, "denoise": False}
     sigmas = geometric_sigmas(1.0, 0.01, 6)
     given = annealed_langevin(mixture().score, sigmas, rng, start=rng.uniform(), **settings)
     assert torch.equal(given, annealed_langevin(mixture().score, sigmas, same, **settings))
@@ -151,7 +147,7 @@ def test_samples_carry_no_gradient() -> None:
         lambda x, sigma: -weight * x / sigma**2,
         geometric_sigmas(1.0, 0.1, 3),
         rng,
-        step_lr=1e-3,
+        step_size=1e-3,
         steps_per_level=2,
         denoise=True,
     )
@@ -161,9 +157,9 @@ def test_samples_carry_no_gradient() -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"step_lr": 0.0}, "is 0.0"),
-        ({"step_lr": -1e-5}, "is -1e-05"),
-        ({"step_lr": math.nan}, "is nan"),
+        ({"step_size": 0.0}, "is 0.0"),
+        ({"step_size": -1e-5}, "is -1e-05"),
+        ({"step_size": math.nan}, "is nan"),
         ({"steps_per_level": 0}, "steps_per_level is 0"),
         ({"convention": "other"}, "convention is 'other'"),
     ],

@@ -11,19 +11,22 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from pipeline.ncsn.samplers.ode import probability_flow
 from torch import Tensor
 
 from pipeline.ncsn.inpainting import inpainting
 from pipeline.ncsn.nfe import CountEvaluations
-from pipeline.ncsn.noise import geometric_sigmas, karras_sigmas, step_lr, variance_ratio
+from pipeline.ncsn.noise import geometric_sigmas, karras_sigmas, step_size, variance_ratio
 from pipeline.ncsn.rng import SampleNoise
-from pipeline.ncsn.samplers.consistent import consistent
-from pipeline.ncsn.samplers.dpm_solver import dpm_solver
-from pipeline.ncsn.samplers.langevin import annealed_langevin, annealed_langevin_levels
-from pipeline.ncsn.samplers.predictor_corrector import predictor_corrector
 from pipeline.ncsn.score import Score
 from pipeline.toy.mixture import GaussianMixture
+from tests.ncsn.samplers.functions import (
+    annealed_langevin,
+    annealed_langevin_levels,
+    consistent,
+    dpm_solver,
+    predictor_corrector,
+    probability_flow,
+)
 
 Sampler = Callable[..., Tensor]
 Settings = dict[str, object]
@@ -51,10 +54,10 @@ LAWS: dict[str, tuple[Sampler, Tensor, Settings, float]] = {
     "annealed Langevin": (
         annealed_langevin,
         geometric_sigmas(1.0, STD, 6),
-        {"step_lr": 0.045 * STD**2, "steps_per_level": 120, "denoise": False},
+        {"step_size": 0.045 * STD**2, "steps_per_level": 120, "denoise": False},
         STD,
     ),
-    "consistent": (consistent, BEYOND, {"step_lr": 0.03 * (STD / 10) ** 2, "denoise": False}, 0.0),
+    "consistent": (consistent, BEYOND, {"step_size": 0.03 * (STD / 10) ** 2, "denoise": False}, 0.0),
     "reverse diffusion": (predictor_corrector, TO_STD, {"predictor": "reverse_diffusion", **PREDICT}, STD),
     "ancestral": (predictor_corrector, TO_STD, {"predictor": "ancestral", **PREDICT}, STD),
     "reverse diffusion, corrected": (
@@ -78,11 +81,11 @@ LAWS: dict[str, tuple[Sampler, Tensor, Settings, float]] = {
 """The sampler, its ladder and settings, and the noise sigma of the law that its samples should have."""
 
 DENOISE: Settings = {"denoise": True}
-LANGEVIN: Settings = {"step_lr": 2e-5, "steps_per_level": 3}
+LANGEVIN: Settings = {"step_size": 2e-5, "steps_per_level": 3}
 PAINT: Settings = {**LANGEVIN, "known": torch.linspace(0, 1, 5), "mask": torch.arange(5) % 2}
 SHORT: dict[str, tuple[Sampler, Settings, int]] = {
     "annealed Langevin": (annealed_langevin, LANGEVIN | DENOISE, 6 * 3 + 1),
-    "consistent": (consistent, {"step_lr": 9e-5} | DENOISE, 6 + 1),
+    "consistent": (consistent, {"step_size": 9e-5} | DENOISE, 6 + 1),
     "reverse diffusion": (predictor_corrector, {"predictor": "reverse_diffusion", **PREDICT}, 5),
     "ancestral": (predictor_corrector, {"predictor": "ancestral", **PREDICT}, 5),
     "corrector": (predictor_corrector, {"predictor": "none", **CORRECT}, 6),
@@ -163,7 +166,7 @@ def test_that_test_has_its_power(fault: str | None, dim: int, sigma: float) -> N
 def test_annealed_langevin_keeps_the_variance_of_technique_4_to_one_per_cent(steps: int) -> None:
     """From N(0, sigma_{i-1}^2), s_T^2 / sigma_i^2 by proposition 3; 500,000 values give it to 0.2 %."""
     sigmas = geometric_sigmas(2.0, 0.05, 8)
-    ratio, eps = float(sigmas[0] / sigmas[1]), step_lr(sigmas, steps)
+    ratio, eps = float(sigmas[0] / sigmas[1]), step_size(sigmas, steps)
     u = torch.tensor(eps / float(sigmas[-1]) ** 2, dtype=torch.float64)
     kept, expected = float((1 - u) ** (2 * steps)), 1.0
     rng = SampleNoise(0, range(50), (10_000,))
@@ -171,7 +174,7 @@ def test_annealed_langevin_keeps_the_variance_of_technique_4_to_one_per_cent(ste
         lambda x, sigma: -x / sigma**2,
         sigmas,
         rng,
-        step_lr=eps,
+        step_size=eps,
         steps_per_level=steps,
         start=ratio * sigmas[0] * rng.normal(),
     )

@@ -12,12 +12,9 @@ from torch import Tensor
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.ncsn.rng import SampleNoise
-from pipeline.ncsn.samplers.langevin import annealed_langevin, denoised
-from pipeline.ncsn.samplers.predictor_corrector import (
-    Predictor,
-    predictor_corrector,
-    predictor_corrector_levels,
-)
+from pipeline.ncsn.sampler import denoised
+from pipeline.ncsn.samplers.predictor_corrector import Predictor
+from tests.ncsn.samplers.functions import annealed_langevin, predictor_corrector, predictor_corrector_levels
 
 LADDER = geometric_sigmas(2.0, 0.05, 8)
 ONE = torch.ones(1)
@@ -130,12 +127,12 @@ def test_it_is_the_papers_algorithm_on_the_same_noise(predictor: Predictor) -> N
 def test_the_annealed_corrector_alone_is_annealed_langevin_dynamics() -> None:
     start = torch.zeros(3, 12)
     found = draw(predictor="none", corrector="annealed", start=start)
-    step_lr = 2 * (0.3 * float(LADDER[-1])) ** 2
+    step_size = 2 * (0.3 * float(LADDER[-1])) ** 2
     other = annealed_langevin(
         gaussian(0.3),
         LADDER,
         noise(3, 12),
-        step_lr=step_lr,
+        step_size=step_size,
         steps_per_level=2,
         denoise=False,
         start=start,

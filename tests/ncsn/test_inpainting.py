@@ -83,7 +83,7 @@ def paint(
         SampleNoise(0, range(20), (points // 20, dim)),
         known=values,
         mask=mask,
-        step_lr=u * float(sigmas[-1]) ** 2,
+        step_size=u * float(sigmas[-1]) ** 2,
         steps_per_level=steps,
         form=form,
         start=torch.zeros(20, points // 20, dim),
@@ -152,7 +152,7 @@ def elementwise(x: Tensor, sigma: Tensor) -> Tensor:
 
 def image(mask: Tensor, known: Tensor, form: Form = "v1", samples: int = 3, **changes: object) -> Tensor:
     rng = SampleNoise(0, range(samples), (2, 4, 4))
-    settings = {"step_lr": 2e-5, "steps_per_level": 4, "form": form} | changes
+    settings = {"step_size": 2e-5, "steps_per_level": 4, "form": form} | changes
     return inpainting(elementwise, geometric_sigmas(1.0, 0.01, 5), rng, known=known, mask=mask, **settings)
 
 
@@ -176,7 +176,7 @@ def test_a_mask_of_any_shape_that_broadcasts_serves(form: Form) -> None:
 def test_levels_are_intermediate_samples_and_the_start_is_kept(form: Form) -> None:
     start, rng = torch.full((3, 2, 4, 4), 0.5), SampleNoise(0, range(3), (2, 4, 4))
     mask, known, sigmas = torch.eye(4), torch.zeros(()), geometric_sigmas(1.0, 0.01, 5)
-    settings = {"known": known, "mask": mask, "step_lr": 2e-5, "steps_per_level": 4, "form": form}
+    settings = {"known": known, "mask": mask, "step_size": 2e-5, "steps_per_level": 4, "form": form}
     levels = []
     for x in inpainting_levels(elementwise, sigmas, rng, start=start, **settings):
         assert torch.is_grad_enabled()
@@ -189,7 +189,7 @@ def test_levels_are_intermediate_samples_and_the_start_is_kept(form: Form) -> No
 def test_the_papers_convention_is_half_the_step() -> None:
     nothing = {"mask": torch.zeros(()), "known": torch.zeros(())}
     released = image(**nothing, form="v1", convention="released")
-    torch.testing.assert_close(image(**nothing, form="v1", convention="paper", step_lr=4e-5), released)
+    torch.testing.assert_close(image(**nothing, form="v1", convention="paper", step_size=4e-5), released)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_the_papers_convention_is_half_the_step() -> None:
     [
         ({"form": "v3"}, "form is 'v3'"),
         ({"steps_per_level": 0}, "steps_per_level is 0"),
-        ({"step_lr": 0.0}, "is 0.0"),
+        ({"step_size": 0.0}, "is 0.0"),
         ({"mask": torch.full((4, 4), 0.5)}, "other than 0 and 1"),
         ({"mask": torch.ones(3)}, r"mask has the shape \(3,\)"),
         ({"known": torch.ones(5, 2, 4, 4)}, r"known has the shape \(5, 2, 4, 4\)"),

@@ -5,21 +5,22 @@ import math
 import pytest
 import scipy.stats
 import torch
-from pipeline.ncsn.samplers.settings import KINDS, Ladder, Sampler
 from torch import Tensor
 
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.interpolation import InterpolatedNoise, interpolation
+from pipeline.ncsn.kinds import kinds
 from pipeline.ncsn.nfe import CountEvaluations
 from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.ncsn.rng import SampleNoise
-from pipeline.ncsn.samplers.consistent import consistent
-from pipeline.ncsn.samplers.langevin import annealed_langevin
+from pipeline.ncsn.sampler import Ladder, Sampler, sample
+from pipeline.ncsn.samplers.langevin import Langevin
 from pipeline.toy.mixture import GaussianMixture
+from tests.ncsn.samplers.functions import consistent
 
 SHAPE = (2, 3, 3)
 LADDER = geometric_sigmas(1.0, 0.05, 6)
-SETTINGS: dict[str, object] = {"step_lr": 5e-4, "steps_per_level": 10, "denoise": True}
+LANGEVIN = Langevin(step_size=5e-4, steps_per_level=10)
 
 
 def score(x: Tensor, sigma: Tensor) -> Tensor:
@@ -29,11 +30,12 @@ def score(x: Tensor, sigma: Tensor) -> Tensor:
 
 def rows(pairs: list[tuple[int, int]], count: int, **changes: object) -> Tensor:
     noise = InterpolatedNoise(5, pairs, count, SHAPE)
-    return interpolation(score, LADDER, noise, **SETTINGS | changes).unflatten(0, (len(pairs), count))
+    found = interpolation(LANGEVIN, score, LADDER, noise, denoise=True, **changes)
+    return found.unflatten(0, (len(pairs), count))
 
 
 def drawn(indices: list[int]) -> Tensor:
-    return annealed_langevin(score, LADDER, SampleNoise(5, indices, SHAPE), **SETTINGS)
+    return sample(LANGEVIN, score, LADDER, SampleNoise(5, indices, SHAPE), denoise=True)
 
 
 def test_the_ends_of_a_row_are_the_samples_themselves() -> None:
@@ -69,11 +71,10 @@ def test_samples_between_have_the_law_of_the_model() -> None:
     mixture = GaussianMixture((0.4, 0.6), means, 0.1)
     noise = InterpolatedNoise(0, [(2 * k, 2 * k + 1) for k in range(20)], 3, (250, 1))
     x = interpolation(
+        Langevin(step_size=4e-4, steps_per_level=60),
         lambda x, sigma: mixture.score(x.view(-1, 1), sigma).view_as(x),
         geometric_sigmas(1.0, 0.1, 6),
         noise,
-        step_lr=4e-4,
-        steps_per_level=60,
         denoise=False,
     ).unflatten(0, (20, 3))
     middle, std = x[:, 1].flatten().double().numpy(), 0.02**0.5
@@ -86,14 +87,14 @@ def test_samples_between_have_the_law_of_the_model() -> None:
 
 
 KIND_OPTIONS: dict[str, dict[str, object]] = {
-    "langevin": {"step_lr": 5e-4, "steps_per_level": 3},
-    "consistent": {"step_lr": 0.7 * 0.05**2},
+    "langevin": {"step_size": 5e-4, "steps_per_level": 3},
+    "consistent": {"step_size": 0.7 * 0.05**2},
     "predictor_corrector": {"predictor": "ancestral", "corrector_steps": 1, "snr": 0.2},
     "stochastic_heun": {"churn": 2.0},
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", kinds("samplers"))
 def test_with_any_sampler_the_ends_are_its_samples_and_the_middle_is_another(kind: str) -> None:
     sampler = Sampler(kind, Ladder(1.0, 0.05, 6), KIND_OPTIONS.get(kind, {}))
     pairs = InterpolatedNoise(5, [(0, 3), (7, 2)], 3, SHAPE)
@@ -110,7 +111,7 @@ def test_it_is_noise_like_that_of_samples() -> None:
 
 
 def test_a_linear_sampler_interpolates_along_the_circle() -> None:
-    settings = {"step_lr": 0.7 * 0.05**2, "denoise": True}
+    settings = {"step_size": 0.7 * 0.05**2, "denoise": True}
 
     def linear(x: Tensor, sigma: Tensor) -> Tensor:
         return -x / (0.3**2 + sigma**2)
@@ -138,12 +139,13 @@ def test_a_start_of_ones_own_is_shared_by_its_row() -> None:
     starts = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0))
     found = rows([(0, 3), (7, 2)], 4, start=starts)
     rng = SampleNoise(5, [3, 2], SHAPE)
-    assert torch.equal(found[:, -1], annealed_langevin(score, LADDER, rng, start=starts, **SETTINGS))
+    assert torch.equal(found[:, -1], sample(LANGEVIN, score, LADDER, rng, denoise=True, start=starts))
 
 
 def test_the_cost_is_that_of_annealed_langevin() -> None:
     counted = CountEvaluations(score)
-    interpolation(counted, LADDER, InterpolatedNoise(5, [(0, 1)], 3, SHAPE), **SETTINGS)
+    pairs = InterpolatedNoise(5, [(0, 1)], 3, SHAPE)
+    interpolation(LANGEVIN, counted, LADDER, pairs, denoise=True)
     assert counted.nfe == 6 * 10 + 1
 
 

@@ -4,25 +4,30 @@ from typing import Any
 
 import pytest
 import torch
-from pipeline.ncsn.samplers.ode import probability_flow
-from pipeline.ncsn.samplers.settings import KINDS, Ladder, Sampler
 from torch import Tensor
 
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.kinds import kinds
 from pipeline.ncsn.nfe import CountEvaluations
-from pipeline.ncsn.noise import geometric_sigmas, karras_sigmas
+from pipeline.ncsn.noise import geometric_sigmas, karras_sigmas, step_size
 from pipeline.ncsn.rng import SampleNoise
-from pipeline.ncsn.samplers.consistent import consistent
-from pipeline.ncsn.samplers.dpm_solver import dpm_solver
-from pipeline.ncsn.samplers.langevin import Convention, annealed_langevin
-from pipeline.ncsn.samplers.predictor_corrector import predictor_corrector
+from pipeline.ncsn.sampler import Ladder, Sampler
+from pipeline.ncsn.samplers.heun import Heun
+from pipeline.ncsn.samplers.langevin import Convention, Langevin
+from tests.ncsn.samplers.functions import (
+    annealed_langevin,
+    consistent,
+    dpm_solver,
+    predictor_corrector,
+    probability_flow,
+)
 
 LADDER = Ladder(2.0, 0.05, 6)
 PC = {"predictor": "ancestral", "corrector_steps": 1, "snr": 0.2}
 CHURN = {"churn": 1.0, "churn_min": 0.1, "churn_max": 1.0, "churn_noise": 1.01}
 OPTIONS: dict[str, dict[str, Any]] = {
-    "langevin": {"step_lr": 1e-3, "steps_per_level": 2},
-    "consistent": {"step_lr": 2e-3},
+    "langevin": {"step_size": 1e-3, "steps_per_level": 2},
+    "consistent": {"step_size": 2e-3},
     "predictor_corrector": PC,
     "euler": {},
     "heun": {},
@@ -65,10 +70,10 @@ def by_hand(kind: str) -> Tensor:
 
 
 def test_every_kind_is_tried_here() -> None:
-    assert set(KINDS) == set(OPTIONS)
+    assert set(kinds("samplers")) == set(OPTIONS)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", kinds("samplers"))
 def test_settings_make_the_sampler_that_a_call_by_hand_makes(kind: str) -> None:
     sampler = Sampler(kind, LADDER, OPTIONS[kind])
     counted = CountEvaluations(score)
@@ -77,18 +82,18 @@ def test_settings_make_the_sampler_that_a_call_by_hand_makes(kind: str) -> None:
     assert counted.nfe == NFE[kind]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", kinds("samplers"))
 def test_there_are_samples_for_each_level_and_settings_survive_a_file(kind: str) -> None:
     sampler = Sampler(kind, LADDER, OPTIONS[kind])
     levels = list(sampler.levels(score, rng()))
     assert len(levels) == LADDER.num_levels
     assert torch.equal(levels[-1], sampler.sample(score, rng(), denoise=False))
-    assert Sampler.read({"rule": "fixed", **sampler.plain()}) == sampler
+    assert Sampler.read(sampler.plain()) == sampler
 
 
 @pytest.mark.parametrize("convention", ["paper", "released"])
 def test_a_convention_is_kept_only_where_it_is_given(convention: Convention) -> None:
-    options = {"step_lr": 1e-3, "steps_per_level": 2}
+    options = {"step_size": 1e-3, "steps_per_level": 2}
     assert Sampler.langevin(LADDER, **options).options == options
     sampler = Sampler.langevin(LADDER, **options, convention=convention)
     assert sampler.options == {**options, "convention": convention}
@@ -107,5 +112,24 @@ def test_a_ladder_is_geometric_or_karras() -> None:
 def test_what_is_missing_or_unknown_is_named() -> None:
     with pytest.raises(UserError, match="'num_levels'"):
         Ladder.read({"sigma_max": 2.0, "sigma_min": 0.05})
-    with pytest.raises(UserError, match="the sampler 'huen' is not one of langevin"):
+    with pytest.raises(UserError, match=r"'huen' is none of the samplers; did you mean heun\?"):
         Sampler.read({"kind": "huen", **LADDER.plain()})
+    with pytest.raises(UserError, match=r"not those of heun: .*'churn'"):
+        Sampler.read({"kind": "heun", "churn": 1.0, **LADDER.plain()})
+
+
+def test_the_analytic_step_is_technique_4_in_either_convention() -> None:
+    step = step_size(LADDER.sigmas(), 3)
+    for convention, factor in (("released", 1), ("paper", 2)):
+        settled = Langevin("analytic", 3, convention).on(LADDER)
+        assert settled.options["step_size"] == factor * step and settled.ladder == LADDER
+    assert Sampler.analytic(LADDER, 3, ratio=0.5).options["step_size"] == 0.5 * step
+
+
+def test_levels_of_its_own_lie_between_the_ends_of_the_training() -> None:
+    sampler = Heun(num_levels=18, rho=7.0).on(LADDER)
+    assert sampler == Sampler("heun", Ladder(2.0, 0.05, 18, 7.0), {})
+    assert sampler.plain() == {
+        **{"kind": "heun", "sigma_max": 2.0, "sigma_min": 0.05, "num_levels": 18, "rho": 7.0}
+    }
+    assert sampler.settings() == Heun(num_levels=18, rho=7.0)
