@@ -106,7 +106,7 @@ def choose(
 
         drawn = {"num_samples": num_samples, "seed": seed, **settings}
         rest: dict[str, Any] = {"sampler": sampler.plain(), "law": law.digest() if law else None, "gpu": device == "cuda"}
-        rest["code"] = _code(folders, sampler.plain(), space)
+        rest["code"] = _code(folders, sampler, space)
         measured = storage / f"selection-{_fingerprint(folders, reference / features.CONFIG, drawn | rest)}"
         draw = partial(_drawn, sampler=sampler, storage=measured / "samples", law=law, **drawn, **sizes)
         found = _all(folders, draw, measure, measured, AT_ONCE if connect.is_connected() else 1)
