@@ -16,7 +16,7 @@ import numpy as np
 import optuna
 
 from pipeline.search.records import Settings
-from pipeline.search.space import Budget, Choice, Space, suggested
+from pipeline.search.space import Budget, Choice, Space, in_optuna, suggested
 
 APART = 1_000_003
 """Between the seeds of a search's studies, so that searches of neighbouring seeds share no draws."""
@@ -35,13 +35,10 @@ class Proposer:
         self._budget = budget
         name, values = _kinds(space, budget)
         self._spaces = {value: {**space, name: Choice((value,))} if name else space for value in values}
-        drawn = {own: getattr(each, "drawn_as", "") or own for own, each in space.items()}
         self._points: list[str] = [point.get(name, "") for point in points]
         self._studies = _studies(values, self._points, budget)
         for value, point in zip(self._points, points, strict=True):
-            self._studies[value].enqueue_trial(
-                {drawn.get(own, own): setting for own, setting in point.items()}
-            )
+            self._studies[value].enqueue_trial(in_optuna(space, point))
         self._asked: list[tuple[str, optuna.trial.Trial]] = []
         self._results: dict[int, float] = {}
         self._best = dict.fromkeys(values, math.inf)

@@ -29,7 +29,7 @@ from pipeline.search.records import FINISHED, STOPPED, Record
 from pipeline.search.sampler import _feasible, tune
 from pipeline.search.sampler_trial import Setup, measured, trial
 from pipeline.search.sampler_verdict import CHOICES, Baseline, Candidate, choose
-from pipeline.search.space import suggested
+from pipeline.search.space import in_optuna, suggested
 from tests.search.searched import BOUNDS, Mixture, made
 
 
@@ -99,7 +99,7 @@ def search_here(
     study = create_study(sampler=RandomSampler(seed=budget.seed))
     records = []
     for number in range(1, budget.num_trials + 1):
-        study.enqueue_trial(points[number - 1] if number <= len(points) else {})
+        study.enqueue_trial(in_optuna(space, points[number - 1]) if number <= len(points) else {})
         drawn = study.ask()
         settings = suggested(space, drawn)
         last = number == budget.num_trials
