@@ -24,7 +24,7 @@ from benchmarks.machine import describe
 from pipeline.commands.preset import compose
 from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.params import Params, parse
-from pipeline.training.batches import microshards
+from pipeline.training.batches import micro_batches
 from pipeline.training.loop import train
 from pipeline.training.task import Task
 
@@ -65,7 +65,7 @@ def loaded(preset: str, batch: int | None, steps: int) -> str:
     alone: list[float] = []
     for step in range(steps + 1):
         start = time.process_time()
-        microshards(task, images, step, range(task.microshards), torch.device("cpu"))
+        micro_batches(task, images, step, range(task.micro_batches), torch.device("cpu"))
         alone.append(time.process_time() - start)
     whole: list[float] = []
     start = time.process_time()
@@ -78,12 +78,11 @@ def loaded(preset: str, batch: int | None, steps: int) -> str:
 
 
 def _task(params: Params, batch: int | None) -> Task:
-    settings = params.train.kwargs() | {"steps": 4, "log_every": 4, "checkpoint_every": 4}
-    if batch:
-        settings |= {"batch_size": batch, "microshards": 1}
-    shape = _images(params, 1).shape[1:]
-    recipe = params.recipes["ncsnv2"].kwargs()
-    return Task.build(recipe, settings, sigmas=SIGMAS, image_shape=shape, data_sha256="")
+    short = {"steps": 4, "log_every": 4, "checkpoint_every": 4}
+    parts = {"batch_size": batch, "micro_batches": 1} if batch else {}
+    train, shape = params.train.model_copy(update={**short, **parts}), _images(params, 1).shape[1:]
+    recipe = params.recipes["ncsnv2"].model_copy(update={"steps": None})
+    return Task.build(recipe, train, sigmas=SIGMAS, image_shape=shape, data_sha256="")
 
 
 def _images(params: Params, count: int = 0) -> np.ndarray:

@@ -116,9 +116,10 @@ def _memory_and_cpu(cpu: dict[int, float]) -> float:
 
 def policy(micro_batches: int = 4) -> str:
     """Workers that a run of 1 to 8 gets, by the CPUs that are free: Ray's policy next to ours."""
-    from pipeline.cluster.elastic import DividingPolicy
     from ray.train import ScalingConfig
     from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy
+
+    from pipeline.cluster.trainer import DividingPolicy
 
     scaling = ScalingConfig(num_workers=(1, 8), resources_per_worker={"CPU": 1.0})
     rows = ["| free CPUs | Ray's policy | DividingPolicy |", "| --: | --: | --: |"]

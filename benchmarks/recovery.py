@@ -47,19 +47,19 @@ from ray.train.torch import TorchTrainer, prepare_model
 
 def work(config):
     from pipeline.ncsn.losses import denoising_score_matching
-    from pipeline.training.batches import microshards
-    from pipeline.training.checkpoints import fresh
+    from pipeline.training.batches import micro_batches
+    from pipeline.training.state import fresh
     state, first = fresh(task), 0
     network, rank = prepare_model(state.network), ray.train.get_context().get_world_rank()
-    if kept := ray.train.get_checkpoint():
-        with kept.as_directory() as place:
+    if checkpoint := ray.train.get_checkpoint():
+        with checkpoint.as_directory() as place:
             saved = torch.load(Path(place) / "state.pt")
         state.network.load_state_dict(saved["network"])
         state.optimizer.load_state_dict(saved["optimizer"])
         first = saved["step"]
     for step in range(first, task.steps):
-        draw = microshards(task, IMAGES, step, range(rank, rank + 1), torch.device("cpu"))[0]
-        loss = denoising_score_matching(network, draw.x, draw.sigma, draw.noise).mean()
+        part = micro_batches(task, IMAGES, step, range(rank, rank + 1), torch.device("cpu"))[0]
+        loss = denoising_score_matching(network, part.x, part.sigma, part.noise).mean()
         state.optimizer.zero_grad()
         loss.backward()
         state.optimizer.step()
