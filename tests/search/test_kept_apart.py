@@ -19,7 +19,7 @@ from tests.search.searched import KINDS, Mixture, Pixels
 
 LADDER = Ladder(1.5, 0.02, 10)
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 1, 2, 2), dtype=np.uint8)
-MANIFEST = {"max_pairwise_distance": 1.5, "shape": [20, 1, 2, 2]}
+MANIFEST = {"max_pairwise_distance": 1.5, "shape": [20, 1, 8, 8]}
 
 
 @pytest.fixture
