@@ -1,4 +1,4 @@
-"""What bits that do not depend on the number of workers cost: `bitwise` against plain DDP, at two workers.
+"""What equal bits on any number of workers cost: `bitwise` against plain DDP, with two workers.
 
     python -m benchmarks.determinism --rounds 15
 

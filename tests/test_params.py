@@ -172,7 +172,10 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         put("recipes.tuned.ema.rate", 1.0),
         "recipes.tuned.ema.rate: rate is 1.0: it must be at least 0 and below 1",
     ),
-    "accuracy above 1": (put("features.min_accuracy", 95.0), "features.min_accuracy: .* found 95.0"),
+    "accuracy above 1": (
+        put("features.min_accuracy", 95.0),
+        r"features: min_accuracy \(95.0\) is no share: set it between 0 and 1",
+    ),
     "unknown kind of noise": (
         put("noise.ncsn.kind", "linear"),
         "noise.ncsn: .*'linear'.*'geometric', 'continuous', 'analytic'",

@@ -32,8 +32,11 @@ ENTRIES = {
     "extra_rows": "ROW-SEED",
 }
 """What the keys of a mapping are, by section."""
-ELSEWHERE = {"tune_sampler.baseline.sampler": "mapping"}
-"""Keys whose content another section explains, with its type."""
+MAPPINGS = {
+    "tune_sampler.baseline.sampler": "tune_sampler.baseline.sampler",
+    "frontier.options": "frontier.KIND",
+}
+"""Fields whose content another section explains, by the key that they are in the file."""
 ABSENT = ("compute.most_workers",)
 """Fields of the schema that are no keys of the file."""
 SIGNS = {"gt": "above {}", "ge": "at least {}", "lt": "below {}", "le": "at most {}"}
@@ -100,17 +103,19 @@ def _fields(model: type) -> Iterator[tuple[str, Any, list[Any]]]:
 def _key(
     model: type, path: tuple[str, ...], annotation: Any, metadata: list, kind: str | None
 ) -> Iterator[Key]:
+    if key := MAPPINGS.get(".".join(path)):
+        yield Key(tuple(key.split(".")), "mapping", "", _meaning(model, tuple(key.split(".")), kind), kind)
+        return
     annotation, metadata = _bare(annotation, metadata)
     if get_origin(annotation) in (dict, collections.abc.Mapping):
         path, annotation = (*path, ENTRIES.get(path[0], "NAME")), get_args(annotation)[1]
         annotation, metadata = _bare(annotation, [])
-    parts = [] if ".".join(path) in ELSEWHERE else _sections(annotation, metadata)
+    parts = _sections(annotation, metadata)
     named = [name for names, _ in parts for name in names if name != "from"]
     if named:
         yield Key((*path, "kind"), _choice(named), "", _meaning(model, (*path, "kind"), kind), kind)
     if not parts:
-        kind_of_value = ELSEWHERE.get(".".join(path)) or _type(annotation)
-        yield Key(path, kind_of_value, _bounds(annotation, metadata), _meaning(model, path, kind), kind)
+        yield Key(path, _type(annotation), _bounds(annotation, metadata), _meaning(model, path, kind), kind)
     for names, part in parts:
         yield from walk(part, path, ", ".join(names) or kind)
 
@@ -124,16 +129,16 @@ def _bare(annotation: Any, metadata: list) -> tuple[Any, list]:
 
 def _sections(annotation: Any, metadata: list) -> list[tuple[list[str], type]]:
     """The sections that a key may hold, each with the kinds that it is of; none, where it holds a value."""
-    found: dict[type, list[str]] = {}
+    rooms = [item.room for item in metadata if isinstance(item, ByKind)]
+    found = [(name, find(room, name)) for room in rooms for name in all_kinds(room)]
     for part in get_args(annotation) if _is_union(annotation) else (annotation,):
-        part, more = _bare(part, metadata)
-        rooms = [item.room for item in more if isinstance(item, ByKind)]
-        kinds = [(kind, find(room, kind)) for room in rooms for kind in all_kinds(room)]
-        if not rooms and inspect.isclass(part) and issubclass(part, BaseModel):
-            kinds = [(name, part) for name in _names(part, more)]
-        for name, settings in kinds:
-            found.setdefault(settings, []).append(name)
-    return [(list(dict.fromkeys(filter(None, names))), settings) for settings, names in found.items()]
+        part, more = _bare(part, [])
+        if inspect.isclass(part) and issubclass(part, BaseModel):
+            found += [(name, part) for name in _names(part, more)]
+    own: dict[type, list[str]] = {}
+    for name, settings in found:
+        own.setdefault(settings, []).append(name)
+    return [(list(dict.fromkeys(filter(None, names))), settings) for settings, names in own.items()]
 
 
 def _names(part: type[BaseModel], metadata: list) -> list[str]:
@@ -204,6 +209,8 @@ def _words() -> Mapping[str, str]:
 
 def _default(key: Key) -> str:
     found = list(_values(_file(), key.path, key.kind))
+    if key.type == "mapping":
+        found = [value for value in found if isinstance(value, Mapping)]
     return f"`{_plain(found[0])}`" if found else ""
 
 

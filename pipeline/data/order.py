@@ -1,6 +1,6 @@
-"""The order in which training sees the images: a function of the position, so that no state is kept.
+"""Order of the training images: a function of the position, so that no state is kept.
 
-Numbers come from the raw stream of PCG64, which NumPy guarantees to stay as it is, unlike the
+Numbers come from the raw stream of PCG64, which NumPy guarantees not to change, unlike the
 methods of its generators.
 """
 
@@ -13,16 +13,16 @@ EPOCH, HOLD_OUT = 1, 2
 
 
 def permutation(count: int, purpose: int, *key: int) -> np.ndarray:
-    """The numbers 0 to count - 1 in an order that depends on (count, purpose, key) alone; int64 (count,)."""
-    draws = np.random.PCG64([purpose, *key]).random_raw(count)
-    return np.argsort(np.asarray(draws, np.uint64), kind="stable").astype(np.int64, copy=False)
+    """Permutation of 0 to count - 1 that depends on (count, purpose, key) alone; int64 (count,)."""
+    raw = np.random.PCG64([purpose, *key]).random_raw(count)
+    return np.argsort(np.asarray(raw, np.uint64), kind="stable").astype(np.int64, copy=False)
 
 
 def batch_indices(seed: int, step: int, batch_size: int, num_examples: int) -> np.ndarray:
-    """The images of a batch: step `step` (from 0) of walking through one permutation after another.
+    """Images of the batch of step `step` (from 0), of walking through one permutation after another.
 
-    Nothing is dropped: a batch may end one epoch and begin the next, and every run of `num_examples`
-    positions that begins with an epoch holds each image once.
+    Nothing is dropped: a batch may end one epoch and begin the next. The `num_examples` positions of an
+    epoch hold each image once.
 
     Returns:
         int64 (batch_size,), indices below num_examples.

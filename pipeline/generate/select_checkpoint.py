@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import program
 from pipeline.cluster import connect
@@ -25,6 +25,9 @@ from pipeline.ncsn.prior import Law
 from pipeline.ncsn.sampler import Sampler
 from pipeline.training import checksums
 from pipeline.training.checkpoints import load_network
+
+if TYPE_CHECKING:
+    from pipeline.metrics.features import FeatureSpace
 
 logger = logging.getLogger(__name__)
 
@@ -102,8 +105,8 @@ def choose(
             return {kind: distance(scorer.moments(getattr(samples, kind)), target) for kind in KINDS}
 
         drawn = {"num_samples": num_samples, "seed": seed, **settings}
-        rest = {"sampler": sampler.plain(), "law": law.digest() if law else None, "gpu": device == "cuda"}
-        rest["code"] = _code(folders, sampler.plain(), space)
+        rest: dict[str, Any] = {"sampler": sampler.plain(), "law": law.digest() if law else None, "gpu": device == "cuda"}
+        rest["code"] = _code(folders, sampler, space)
         measured = storage / f"selection-{_fingerprint(folders, reference / features.CONFIG, drawn | rest)}"
         draw = partial(_drawn, sampler=sampler, storage=measured / "samples", law=law, **drawn, **sizes)
         found = _all(folders, draw, measure, measured, AT_ONCE if connect.is_connected() else 1)
@@ -183,10 +186,10 @@ def _verifies(place: Path) -> bool:
     return True
 
 
-def _code(folders: Mapping[int, Path], sampler: Mapping[str, Any], space: Any) -> str:
+def _code(folders: Mapping[int, Path], sampler: Sampler, space: "FeatureSpace") -> str:
     """Version of the code that an FID comes from."""
     network = load_network(next(iter(folders.values())))
-    kinds = program.modules({"network": network, "sampler": sampler, "features": space})
+    kinds = program.modules({"network": network, "sampler": sampler.plain(), "features": space})
     return program.version("pipeline.generate.select_checkpoint", *kinds)
 
 

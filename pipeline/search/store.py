@@ -228,7 +228,7 @@ def fingerprint(*parts: Any) -> str:
 
     Args:
         parts: plain values, mappings, sequences, arrays, networks, functions of a module, and dataclasses
-            made of these. A dataclass with a method `identity` counts as what that returns.
+            made of these. What has a method `identity` counts as what that returns.
 
     Raises:
         TypeError: a part is something else.
@@ -262,7 +262,7 @@ def _pieces(value: Any) -> Iterator[bytes | memoryview]:
     elif isinstance(value, list | tuple | range):
         yield f"sequence {len(value)};".encode()
         yield from (piece for each in value for piece in _pieces(each))
-    elif is_dataclass(value) and not isinstance(value, type):
+    elif hasattr(value, "identity") or (is_dataclass(value) and not isinstance(value, type)):
         yield f"{type(value).__module__}.{type(value).__qualname__};".encode()
         yield from _pieces(value.identity() if hasattr(value, "identity") else vars(value))
     elif isinstance(value, FunctionType) and "<" not in value.__qualname__:

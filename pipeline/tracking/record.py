@@ -1,8 +1,8 @@
 """Record of a stage: a file of lines, one for each call on a run, and a note of how far it was delivered.
 
-A line is `CHECKSUM {"at": ..., "run": ..., "call": ..., "arguments": ..., "once": ...}`. Lines are only ever
-added. Below `.runs/tracking` of the repository: NAME.jsonl, the record; NAME.state, how far delivery came;
-NAME.files, copies of the files that are still to be delivered. Whoever writes a record holds its lock.
+A line is `CHECKSUM {"at": ..., "run": ..., "call": ..., "arguments": ...}`. Lines are only ever added. Below
+`.runs/tracking` of the repository: NAME.jsonl, the record; NAME.state, how far its delivery came; NAME.files,
+copies of the files that are still to be delivered. Whoever writes a record holds its lock.
 """
 
 import contextlib
@@ -120,8 +120,8 @@ def encode(
     at: int, address: Address, call: str, arguments: Mapping[str, object], once: str | None = None
 ) -> bytes:
     """A call as a line of bytes; numpy's numbers become JSON's."""
-    said = {"at": at, "run": address, "call": call, "arguments": arguments, "once": once}
-    return _sealed(said)
+    said = {"at": at, "run": address, "call": call, "arguments": arguments}
+    return _sealed(said if once is None else said | {"once": once})
 
 
 def _decode(start: int, raw: bytes) -> Line:
@@ -129,7 +129,7 @@ def _decode(start: int, raw: bytes) -> Line:
     try:
         said = _unsealed(raw)
         at, address, call, arguments = (said[key] for key in ("at", "run", "call", "arguments"))
-        return Line(start, end, at, tuple(address), str(call), dict(arguments), said["once"])
+        return Line(start, end, at, tuple(address), str(call), dict(arguments), said.get("once"))
     except (ValueError, KeyError, TypeError):
         return Line(start, end, 0, (), DAMAGED, {})
 

@@ -1,4 +1,4 @@
-"""Folders that are believed only when every byte in them is the one that was written."""
+"""Checksummed folders: used only while every byte in them is the one that was written."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from pipeline.ncsn.errors import UserError
 
 MANIFEST = "manifest.json"
 SNAPSHOTS = "snapshots"
-"""A folder of folders that are verified each by itself."""
+"""A folder of folders, each verified by itself."""
 
 
 def hashes(folder: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""One writer for a run: two that save into one folder would break each other's checkpoints."""
+"""Lock of a run folder: two writers in it would break each other's checkpoints."""
 
 import contextlib
 import fcntl
@@ -16,11 +16,11 @@ POLL_S = 0.1
 
 @contextlib.contextmanager
 def only(role: str, run_folder: Path, *, patience_s: float = 0.0) -> Iterator[None]:
-    """Hold a run's folder in a role while the block runs; the system lets go of it when the process dies.
+    """Hold a run's folder in a role while the block runs; the system releases it when the process dies.
 
     Args:
         role: "driver", who starts workers, or "writer", the worker that saves.
-        patience_s: how long to wait for another to let go, such as one whose driver was just killed.
+        patience_s: how long to wait for another to release it, such as one whose driver was just killed.
 
     Raises:
         UserError: another process holds it, named by its host and process id.

@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 
 from pipeline.commands.preset import compose, known, lay, main
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.kinds import plain
 from pipeline.params import Params, load, parse
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +87,7 @@ def test_ncsn_is_the_2019_papers(name: str) -> None:
     p = params(name)
     noise = {"kind": "geometric", "sigma_max": 1.0, "sigma_min": 0.01, "num_levels": 10}
     assert p.noise["ncsn"].kwargs() == noise
-    assert p.sampler["ncsn"].kwargs() == {"kind": "langevin", "step_size": 2e-5, "steps_per_level": 100}
+    assert plain(p.sampler["ncsn"]) == {"kind": "langevin", "step_size": 2e-5, "steps_per_level": 100}
     assert p.recipes["ncsn"].kwargs() == {
         "network": {"kind": "ncsn", "width": 64 if name == "mnist" else 128},
         "loss": {"kind": "levels"},
@@ -149,7 +150,7 @@ def test_ncsnv2_settings_are_the_published(
     assert p.noise["ncsnv2"].kwargs() == {"kind": "geometric", **levels}
     assert p.tune_noise.starts["ncsnv2"].kwargs() == levels, "the search starts from it"
     sampler = {"kind": "langevin", "step_size": step_size, "steps_per_level": steps_per_level}
-    assert p.sampler["ncsnv2"].kwargs() == sampler
+    assert plain(p.sampler["ncsnv2"]) == sampler
     assert p.tune_sampler.max_nfe[-1] == p.tune_noise.max_nfe == num_levels * steps_per_level + 1
     assert (p.data.image_size, p.train.steps, p.train.batch_size) == (size, steps, 128)
     assert p.generate.num_samples == samples
@@ -159,7 +160,7 @@ def test_mnist_trains_as_published() -> None:
     p = params("mnist")
     assert (p.train.steps, p.train.batch_size, p.train.checkpoint_every) == (200_000, 128, 5_000)
     assert p.noise["ncsnv2"].kwargs()["kind"] == "analytic", "NCSNv2 published none for MNIST"
-    assert p.sampler["ncsnv2"].kwargs()["step_size"] == "analytic"
+    assert plain(p.sampler["ncsnv2"])["step_size"] == "analytic"
 
 
 @pytest.mark.parametrize("name", [*PAPERS, "fashion_mnist"])

@@ -35,7 +35,8 @@ from pipeline.training.task import Task
 
 NETWORK = {"kind": "ncsnv2", "channels": 1, "image_size": 8, "width": 8, "sigmas": (1.0, 0.1, 0.01)}
 TASK = Task(
-    network=NETWORK, optimizer=Adam(1e-3, (0.9, 0.999), 1e-8), schedule=Constant(), ema=Exponential(0.9), dequantise=False, flip=False,
+    network=NETWORK, optimizer=Adam(1e-3, (0.9, 0.999), 1e-8), schedule=Constant(), ema=Exponential(0.9),
+    dequantise=False, flip=False,
     steps=1, batch_size=4, micro_batches=4, checkpoint_every=1, log_every=1,
     loss=Levels(), seed=0, data_sha256="0" * 64,
 )  # fmt: skip

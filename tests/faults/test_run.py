@@ -118,6 +118,6 @@ def test_a_loss_that_grows_a_thousandfold_has_exploded(
         calls[0] += 1
         return plain(*arguments) * (1e4 if calls[0] > 12 else 1)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop, "_loss", growing)
+    monkeypatch.setattr(loop, "_losses", growing)
     with pytest.raises(UserError, match=r"the loss is \d+\.\d+ at step 4"):
         fit(make_task(), make_images(), tmp_path)

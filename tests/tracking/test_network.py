@@ -46,7 +46,8 @@ def checkpoint(tmp_path: Path) -> Path:
     """A checkpoint after one step of Adam, whose averaged weights are no longer the network's."""
     task = Task(
         network={"kind": "ncsnv2", "channels": 1, "image_size": 8, "width": 8, "sigmas": (1.0, 0.1, 0.01)},
-        optimizer=Adam(1e-3, (0.9, 0.999), 1e-8), schedule=Constant(), ema=Exponential(0.9), dequantise=False, flip=False,
+        optimizer=Adam(1e-3, (0.9, 0.999), 1e-8), schedule=Constant(), ema=Exponential(0.9),
+        dequantise=False, flip=False,
         steps=1, batch_size=4, micro_batches=4, checkpoint_every=1, log_every=1,
         loss=Levels(),
         seed=0, data_sha256="0" * 64,

@@ -129,6 +129,10 @@ class ClassifierSpace:
         """The network as the bytes of a safetensors file: equal networks, equal bytes."""
         return safetensors.torch.save(self.network.state_dict())
 
+    def identity(self) -> dict[str, Any]:
+        """What its features follow from: weights and device; the program is hashed apart."""
+        return {"weights": hashlib.sha256(self.tensors()).hexdigest(), "device": self.device}
+
     def config(self) -> dict[str, Any]:
         """The network's shape and its accuracy."""
         return {"shape": self.shape, "held_out_accuracy": self.held_out_accuracy}
