@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": BASE | {"data", "program"},
     "toy": BASE | {"data"},
     "dvcfile": BASE,
-    "params": BASE | {"training"},
+    "params": BASE | {"training", "metrics"},
     "resolve": BASE | {"params"},
     "settle": BASE | {"params", "resolve"},
     "tracking": BASE | {"training", "dvcfile"},
