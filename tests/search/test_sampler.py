@@ -98,11 +98,13 @@ def search_here(
     study = create_study(sampler=RandomSampler(seed=budget.seed))
     records = []
     for number in range(1, budget.num_trials + 1):
-        study.enqueue_trial(points[number - 1] if number <= len(points) else {})
+        point = points[number - 1] if number <= len(points) else {}
+        study.enqueue_trial({getattr(space[n], "drawn_as", "") or n: value for n, value in point.items()})
         drawn = study.ask()
         for name, bounds in space.items():
             bounds.suggest(drawn, name)
-        settings = drawn.params
+        own = {getattr(bounds, "drawn_as", "") or name: name for name, bounds in space.items()}
+        settings = {own[name]: value for name, value in drawn.params.items()}
         last = number == budget.num_trials
         rungs = tuple(islice(trial(settings, **shared), 1 if last else None))
         records.append(Record(number, settings, rungs, STOPPED if last else FINISHED))
