@@ -105,7 +105,11 @@ def choose(
             return {kind: distance(scorer.moments(getattr(samples, kind)), target) for kind in KINDS}
 
         drawn = {"num_samples": num_samples, "seed": seed, **settings}
-        rest: dict[str, Any] = {"sampler": sampler.plain(), "law": law.digest() if law else None, "gpu": device == "cuda"}
+        rest: dict[str, Any] = {
+            "sampler": sampler.plain(),
+            "law": law.digest() if law else None,
+            "gpu": device == "cuda",
+        }
         rest["code"] = _code(folders, sampler, space)
         measured = storage / f"selection-{_fingerprint(folders, reference / features.CONFIG, drawn | rest)}"
         draw = partial(_drawn, sampler=sampler, storage=measured / "samples", law=law, **drawn, **sizes)
