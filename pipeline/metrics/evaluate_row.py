@@ -11,16 +11,18 @@ from torch import nn
 from pipeline.files import read_json, sha256
 from pipeline.metrics.features import FeatureSpace, Images
 from pipeline.metrics.inputs import (
+    UNSEEN,
     Described,
     EvaluateSettings,
     ImageInputs,
     NetworkInputs,
     SampleInputs,
+    SplitSettings,
     nearest_distances,
+    reference_split,
 )
 from pipeline.metrics.measures import compute, results
-from pipeline.metrics.memorisation import nearest
-from pipeline.metrics.reference_split import UNSEEN, SplitSettings, reference_split
+from pipeline.metrics.neighbours import nearest
 from pipeline.ncsn.errors import UserError
 
 SHOWN, NEIGHBOURS = 8, 5

@@ -105,7 +105,7 @@ def _prdc(x: "ImageInputs") -> Values:
 
 
 def _memorisation(x: "SampleInputs") -> Values:
-    from pipeline.metrics.memorisation import distance_ratio
+    from pipeline.metrics.neighbours import distance_ratio
 
     return {
         f"memorisation_{space}": distance_ratio(near, x.fresh_distances[space], seed=x.settings.seed)
@@ -122,7 +122,7 @@ def _bits_per_dim(x: "NetworkInputs") -> Values:
 
 
 _PRECISION, _DENSITY = "arXiv 1904.06991", "arXiv 2002.09797"
-_COPIES = "this project: `pipeline.metrics.memorisation.distance_ratio`"
+_COPIES = "this project: `pipeline.metrics.neighbours.distance_ratio`"
 
 MEASURES = (
     Measure("fid", "FID", "lower", "arXiv 1706.08500, equation 6", _fid),

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from pipeline.metrics.fid import frechet_distance
 from pipeline.metrics.inception_score import inception_score
 from pipeline.metrics.kid import kernel_distance
-from pipeline.metrics.memorisation import distance_ratio, nearest
-from pipeline.metrics.neighbours import prdc
+from pipeline.metrics.neighbours import distance_ratio, nearest, prdc
 from pipeline.ncsn.errors import UserError
 
 Features = NDArray[np.floating[Any]]

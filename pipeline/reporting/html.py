@@ -12,7 +12,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from pipeline.reporting.figures import style
-from pipeline.reporting.page import Section, made_by, not_run
+from pipeline.reporting.page import PageSection, made_by, not_run
 
 TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 FULL = style.WIDTH * style.DPI
@@ -26,7 +26,7 @@ COLOURS = {
 """The neutral colours of page and figures alike, on a light screen and on a dark one."""
 
 
-def html_page(title: str, parts: Sequence[Section], figures: Path) -> str:
+def html_page(title: str, parts: Sequence[PageSection], figures: Path) -> str:
     """The page as HTML with every picture in it; the same parts give the same bytes.
 
     Args:

@@ -138,7 +138,7 @@ def _only(patterns: Mapping[str, str], what: str) -> dict[str, str]:
     return {what: patterns[what]}
 
 
-class Plan:
+class StageGraph:
     """dvc.yaml and params.yaml beside `artifacts`, read once."""
 
     def __init__(self, root: Path) -> None:
@@ -150,7 +150,7 @@ class Plan:
         self.entries = dvcfile.entries(root)
 
     @classmethod
-    def read(cls, root: Path) -> "Plan | None":
+    def read(cls, root: Path) -> "StageGraph | None":
         """The plan of a folder, None where it has no dvc.yaml."""
         return cls(root) if (root / "dvc.yaml").exists() and (root / "params.yaml").exists() else None
 
@@ -224,7 +224,7 @@ class Lineage:
     """The report's own checkout."""
     runs: Mapping[str, tuple[Made, ...]]
     """ROW or ROW-SEED -> `made`."""
-    plan: Plan | None
+    plan: StageGraph | None
 
     def of(self, row: str, kind: str | None, names: Sequence[str] = ()) -> dict[str, Any]:
         """Those fields of a row; of the floor's, read from a row's evaluation, where `kind` is None.

@@ -38,7 +38,7 @@ SETTINGS = (
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """Section of the page: a title, Markdown text, and a figure above the text; either may be missing."""
 
     title: str
@@ -53,7 +53,7 @@ def sections(
     features: Mapping[str, Any],
     toy: Mapping[str, Any],
     checks: Sequence[Mapping[str, Any]] = (),
-) -> list[Section]:
+) -> list[PageSection]:
     """The page's parts in their order, the same in Markdown and in HTML.
 
     Args:
@@ -64,13 +64,13 @@ def sections(
     """
     origin = [tables.provenance(table), *_accuracy(features), _stages()]
     return [
-        Section("The table", "\n\n".join([tables.results_table(table), tables.verdict_lines(table)])),
-        *(Section(figure.title, figure=figure) for figure in shown),
+        PageSection("The table", "\n\n".join([tables.results_table(table), tables.verdict_lines(table)])),
+        *(PageSection(figure.title, figure=figure) for figure in shown),
         *_toy_sections(toy),
-        Section("How the samples were made", _settings(samplers)),
-        Section("What is measured", tables.measures_table()),
+        PageSection("How the samples were made", _settings(samplers)),
+        PageSection("What is measured", tables.measures_table()),
         *_selftest(checks),
-        Section("Where it comes from", "\n\n".join(origin)),
+        PageSection("Where it comes from", "\n\n".join(origin)),
     ]
 
 
@@ -79,7 +79,7 @@ def title(table: Table) -> str:
     return f"Results on {table.data}"
 
 
-def readme(table: Table, parts: Sequence[Section]) -> str:
+def readme(table: Table, parts: Sequence[PageSection]) -> str:
     """The page as Markdown; its pictures are links relative to the page."""
     text = [
         f"# {title(table)}",
@@ -118,16 +118,16 @@ def _figure(figure: FigureEntry) -> Iterator[str]:
         yield made_by(figure)
 
 
-def _toy_sections(toy: Mapping[str, Any]) -> Iterator[Section]:
+def _toy_sections(toy: Mapping[str, Any]) -> Iterator[PageSection]:
     """The panels of the toy's Fig 3 in numbers; nothing where the stage has not run."""
     if not toy:
         return
     head = ["| Samples of the mixture | In the heavier mode | Std within a mode |", "| :-- | --: | --: |"]
     lines = [f"| {name} | {p['fraction']:.3f} | {p['spread']:.3f} |" for name, p in toy["panels"].items()]
-    yield Section("Toy: in numbers", "\n".join([*head, "| the mixture itself | 0.8 | 1 |", *lines]))
+    yield PageSection("Toy: in numbers", "\n".join([*head, "| the mixture itself | 0.8 | 1 |", *lines]))
 
 
-def _selftest(checks: Sequence[Mapping[str, Any]]) -> Iterator[Section]:
+def _selftest(checks: Sequence[Mapping[str, Any]]) -> Iterator[PageSection]:
     """What the evaluator answered where the answer is known; nothing where it was not asked."""
     if not checks:
         return
@@ -135,7 +135,7 @@ def _selftest(checks: Sequence[Mapping[str, Any]]) -> Iterator[Section]:
     lines = [
         f"| {c['name']} | {c['expected']:.6g} | {c['found']:.6g} | {c['tolerance']:.1e} |" for c in checks
     ]
-    yield Section("The evaluator's self-test", "\n".join([*head, *lines]))
+    yield PageSection("The evaluator's self-test", "\n".join([*head, *lines]))
 
 
 def _settings(samplers: Mapping[str, Mapping[str, Any]]) -> str:

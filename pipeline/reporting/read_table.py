@@ -47,7 +47,7 @@ def read_table(
     """
     name, digest = manifest["name"], manifest["sha256"]["images"]
     papers = published(name, manifest["shape"][-1])
-    plan = lineage.Plan.read(artifacts.parent)
+    plan = lineage.StageGraph.read(artifacts.parent)
     origin = lineage.Lineage(artifacts, digest, commit, runs or {}, plan)
     found: list[Row] = []
     floors: dict[Row, str] = {}
@@ -167,7 +167,7 @@ class Snapshot:
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class Selection:
     """Choice of the checkpoint behind a row among the snapshots of its training."""
 
     points: tuple[Snapshot, ...]
@@ -189,15 +189,15 @@ class Choice:
         return {step: fid for step, fid in pairs.items() if fid is not None}
 
 
-def choices(artifacts: Path, names: Sequence[str]) -> dict[str, Choice]:
+def choices(artifacts: Path, names: Sequence[str]) -> dict[str, Selection]:
     """How the checkpoint of each of ROW and ROW-SEED was chosen, where there were several."""
     found = {name: choice(artifacts, name) for name in names}
     return {name: _choice(about) for name, about in found.items() if "points" in about}
 
 
-def _choice(about: Mapping[str, Any]) -> Choice:
+def _choice(about: Mapping[str, Any]) -> Selection:
     points = tuple(Snapshot(point["step"], point["raw"], point["denoised"]) for point in about["points"])
-    return Choice(points, about["step"], about["kind"], about["num_samples"], about["seed"])
+    return Selection(points, about["step"], about["kind"], about["num_samples"], about["seed"])
 
 
 def checkpoint_rule(artifacts: Path, names: Sequence[str]) -> str:

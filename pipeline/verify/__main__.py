@@ -13,15 +13,15 @@ from pathlib import Path
 
 from pipeline import dvcfile, tracking
 from pipeline.ncsn.errors import UserError
-from pipeline.reporting.lineage import SETTLED, Plan
+from pipeline.reporting.lineage import SETTLED, StageGraph
 from pipeline.reporting.rows import Row, Table
 from pipeline.verify import history, records, table, tree
-from pipeline.verify.findings import Finding, State, lines, state
+from pipeline.verify.findings import Finding, RowState, lines, state
 from pipeline.verify.history import History
 from pipeline.verify.tree import Tree
 
 
-class Check:
+class RowChecker:
     """All that a table's rows are held against, read once."""
 
     def __init__(self, root: Path, checked: Table, *, runs: bool) -> None:
@@ -29,7 +29,7 @@ class Check:
         Raises:
             UserError: `root` has no dvc.yaml.
         """
-        plan = Plan.read(root)
+        plan = StageGraph.read(root)
         if plan is None:
             raise UserError("there is no dvc.yaml here: run it in the repository's folder.")
         self._plan, self._lock, self._tree = plan, dvcfile.lock(root), Tree(root)
@@ -82,7 +82,7 @@ def report(found: list[tuple[Row, list[Finding]]], rest: list[Finding]) -> Itera
     if rest:
         yield f"the table beside its rows: {state(rest)}"
         yield from (f"    {line}" for line in lines(rest))
-    stand = sum(state(findings) is State.STANDS for _, findings in found)
+    stand = sum(state(findings) is RowState.STANDS for _, findings in found)
     yield f"{stand} of {len(found)} rows stand"
 
 
@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None, root: Path = Path()) -> int:
     given = parser.parse_args(arguments)
     try:
         checked, written = table.read(root / given.table)
-        with contextlib.closing(Check(root, checked, runs=not given.no_runs)) as check:
+        with contextlib.closing(RowChecker(root, checked, runs=not given.no_runs)) as check:
             found = [(row, list(check.row(row))) for row in checked.rows]
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")

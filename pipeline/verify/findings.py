@@ -9,7 +9,7 @@ PULL = "run `dvc pull`, or `dvc repro`"
 SHORT = 16
 
 
-class State(StrEnum):
+class RowState(StrEnum):
     """Of a row."""
 
     STANDS = "stands"
@@ -40,12 +40,12 @@ def _short(value: str | None) -> str:
     return text[:SHORT] if hexadecimal and len(text) >= 32 else text
 
 
-def state(findings: Iterable[Finding]) -> State:
+def state(findings: Iterable[Finding]) -> RowState:
     """A row falls by one ingredient that differs, and is unknown where none differs but one is missing."""
     known = [finding.found is not None for finding in findings]
     if not known:
-        return State.STANDS
-    return State.FALLEN if any(known) else State.UNKNOWN
+        return RowState.STANDS
+    return RowState.FALLEN if any(known) else RowState.UNKNOWN
 
 
 def lines(findings: Iterable[Finding]) -> Iterator[str]:

@@ -23,7 +23,7 @@ from pipeline.reporting.figures import contours, frontier, grids, samples, searc
 from pipeline.reporting.figures import curves as lines
 from pipeline.reporting.figures import toy as toy_figures
 from pipeline.reporting.figures.trials import NOISE_LAW, NOISE_RANGE, STEP_SIZE, Trial, parallel
-from pipeline.reporting.read_table import Choice, Snapshot
+from pipeline.reporting.read_table import Selection, Snapshot
 from pipeline.reporting.rows import FLOOR, Row
 from tests.reporting.conftest import estimates
 
@@ -74,14 +74,14 @@ def images(count: int, size: int = 8, channels: int = 1) -> grids.Images:
     return np.random.default_rng(0).integers(0, 256, (count, channels, size, size), dtype=np.uint8)
 
 
-def panels(count: int, size: int = 8) -> list[grids.Panel]:
+def panels(count: int, size: int = 8) -> list[grids.GridPanel]:
     return [
-        grids.Panel(f"row_{i}", "with denoising, FID 1234.56 (N=50,000)", images(40, size))
+        grids.GridPanel(f"row_{i}", "with denoising, FID 1234.56 (N=50,000)", images(40, size))
         for i in range(count)
     ]
 
 
-def some_trials(search: trials.Search, low: float, high: float, count: int = 12) -> list[Trial]:
+def some_trials(search: trials.TrialAxes, low: float, high: float, count: int = 12) -> list[Trial]:
     rng = np.random.default_rng(0)
 
     def draw(axis: trials.Axis) -> float:
@@ -126,10 +126,10 @@ def score_fields() -> toy.ScoreFields:
     )
 
 
-def toy_panels() -> list[toy.Panel]:
+def toy_panels() -> list[toy.GridPanel]:
     rng = np.random.default_rng(0)
     return [
-        toy.Panel(name, rng.normal(0, 5, (99, 2)).astype(np.float32), 0.8071, 1.4363)
+        toy.GridPanel(name, rng.normal(0, 5, (99, 2)).astype(np.float32), 0.8071, 1.4363)
         for name in toy_figures.TITLES
     ]
 
@@ -200,7 +200,7 @@ def every_figure() -> Iterator[tuple[str, Figure]]:
     rows.append(Row(FLOOR, None, "c", measures=estimates(0.5), n=50_000))
     yield "frontier", frontier.frontier_plot(frontier.FrontierCurves(curves_of, 50_000), rows)
     points = tuple(Snapshot(step, 30 + 1e6 / step, 40.0) for step in range(5000, 300_001, 5000))
-    chosen = Choice(points, 300_000, "raw", 1000, 5000)
+    chosen = Selection(points, 300_000, "raw", 1000, 5000)
     yield "choices", lines.choice_curves({f"tuned_fewest-{i}": chosen for i in range(6)})
     yield "three curves", lines.loss_curves(curves(3, 128_000))
     yield "many long curves", lines.loss_curves(curves(5, 38_400_000))
@@ -301,7 +301,7 @@ def test_the_house_style_stays_in_the_house() -> None:
 
 def test_best_trial_is_judged_on_the_largest_budget() -> None:
     found = [Trial(1, {}, 5.0, 720), Trial(2, {}, 1.0, 180), Trial(3, {}, 4.0, 720), Trial(4, {}, 4.0, 720)]
-    assert trials.best(found).number == 3
+    assert trials.best_trial(found).number == 3
 
 
 @pytest.mark.parametrize("number", [1, 7, 99])
@@ -356,7 +356,7 @@ def test_a_trial_that_failed_after_a_rung_is_not_the_best(tmp_path: Path) -> Non
         "1,2.0,0.01,5,9.0,80,stopped\n2,1.0,0.01,5,1.0,160,failed\n3,1.5,0.01,5,8.0,80,stopped\n"
     )
     found = trials.read_trials(tmp_path / "trials.csv", NOISE_RANGE)
-    assert [trial.number for trial in found] == [1, 3] and trials.best(found).number == 3
+    assert [trial.number for trial in found] == [1, 3] and trials.best_trial(found).number == 3
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.reporting import html
 from pipeline.reporting.figures.style import FigureEntry, Picture
-from pipeline.reporting.page import Section
+from pipeline.reporting.page import PageSection
 from tests.reporting import browser
 
 MOST = 3_000_000
@@ -130,7 +130,7 @@ def test_what_is_missing_is_left_out_or_says_its_command(write: Callable[..., Pa
 def test_names_that_look_like_html_stay_text(tmp_path: Path) -> None:
     bad = '<img src="https://example.org/x">'
     shown = FigureEntry(bad, f"*{bad}*", "c", (Picture(label=bad),))
-    made = html.html_page(bad, [Section(bad, f"| {bad} |\n| :-- |\n| `{bad}` |", shown)], tmp_path)
+    made = html.html_page(bad, [PageSection(bad, f"| {bad} |\n| :-- |\n| `{bad}` |", shown)], tmp_path)
     assert "<img" not in made and made.count("&lt;img") >= 6
     whole(made)
 

@@ -89,7 +89,7 @@ def verified(folder: Path, name: str) -> Path:
     return path
 
 
-def load(folder: Path) -> SavedSpace:
+def load_space(folder: Path) -> SavedSpace:
     """The feature space that `save` wrote; raises UserError where a file is missing, damaged or another's."""
     config: dict[str, Any] = read_json(folder / CONFIG)
     if "kind" not in config:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.ncsn.errors import UserError
 from pipeline.reporting.figures import style
 from pipeline.reporting.figures.style import FigureEntry, Picture, keep
-from pipeline.reporting.read_table import Choice, choices
+from pipeline.reporting.read_table import Selection, choices
 
 Floats = NDArray[np.float64]
 
@@ -108,7 +108,7 @@ def choice_figures(folder: Path, artifacts: Path, names: Sequence[str]) -> Itera
 
 
 @style.house
-def choice_curves(found: Mapping[str, Choice]) -> Figure:
+def choice_curves(found: Mapping[str, Selection]) -> Figure:
     """A line per row, of that kind of samples which has its lowest FID, and a hollow mark there."""
     figure = style.figure(3.2)
     axes = figure.subplots()
@@ -124,7 +124,7 @@ def choice_curves(found: Mapping[str, Choice]) -> Figure:
     return figure
 
 
-def _counts(found: Mapping[str, Choice]) -> str:
+def _counts(found: Mapping[str, Selection]) -> str:
     return " or ".join(f"{n:,}" for n in sorted({one.num_samples for one in found.values()}))
 
 

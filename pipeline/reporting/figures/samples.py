@@ -12,7 +12,7 @@ from pipeline.files import read_json
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.sampler import Sampler
 from pipeline.reporting.figures import grids, style
-from pipeline.reporting.figures.grids import CELL, EDGE, Group, Images, Panel, mosaic
+from pipeline.reporting.figures.grids import CELL, EDGE, GridPanel, Group, Images, mosaic
 from pipeline.reporting.figures.style import FigureEntry, Picture, keep
 from pipeline.reporting.rows import Row, Table
 
@@ -37,11 +37,11 @@ def sample_grids(
         real: training images, uint8 (n, C, H, W).
         grid: rows and columns of each panel.
     """
-    panels = [Panel("real", f"{table.data}, training images", real)]
+    panels = [GridPanel("real", f"{table.data}, training images", real)]
     for row in filter(None, (nearest_to_floor(table, system) for system in table.drawn())):
         path = artifacts / f"samples/{row.system}/{row.kind}.npy"
         images = np.load(path, mmap_mode="r", allow_pickle=False)
-        panels.append(Panel(row.system, f"{row.how}, FID {row.fid:.4g} (N={row.n:,})", images))
+        panels.append(GridPanel(row.system, f"{row.how}, FID {row.fid:.4g} (N={row.n:,})", images))
     caption = (
         f"The first {grid[0] * grid[1]} images of each set in their order, none picked. Of each row those "
         "with or without the last denoising step are shown, whichever have the lower FID. Every pixel is a "

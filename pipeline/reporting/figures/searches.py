@@ -11,7 +11,7 @@ from pipeline.files import read_yaml
 from pipeline.ncsn.errors import UserError
 from pipeline.reporting.figures import curves, style, trials
 from pipeline.reporting.figures.style import FigureEntry, Picture, keep
-from pipeline.reporting.figures.trials import NOISE_LAW, NOISE_RANGE, STEP_SIZE, Search, parallel
+from pipeline.reporting.figures.trials import NOISE_LAW, NOISE_RANGE, STEP_SIZE, TrialAxes, parallel
 
 TUNE_NOISE, TUNE_SAMPLER = "tune_noise", "tune_sampler"
 """The stages, and their folders in artifacts/."""
@@ -84,7 +84,7 @@ def noise_figures(folder: Path, artifacts: Path) -> Iterator[FigureEntry]:
         yield FigureEntry("Noise range: every trial", caption, command, (made,))
 
 
-def noise_search(path: Path) -> Search:
+def noise_search(path: Path) -> TrialAxes:
     """What the trials of a trials.csv differ in: p_mean and p_std, or ladders, as where there is no file."""
     rows = curves.read_rows(path) if path.exists() else []
     return NOISE_LAW if rows and "p_mean" in rows[0] else NOISE_RANGE
@@ -142,7 +142,7 @@ def step_size_figure(folder: Path, artifacts: Path) -> FigureEntry:
 
 
 @dataclass(frozen=True)
-class Judged:
+class ParetoPoint:
     """Trial of the sampler search that was judged on all samples, as pareto.csv has it."""
 
     kind: str
@@ -196,7 +196,7 @@ def _sampler_verdict(best: Best) -> str:
     )
 
 
-def read_judged(folder: Path) -> tuple[list[Judged], Best]:
+def read_judged(folder: Path) -> tuple[list[ParetoPoint], Best]:
     """The judged trials, the cheapest first, and best.yaml.
 
     Raises:
@@ -204,7 +204,7 @@ def read_judged(folder: Path) -> tuple[list[Judged], Best]:
     """
     try:
         points = [
-            Judged(
+            ParetoPoint(
                 r["sampler"],
                 float(r["nfe"]),
                 float(r["fid"]),
@@ -220,7 +220,7 @@ def read_judged(folder: Path) -> tuple[list[Judged], Best]:
 
 
 @style.house
-def front(points: Sequence[Judged], best: Best) -> Figure:
+def front(points: Sequence[ParetoPoint], best: Best) -> Figure:
     """The trials by kind, their front as steps, what was chosen ringed, the baseline as a cross.
 
     Args:
