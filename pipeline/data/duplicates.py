@@ -4,6 +4,8 @@ import hashlib
 
 import numpy as np
 
+from pipeline.data.dataset import Duplicates
+
 
 def fingerprints(images: np.ndarray) -> np.ndarray:
     """(N, C, H, W) uint8 -> (N,) uint64, equal for equal images, and for others once in 2^64 pairs."""
@@ -11,7 +13,7 @@ def fingerprints(images: np.ndarray) -> np.ndarray:
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
-def count(train: np.ndarray, held_out: np.ndarray) -> dict[str, int]:
+def count(train: np.ndarray, held_out: np.ndarray) -> Duplicates:
     """How many images of each split repeat an earlier one of it, and how many held-out ones are in train.
 
     Args:

@@ -1,7 +1,6 @@
 """FID without the bias of a finite number of samples."""
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ _RANK = 2
 
 def fid_infinity(
     features: NDArray[np.floating], reference: Moments, *, points: int, stderr: float, seed: int
-) -> dict[str, Any]:
+) -> dict[str, float | str | None]:
     """FID extrapolated to infinitely many samples (M. J. Chong, D. Forsyth, arXiv 1911.07023).
 
     FID is biased upwards by a term in 1/N and terms in 1/N^2. It is taken of random subsets of N samples,

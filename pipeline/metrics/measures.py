@@ -5,7 +5,7 @@ A new measure is an entry here with its function, or a file extensions/measures/
 do not import this table, so that a new measure repeats none of them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from pipeline.metrics.inputs import ImageInputs, NetworkInputs, SampleInputs
 
 Values = Mapping[str, Any]
-"""What a measure adds to an evaluation, as JSON."""
+"""Part of an evaluation that a measure adds, as JSON."""
+Evaluation = dict[str, Any]
+"""Evaluation of images or of a row by the names of the measures, as JSON."""
 Spread = Literal["std", "stderr", "interval"]
 
 
@@ -166,10 +168,10 @@ def measure(name: str) -> Measure:
     return {one.name: one for one in measures()}[name]
 
 
-def compute(of: str, inputs: "ImageInputs | NetworkInputs") -> dict[str, Any]:
+def compute(of: str, inputs: "ImageInputs | NetworkInputs") -> Evaluation:
     """All measures of images, samples or a network, each function called once."""
     functions = dict.fromkeys(one.compute for one in measures() if one.of == of)
-    return _merged(function(inputs) for function in functions)
+    return {key: value for function in functions for key, value in function(inputs).items()}
 
 
 def results() -> tuple[Measure, ...]:
@@ -180,7 +182,3 @@ def results() -> tuple[Measure, ...]:
 def further() -> tuple[Measure, ...]:
     """The measures of the small table below it."""
     return tuple(one for one in measures() if one.table == "further")
-
-
-def _merged(parts: Iterable[Values]) -> dict[str, Any]:
-    return {key: value for part in parts for key, value in part.items()}

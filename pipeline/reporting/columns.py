@@ -7,7 +7,7 @@ from functools import partial
 
 from pipeline.git import Commit
 from pipeline.metrics.measures import Measure, further, measure, results
-from pipeline.reporting import equivalence
+from pipeline.reporting import verdict
 from pipeline.reporting.intervals import Interval
 from pipeline.reporting.papers import Published
 from pipeline.reporting.rows import Row, Table, common
@@ -49,7 +49,7 @@ def result_columns(table: Table) -> list[Column]:
     if table.published:
         columns.append(Column("Paper's IS", lambda e: _quoted(table, e, "inception_score")))
     columns += _fid_columns(rows) or [Column("FID", _first_cell)]
-    judged = {(v.row, v.measure): v.outcome for v in equivalence.against_papers(table)}
+    judged = {(v.row, v.measure): v.outcome for v in verdict.against_papers(table)}
     if judged:
         columns.append(Column("FID against the paper's", lambda e: judged.get((e, "fid"), DASH)))  # type: ignore[arg-type]
     return [

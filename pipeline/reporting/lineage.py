@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from pipeline import dvcfile, environment
 from pipeline.files import read_yaml, sha256
@@ -69,6 +69,20 @@ class Made:
     """The stage's instance: NETWORK or NETWORK-SEED of `train`, else ROW or ROW-SEED; None of the report."""
 
 
+class Origin(TypedDict):
+    """Origin of a row: the fields of `rows.Row` that say what made its numbers."""
+
+    commit: str | None
+    dirty: bool
+    data_sha256: str
+    params_sha256: str | None
+    run_id: str | None
+    files: tuple[File, ...]
+    made: tuple[Made, ...]
+
+
+Parameters = Mapping[str, Any]
+"""The content of params.yaml."""
 Find = Callable[[Mapping[str, str]], str | None]
 TagsOf = Callable[[str], Mapping[str, str]]
 
@@ -98,7 +112,7 @@ def _made(stage: str, name: str, run_id: str, tags: Mapping[str, str]) -> Made:
 
 
 def witnessed(runs: tuple[Made, ...], here: Commit) -> tuple[Made, ...]:
-    """The runs of a row, and the report's own process behind them where the evaluation has no run."""
+    """Runs of a row, followed by the report's own process where the evaluation has no run."""
     if runs and runs[-1].stage == "evaluate":
         return runs
     own = Made(REPORT, None, here.sha, here.dirty, environment.versions(), environment.hardware())
@@ -139,26 +153,26 @@ def _only(patterns: Mapping[str, str], what: str) -> dict[str, str]:
 
 
 class StageGraph:
-    """dvc.yaml and params.yaml beside `artifacts`, read once."""
+    """Graph of the pipeline's stages, from the dvc.yaml and params.yaml next to `artifacts`."""
 
     def __init__(self, root: Path) -> None:
         """
         Raises:
             UserError: params.yaml is no YAML, or lacks a key that a placeholder of dvc.yaml names.
         """
-        self.params: dict[str, Any] = read_yaml(root / "params.yaml")
+        self.params: Parameters = read_yaml(root / "params.yaml")
         self.entries = dvcfile.entries(root)
 
     @classmethod
     def read(cls, root: Path) -> "StageGraph | None":
-        """The plan of a folder, None where it has no dvc.yaml."""
+        """The graph of a folder; None where it has no dvc.yaml."""
         return cls(root) if (root / "dvc.yaml").exists() and (root / "params.yaml").exists() else None
 
     def chain(self, row: str | None, names: Sequence[str] = ()) -> list[str]:
         """The stages that a row's numbers follow from, in dvc.lock's names, sorted; the floor's for None.
 
-        With `names`, ROW-SEED of further training seeds, those of their numbers too. A search stands among
-        them only where the row, or its network, takes what the search found.
+        With `names`, ROW-SEED of further training seeds, those of their numbers too. A search is among them
+        only where the row, or its network, uses its result.
         """
         todo = {f"evaluate@{row}"} if row else {"prepare", "features"}
         todo |= {f"evaluate_more@{name}" for name in names if name != row}
@@ -173,11 +187,11 @@ class StageGraph:
         return seen
 
     def _inputs(self, stage: str) -> Iterator[str]:
-        """What a stage reads, but of a settling stage what it writes an entry's file from: see `_makers`."""
+        """Inputs of a stage; none of a stage that settles, whose entries `_makers` follows one by one."""
         return iter(() if stage in SETTLED else self.entries[stage].inputs())
 
     def _makers(self, dep: str) -> Iterator[str]:
-        """The stages whose outputs are, hold, or lie in what a stage reads; of a settled entry its search."""
+        """Stages whose outputs are, contain or lie in an input; of a settled entry also its search."""
         for name, entry in self.entries.items():
             if any(f"{a}/".startswith(f"{b}/") for out in entry.outs for a, b in ((dep, out), (out, dep))):
                 yield name
@@ -194,7 +208,7 @@ class StageGraph:
         sections = [dep for dep in deps if dep.parent.name in SETTLED.values() and dep.suffix == ".yaml"]
         return {f"{dep.parent.name}.{dep.stem}" for dep in sections}
 
-    def parameters(self, row: str | None) -> dict[str, Any]:
+    def parameters(self, row: str | None) -> dict[str, object]:
         """The values of params.yaml that a row's numbers depend on, by dotted key."""
         chain = self.chain(row)
         read = {key for stage in chain if stage not in SETTLED for key in self.entries[stage].params}
@@ -216,18 +230,18 @@ class StageGraph:
 
 @dataclass(frozen=True)
 class Lineage:
-    """Where the rows of a table come from."""
+    """Lineage of the rows of a table."""
 
     artifacts: Path
     data_sha256: str
     here: Commit
     """The report's own checkout."""
     runs: Mapping[str, tuple[Made, ...]]
-    """ROW or ROW-SEED -> `made`."""
+    """By ROW or ROW-SEED, see `made`."""
     plan: StageGraph | None
 
-    def of(self, row: str, kind: str | None, names: Sequence[str] = ()) -> dict[str, Any]:
-        """Those fields of a row; of the floor's, read from a row's evaluation, where `kind` is None.
+    def of(self, row: str, kind: str | None, names: Sequence[str] = ()) -> Origin:
+        """Origin of a row, or where `kind` is None of the floor in that row's evaluation.
 
         The first training's runs come last: the row's commit and run are its evaluation's.
         """
@@ -242,9 +256,3 @@ class Lineage:
             "files": files(self.artifacts, row, kind, names),
             "made": runs,
         }
-
-
-def plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row's JSON with `files` and `made` as objects again."""
-    found = {"files": tuple(File(**f) for f in row.get("files", ()))}
-    return {**row, **found, "made": tuple(Made(**m) for m in row.get("made", ()))}

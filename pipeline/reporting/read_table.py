@@ -1,12 +1,13 @@
-"""Reading the table from the files that a run left in artifacts/."""
+"""Table read from the files that a run left in artifacts/."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from pipeline.data.dataset import Manifest
 from pipeline.files import read_json
 from pipeline.git import Commit
+from pipeline.metrics.drawn import Drawn
 from pipeline.metrics.measures import measures
 from pipeline.reporting import lineage
 from pipeline.reporting.papers import NETWORKS, Published, counterpart, published
@@ -22,7 +23,7 @@ LAST = "the last one"
 def read_table(
     artifacts: Path,
     rows: Mapping[str, str],
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     commit: Commit,
     runs: Mapping[str, tuple[lineage.Made, ...]] | None = None,
     *,
@@ -36,9 +37,9 @@ def read_table(
     Args:
         artifacts: the folder of the stages' outputs.
         rows: ROW: NETWORK, in the table's order; one that was not evaluated has no numbers.
-        manifest: of the data set, with its name, shape (N, C, H, W) and the sha256 of its images.
-        commit: what was checked out.
-        runs: ROW or ROW-SEED -> the runs that made its numbers.
+        manifest: of the data set.
+        commit: what is checked out.
+        runs: by ROW or ROW-SEED, the runs that made its numbers.
         extra_seeds: training seeds after the first: their rows are called ROW-SEED.
         margin: see `Table`.
 
@@ -61,16 +62,16 @@ def read_table(
     return Table(name, digest, papers, tuple(found), margin, _selftest(artifacts))
 
 
-def _join(row: Row, papers: tuple[Published, ...], extra: Mapping[str, Any]) -> Row:
-    paper = counterpart(papers, row.system, bool(row.denoised)) if not row.is_floor else None
-    quoted: dict[str, Any] = {}
-    if paper:
-        quoted = {"published_fid": paper.fid, "published_inception_score": paper.inception_score}
-    return dataclasses.replace(row, **quoted, **extra)
+def _join(row: Row, papers: tuple[Published, ...], origin: lineage.Origin) -> Row:
+    if not row.is_floor and (paper := counterpart(papers, row.system, bool(row.denoised))):
+        row = dataclasses.replace(
+            row, published_fid=paper.fid, published_inception_score=paper.inception_score
+        )
+    return dataclasses.replace(row, **origin)
 
 
 def _rows(
-    artifacts: Path, system: str, network: str, manifest: Mapping[str, Any], extra_seeds: Sequence[int]
+    artifacts: Path, system: str, network: str, manifest: Manifest, extra_seeds: Sequence[int]
 ) -> Iterator[Row]:
     found = read_repeats(artifacts, system, extra_seeds)
     for denoised in (False, True):
@@ -78,8 +79,13 @@ def _rows(
         yield _measured(row, found, artifacts, manifest) if found else row
 
 
-def _measured(row: Row, found: Repeats, artifacts: Path, manifest: Mapping[str, Any]) -> Row:
+def _measured(row: Row, found: Repeats, artifacts: Path, manifest: Manifest) -> Row:
     kind = str(row.kind)
+    drawn, clock = (
+        Drawn.read(artifacts / f"samples/{row.system}"),
+        artifacts / f"metrics/generate_{row.system}.json",
+    )
+    seconds, count = get(read_json(clock), "seconds", clock), drawn.num_samples * drawn.sample_sets
     return dataclasses.replace(
         _on_terms(row, found.terms(kind), manifest),
         measures=found.estimates(kind),
@@ -89,11 +95,12 @@ def _measured(row: Row, found: Repeats, artifacts: Path, manifest: Mapping[str, 
         fid_minimum_of_three=found.fid_minimum_of_three(kind),
         not_run=found.not_run,
         checkpoint_rule=checkpoint_rule(artifacts, found.names),
-        **_cost(artifacts, row.system, kind),
+        nfe=get(drawn.nfe, kind, drawn.folder / "manifest.json"),
+        seconds_per_1000=1000 * seconds / count,
     )
 
 
-def _on_terms(row: Row, terms: Terms, manifest: Mapping[str, Any]) -> Row:
+def _on_terms(row: Row, terms: Terms, manifest: Manifest) -> Row:
     return dataclasses.replace(
         row,
         n=terms.n,
@@ -111,7 +118,7 @@ def _absent(papers: Sequence[Published], rows: Mapping[str, str]) -> Iterator[Ro
             yield Row(paper.row, paper.denoised, with_row(rows, paper.row, network), network)
 
 
-def _floor(artifacts: Path, system: str, manifest: Mapping[str, Any]) -> Row | None:
+def _floor(artifacts: Path, system: str, manifest: Manifest) -> Row | None:
     path = artifacts / f"evaluation/{system}.json"
     if not path.exists():
         return None
@@ -132,21 +139,8 @@ def _selftest(artifacts: Path) -> str | None:
     return f"{passed} of {len(checks)} known answers within tolerance (artifacts/{SELFTEST})"
 
 
-def _cost(artifacts: Path, system: str, kind: str) -> dict[str, Any]:
-    path = artifacts / f"samples/{system}/manifest.json"
-    clock = artifacts / f"metrics/generate_{system}.json"
-    manifest = read_json(path)
-    seconds, count = get(read_json(clock), "seconds", clock), get(manifest, "num_samples", path)
-    count *= manifest.get("sample_sets", 1)
-    return {"nfe": get(get(manifest, "nfe", path), kind, path), "seconds_per_1000": 1000 * seconds / count}
-
-
-def described(terms: Terms, manifest: Mapping[str, Any]) -> str:
-    """The reference set in words, such as `celeba, test split (19,962 images)`.
-
-    Args:
-        manifest: of the data set: whether what was held out is its own test split.
-    """
+def described(terms: Terms, manifest: Manifest) -> str:
+    """The reference set in words, such as `celeba, test split (19,962 images)`."""
     count = f"({terms.n_reference:,} images)"
     if terms.reference == TRAIN:
         return f"{manifest['name']}, train split {count}"
@@ -192,12 +186,14 @@ class Selection:
 def choices(artifacts: Path, names: Sequence[str]) -> dict[str, Selection]:
     """How the checkpoint of each of ROW and ROW-SEED was chosen, where there were several."""
     found = {name: choice(artifacts, name) for name in names}
-    return {name: _choice(about) for name, about in found.items() if "points" in about}
-
-
-def _choice(about: Mapping[str, Any]) -> Selection:
-    points = tuple(Snapshot(point["step"], point["raw"], point["denoised"]) for point in about["points"])
-    return Selection(points, about["step"], about["kind"], about["num_samples"], about["seed"])
+    return {
+        name: Selection(
+            tuple(Snapshot(point["step"], point["raw"], point["denoised"]) for point in about["points"]),
+            *(about[key] for key in ("step", "kind", "num_samples", "seed")),
+        )
+        for name, about in found.items()
+        if "points" in about
+    }
 
 
 def checkpoint_rule(artifacts: Path, names: Sequence[str]) -> str:

@@ -74,7 +74,7 @@ class Repeats:
 
 
 def read_repeats(artifacts: Path, row: str, extra_seeds: Sequence[int]) -> Repeats | None:
-    """The evaluations of a row: None without that of train.seed.
+    """Evaluations of a row; None without that of the first training seed.
 
     One of a further seed counts as not run where it is missing, or was made on other terms than the first:
     DVC has not come to it yet.

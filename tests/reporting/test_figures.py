@@ -19,7 +19,7 @@ from pipeline import toy
 from pipeline.generate.draw import evenly
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.noise import geometric_sigmas
-from pipeline.reporting.figures import contours, frontier, grids, samples, searches, style, trials
+from pipeline.reporting.figures import contours, grids, samples, searches, style, trials
 from pipeline.reporting.figures import curves as lines
 from pipeline.reporting.figures import toy as toy_figures
 from pipeline.reporting.figures.trials import NOISE_LAW, NOISE_RANGE, STEP_SIZE, Trial, parallel
@@ -198,7 +198,7 @@ def every_figure() -> Iterator[tuple[str, Figure]]:
     curves_of = {name: (costs, 500 / costs + place) for place, name in enumerate(kinds)}
     rows = [Row(f"row_{i}", True, "c", measures=estimates(3.0 + i), n=50_000, nfe=100 + i) for i in range(4)]
     rows.append(Row(FLOOR, None, "c", measures=estimates(0.5), n=50_000))
-    yield "frontier", frontier.frontier_plot(frontier.FrontierCurves(curves_of, 50_000), rows)
+    yield "frontier", lines.frontier_plot(lines.FrontierCurves(curves_of, 50_000), rows)
     points = tuple(Snapshot(step, 30 + 1e6 / step, 40.0) for step in range(5000, 300_001, 5000))
     chosen = Selection(points, 300_000, "raw", 1000, 5000)
     yield "choices", lines.choice_curves({f"tuned_fewest-{i}": chosen for i in range(6)})

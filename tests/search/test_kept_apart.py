@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.cluster import connect
-from pipeline.metrics import features
+from pipeline.metrics import features, fid
 from pipeline.ncsn.ladder import Ladder
 from pipeline.params import Params, load
 from pipeline.search import noise, sampler_trial

@@ -1,9 +1,9 @@
 """Figures of the searches for noise levels and for a sampler, drawn from their files in artifacts/tune_*."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from matplotlib.figure import Figure
 
@@ -57,8 +57,71 @@ MARKS = {
 }
 """How the chosen trials are ringed: marker, colour, size, name."""
 
-Best = Mapping[str, Any]
-"""best.yaml: by name the settings and numbers of what was compared, and `verdict`."""
+
+class NoiseLine(TypedDict):
+    """Entry of tune_noise's best.yaml: a range (or a law of log σ) and its FIDs."""
+
+    trial: int
+    sigma_max: NotRequired[float]
+    sigma_min: NotRequired[float]
+    num_levels: NotRequired[int]
+    p_mean: NotRequired[float]
+    p_std: NotRequired[float]
+    fid: NotRequired[float]
+    """Missing where the trial failed."""
+    fid_again: NotRequired[float]
+    seeds: NotRequired[int]
+    """Further seeds that `fid_again` is the mean of; missing without repeats."""
+
+
+class SearchVerdict(TypedDict):
+    """Verdict of a best.yaml."""
+
+    tuned_against_analytic: str
+    fid_ratio: float
+    equal_up_to: float
+    std_of_log_fid: dict[int, float]
+    """By the steps or samples behind an FID."""
+
+
+class NoiseVerdict(SearchVerdict):
+    """Verdict on a noise range."""
+
+    noise_of: str
+
+
+class SamplerVerdict(SearchVerdict):
+    """Verdict on a sampler."""
+
+    denoising_fid_ratio: float
+    denoising_equal_up_to: float
+    denoising_against_none: str
+
+
+class SamplerLine(TypedDict):
+    """Entry of tune_sampler's best.yaml, of which the figures use this much."""
+
+    trial: int
+    seeds: int
+    reaches_baseline: NotRequired[bool]
+
+
+class BaselineLine(TypedDict):
+    """Baseline of tune_sampler's best.yaml."""
+
+    network: str
+    nfe: int
+    fid_again: float
+
+
+class SamplerBest(TypedDict):
+    """best.yaml of tune_sampler."""
+
+    analytic: SamplerLine
+    lowest_fid: SamplerLine
+    fewest_nfe: SamplerLine
+    baseline: NotRequired[BaselineLine]
+    verdict: SamplerVerdict
 
 
 def noise_figures(folder: Path, artifacts: Path) -> Iterator[FigureEntry]:
@@ -95,16 +158,18 @@ def side_by_side(path: Path) -> str:
     if not path.exists():
         return ""
     best = dict(read_yaml(path))
-    verdict = best.pop("verdict", {})
+    verdict: NoiseVerdict | None = best.pop("verdict", None)
+    lines: dict[str, NoiseLine] = best
     names: dict[int, list[str]] = {}
-    for name, line in best.items():
+    for name, line in lines.items():
         if name != "tuned":
             names.setdefault(line["trial"], []).append(name)
-    others = [f"`{'`, `'.join(same)}`: {_range(best[same[0]])}" for same in names.values()]
-    return f" Side by side: {'; '.join(others)}; found: {_range(best['tuned'])}.{_noise_verdict(verdict)}"
+    others = [f"`{'`, `'.join(same)}`: {_range(lines[same[0]])}" for same in names.values()]
+    shown = _noise_verdict(verdict) if verdict and "noise_of" in verdict else ""
+    return f" Side by side: {'; '.join(others)}; found: {_range(lines['tuned'])}.{shown}"
 
 
-def _range(line: Mapping[str, Any]) -> str:
+def _range(line: NoiseLine) -> str:
     again = f" ({line['fid_again']:.3g} on {line['seeds']} further seeds)" if "seeds" in line else ""
     if "p_mean" in line:
         noise = f"log σ of mean {line['p_mean']:.3g} and standard deviation {line['p_std']:.3g}"
@@ -113,9 +178,7 @@ def _range(line: Mapping[str, Any]) -> str:
     return f"{noise}, FID {line['fid']:.3g}{again}" if "fid" in line else f"{noise}, failed"
 
 
-def _noise_verdict(verdict: Mapping[str, Any]) -> str:
-    if "noise_of" not in verdict:
-        return ""
+def _noise_verdict(verdict: NoiseVerdict) -> str:
     spread = ", ".join(f"{std:.2g} after {n}" for n, std in verdict.get("std_of_log_fid", {}).items())
     shown = f" Standard deviation of log FID between seeds, by steps: {spread}." if spread else ""
     return (
@@ -176,13 +239,13 @@ def sampler_figures(folder: Path, artifacts: Path) -> Iterator[FigureEntry]:
     yield FigureEntry("Sampler search: every trial", caption, command, (made,))
 
 
-def _fewest(best: Best) -> str:
+def _fewest(best: SamplerBest) -> str:
     if best["fewest_nfe"].get("reaches_baseline", True):
         return "the cheapest that reaches the FID of the baseline"
     return "the lowest FID once more, since none reaches that of the baseline"
 
 
-def _sampler_verdict(best: Best) -> str:
+def _sampler_verdict(best: SamplerBest) -> str:
     verdict, seeds = best["verdict"], best["lowest_fid"]["seeds"]
     spread = ", ".join(f"{std:.2g} at {n}" for n, std in verdict["std_of_log_fid"].items())
     return (
@@ -196,7 +259,7 @@ def _sampler_verdict(best: Best) -> str:
     )
 
 
-def read_judged(folder: Path) -> tuple[list[ParetoPoint], Best]:
+def read_judged(folder: Path) -> tuple[list[ParetoPoint], SamplerBest]:
     """The judged trials, the cheapest first, and best.yaml.
 
     Raises:
@@ -216,11 +279,12 @@ def read_judged(folder: Path) -> tuple[list[ParetoPoint], Best]:
     except (KeyError, ValueError) as error:
         command = f"dvc repro {TUNE_SAMPLER}"
         raise UserError(f"{folder / PARETO}: bad or missing column ({error}): run `{command}`.") from error
-    return points, dict(read_yaml(folder / BEST))
+    best: SamplerBest = read_yaml(folder / BEST)
+    return points, best
 
 
 @style.house
-def front(points: Sequence[ParetoPoint], best: Best) -> Figure:
+def front(points: Sequence[ParetoPoint], best: SamplerBest) -> Figure:
     """The trials by kind, their front as steps, what was chosen ringed, the baseline as a cross.
 
     Args:
