@@ -1,4 +1,4 @@
-"""Every data set of the papers in one table: source, licence, checksums, sizes."""
+"""Catalogue of data sets: source, licence, checksums, sizes."""
 
 from functools import partial
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""A prepared data set, opened: verified against its manifest, then memory-mapped."""
+"""Prepared data set: its manifest, verified, and its arrays, memory-mapped."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ class Hashes(TypedDict):
 
 
 class SplitBounds(TypedDict):
-    """Rows of each split, from the first to behind the last, and how they were chosen."""
+    """Row range of each split, end excluded, and how the held-out rows were chosen."""
 
     train: list[int]
     held_out: list[int]

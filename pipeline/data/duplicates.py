@@ -1,4 +1,4 @@
-"""Images that are equal to others, counted by a fingerprint of each; eight bytes an image are kept."""
+"""Duplicate images, counted by an eight-byte fingerprint of each."""
 
 import hashlib
 

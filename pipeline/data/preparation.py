@@ -1,4 +1,4 @@
-"""From a source to the prepared form: images.npy, labels.npy and the manifest that vouches for them."""
+"""Preparation of a data set: from a source to images.npy, labels.npy and their manifest."""
 
 import logging
 from collections.abc import Iterator

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Samples of a row as `generate` wrote them: their manifest, and the images when asked."""
+    """Samples of a row as `generate` wrote them: their manifest, and the images on demand."""
 
     folder: Path
     num_samples: int

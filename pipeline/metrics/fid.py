@@ -68,7 +68,7 @@ def merged(parts: Iterable[Moments]) -> Moments:
 
     Exact but for rounding: n - 1 times the covariance is the sum of that of both sides and of
     n_a n_b / n times the outer product of the means' difference with itself (T. Chan et al., 1979). The
-    roots are stacked and decomposed anew, so that no covariance is squared and rooted.
+    roots are stacked and decomposed again, so that no covariance is squared and rooted.
 
     Raises:
         UserError: fewer than two features in all.

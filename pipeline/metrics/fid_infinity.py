@@ -1,4 +1,4 @@
-"""FID without the bias of a finite number of samples."""
+"""FID at infinity: extrapolated to remove the bias of a finite number of samples."""
 
 import math
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pipeline.metrics.fid import Moments, distance, moments
 
 _RANK = 2
-"""The fewest samples behind a FID, in dimensions: nearer to one the bias is no line in 1/N."""
+"""The fewest samples behind a FID, in dimensions: nearer to one the bias is not linear in 1/N."""
 
 
 def fid_infinity(

@@ -127,11 +127,11 @@ def _flat(points: Points) -> Tensor:
 def distance_ratio(
     samples: NDArray[np.float64], held_out: NDArray[np.float64], *, seed: int
 ) -> dict[str, float | str | None]:
-    """How near samples are to the training set, as a multiple of how near fresh data are.
+    """Memorisation ratio: how near samples are to the training set, over how near fresh data are.
 
     The median over the samples of the distance to the nearest training image, over the same median of
     the held-out images. At 1 samples are no nearer than fresh data; well below, they are copies. Above 1
-    they are off the data, and the number says nothing of memory.
+    they are off the data, and the ratio is no evidence about copying.
 
     Args:
         samples: (n,) distances of the samples to their nearest training images.

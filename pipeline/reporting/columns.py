@@ -1,4 +1,4 @@
-"""Columns of the Markdown table: what each cell says, and to how many digits."""
+"""Columns of the Markdown table: their cells and digits."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -37,12 +37,12 @@ def markdown_table(columns: Sequence[Column], entries: Sequence[Entry]) -> str:
 
 
 def sample_counts(table: Table) -> list[int]:
-    """The numbers of samples that FIDs were measured on, ascending: one column each."""
+    """Numbers of samples that FIDs were measured on, ascending: one column each."""
     return sorted({row.n for row in table.rows if row.measured and row.n is not None})
 
 
 def result_columns(table: Table) -> list[Column]:
-    """System, denoising, the papers' cells, the measures of the first table, and what the samples cost."""
+    """Columns of the first table: system, denoising, the papers' cells, measures and cost."""
     rows = [row for row in table.rows if row.measured]
     columns = [Column("System", _system, numeric=False), Column("Denoising", _denoising, numeric=False)]
     columns.append(Column("Paper's FID", lambda e: _quoted(table, e, "fid")))
@@ -62,12 +62,12 @@ def result_columns(table: Table) -> list[Column]:
 
 
 def further_columns(rows: Sequence[Row]) -> list[Column]:
-    """The measures of the small table, with their intervals."""
+    """Columns of the small table: the further measures with their intervals."""
     return [_text("Row", _name), *(measure_column(one, rows) for one in further())]
 
 
 def measure_column(one: Measure, rows: Sequence[Row]) -> Column:
-    """The values of a measure with its spread, to the digits that the spread leaves."""
+    """Column of a measure: values with their spread, to the digits that the spread leaves."""
     if one.spread == "interval":
         return Column(one.label, partial(_with_own_ends, one))
     if one.spread == "stderr":
@@ -79,7 +79,7 @@ def measure_column(one: Measure, rows: Sequence[Row]) -> Column:
 
 
 def repeat_columns(rows: Sequence[Row]) -> list[Column]:
-    """What repetition says of FID: its parts of the variance and the minimum of three; then KID and IS."""
+    """Columns of repeated rows: the parts of FID's variance, the minimum of three, then KID and IS."""
     places = max(2, decimals([row.fid for row in rows]))
     columns = [
         _text("Row", _name),
@@ -95,7 +95,7 @@ def repeat_columns(rows: Sequence[Row]) -> list[Column]:
 
 
 def provenance_columns(table: Table) -> list[Column]:
-    """Commit, data hash, MLflow run and command of a row; evaluator and reference set where rows differ."""
+    """Columns of provenance: commit, hashes, run and command; evaluator and hardware where rows differ."""
     texts: list[tuple[str, Callable[[Row], str | None]]] = [
         ("Row", _name),
         ("Commit", lambda row: Commit(row.commit, row.dirty).short()),
@@ -115,7 +115,7 @@ def provenance_columns(table: Table) -> list[Column]:
 
 
 def checkpoint_lines(table: Table) -> list[str]:
-    """What chose the checkpoints, said once where it is the same for all."""
+    """Rule that chose the checkpoints, stated once where all rows share it."""
     rules = {row.system: row.checkpoint_rule for row in table.rows if row.checkpoint_rule}
     if len(set(rules.values())) == 1:
         rules = {"every row": next(iter(rules.values()))}
@@ -168,7 +168,7 @@ def _with_ends(one: Measure, rows: Sequence[Row]) -> Column:
 
 
 def _estimate(one: Measure, rows: Sequence[Row]) -> Column:
-    """A mean with its interval or, of what was measured once, ± its own standard error."""
+    """A mean with its interval over repetitions; of a single measurement, ± its standard error."""
     known = [row.estimate(one.name) for row in rows]
     spreads = [found.interval.stderr if found.interval else found.stderr for found in known]
     places = decimals(spreads, digits=2) if one.digits is None else one.digits
@@ -197,7 +197,7 @@ def _with_deviation(one: Measure, rows: Sequence[Row]) -> Column:
 
 
 def _with_own_ends(one: Measure, entry: Entry) -> str:
-    """A value with its interval over repetitions or, of what was measured once, the measure's own."""
+    """A value with its interval over repetitions; of a single measurement, with the measure's own."""
     places = 3 if one.digits is None else one.digits
 
     def text(row: Row) -> str | None:

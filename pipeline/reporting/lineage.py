@@ -120,7 +120,7 @@ def witnessed(runs: tuple[Made, ...], here: Commit) -> tuple[Made, ...]:
 
 
 def agreed(runs: tuple[Made, ...], name: str) -> str | None:
-    """A field that all runs share, or else each one's behind the name of its stage; None where unknown."""
+    """Value of a field that all runs share, else one per stage by name; None where unknown."""
     values: dict[tuple[str, str | None], None] = {(run.stage, getattr(run, name)): None for run in runs}
     if len({value for _, value in values}) == 1:
         return next(value for _, value in values)

@@ -43,7 +43,7 @@ class Repeats:
     """Of the first training seed, then of the further ones."""
     paths: tuple[Path, ...]
     not_run: tuple[str, ...]
-    """The commands that make the others that were asked for."""
+    """Commands of the requested evaluations that are missing."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -76,8 +76,7 @@ class Repeats:
 def read_repeats(artifacts: Path, row: str, extra_seeds: Sequence[int]) -> Repeats | None:
     """Evaluations of a row; None without that of the first training seed.
 
-    One of a further seed counts as not run where it is missing, or was made on other terms than the first:
-    DVC has not come to it yet.
+    One of a further seed counts as not run where it is missing, or was made on other terms than the first.
 
     Raises:
         UserError: a file that lacks a key.

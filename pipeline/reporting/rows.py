@@ -66,7 +66,7 @@ class Row:
     fid_minimum_of_three: float | None = None
     """Of the first three sets of the first training, as EDM reports it; not comparable with a mean."""
     not_run: tuple[str, ...] = ()
-    """The commands of the training seeds that were asked for and are not in the row."""
+    """Commands of the requested training seeds that are not in the row."""
     n_reference: int | None = None
     """Real images they are compared with: those of `reference_set`."""
     nfe: int | None = None
@@ -132,7 +132,7 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The row's name where its denoising is not a column of its own."""
+        """Name of the row with its denoising."""
         return self.system if self.is_floor else f"{self.system}, {self.how}"
 
     @property
@@ -203,7 +203,7 @@ class Table:
     margin: float | None = None
     """Relative; what counts as equal to a paper's number. None: rows are not judged by the papers'."""
     selftest: str | None = None
-    """How many of the known answers the evaluator gave; None where it was not asked."""
+    """How many known answers the evaluator reproduced; None without a self-test."""
 
     def row(self, system: str, denoised: bool | None) -> Row | None:
         """The row of a system, or None."""

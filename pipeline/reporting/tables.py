@@ -1,7 +1,7 @@
 """Table as Markdown, CSV and JSON: three views of the same rows.
 
 FIDs of different sample counts never share a column, since the same model scores 25 to 30 points higher on
-1,000 samples than on 50,000. A cell is never left blank: it says what would measure the missing number.
+1,000 samples than on 50,000. A cell is never blank: it names the command that measures the missing number.
 """
 
 import csv
@@ -74,7 +74,7 @@ def verdict_lines(table: Table) -> str:
 
 
 def provenance(table: Table) -> str:
-    """Where each row comes from, with what all rows share said once."""
+    """Provenance of each row; what all rows share is stated once."""
     shared = [
         f"- {title}: {common(table.rows, name)}"
         for title, name in (

@@ -22,7 +22,7 @@ ALPHA = 0.05
 PRINTED = ("fid", "inception_score")
 """The measures that papers print."""
 ASSUMED_N = 50_000
-"""Samples behind a paper's number where it does not say."""
+"""Samples assumed for a paper's number that states none."""
 MARGIN = 2.0
 """A row is close to the data when its FID is at most this many times the floor's."""
 CHALLENGERS, BASELINE = ("tuned", "tuned_fewest"), "ncsnv2"
@@ -210,7 +210,7 @@ def against_papers(table: Table) -> tuple[AgainstPaper, ...]:
 
 
 def outcome(interval: tuple[float, float], published: float, margin: float, *, higher: bool) -> Outcome:
-    """What an interval of level 1 - 2 ALPHA says of r = `published` and d = `margin` r.
+    """Outcome of an interval of level 1 - 2 ALPHA against r = `published` with d = `margin` r.
 
     Within where it lies inside (r - d, r + d): both one-sided hypotheses of a difference of d or more are
     rejected. Better or worse where it lies beyond that range. Otherwise inconclusive.

@@ -12,8 +12,8 @@ SHORT = 16
 class RowState(StrEnum):
     """State of a row after its check."""
 
-    STANDS = "stands"
-    FALLEN = "does not stand"
+    VERIFIED = "verified"
+    DIFFERS = "differs"
     UNKNOWN = "cannot be checked"
 
 
@@ -24,7 +24,7 @@ class Finding:
     what: str
     expected: str | None
     found: str | None
-    """None where it is missing, so that nothing can be said."""
+    """None where it is missing, so that it cannot be checked."""
     fix: str
 
     def __str__(self) -> str:
@@ -41,11 +41,11 @@ def _short(value: str | None) -> str:
 
 
 def state(findings: Iterable[Finding]) -> RowState:
-    """State of a row: it falls by one ingredient that differs, else is unknown by one that is missing."""
+    """State of a row: one ingredient that differs decides; else a missing one leaves it unknown."""
     known = [finding.found is not None for finding in findings]
     if not known:
-        return RowState.STANDS
-    return RowState.FALLEN if any(known) else RowState.UNKNOWN
+        return RowState.VERIFIED
+    return RowState.DIFFERS if any(known) else RowState.UNKNOWN
 
 
 def lines(findings: Iterable[Finding]) -> Iterator[str]:

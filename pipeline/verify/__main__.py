@@ -2,7 +2,7 @@
 
 Recomputed: every hash and number of the row from artifacts/ and params.yaml; code, parameters and files of
 the stages behind it against dvc.lock; its commits from git; its runs from MLflow. Exit code 0 where all rows
-stand, 1 where one does not or cannot be checked, 2 for bad input.
+are verified, 1 where one differs or cannot be checked, 2 for bad input.
 """
 
 import argparse
@@ -47,7 +47,7 @@ class RowChecker:
         self._history.close()
 
     def row(self, row: Row) -> Iterator[Finding]:
-        """What speaks against a row."""
+        """Findings of a row."""
         name = table.system_of(row)
         chain = self._chain(None if row.is_floor else name, row.names)
         if not chain:
@@ -78,10 +78,10 @@ def report(found: list[tuple[Row, list[Finding]]], rest: list[Finding]) -> Itera
         yield f"{row.label}: {head}"
         yield from (f"    {line}" for line in lines(findings))
     if rest:
-        yield f"the table beside its rows: {state(rest)}"
+        yield f"the table outside its rows: {state(rest)}"
         yield from (f"    {line}" for line in lines(rest))
-    stand = sum(state(findings) is RowState.STANDS for _, findings in found)
-    yield f"{stand} of {len(found)} rows stand"
+    verified = sum(state(findings) is RowState.VERIFIED for _, findings in found)
+    yield f"{verified} of {len(found)} rows verified"
 
 
 def main(arguments: list[str] | None = None, root: Path = Path()) -> int:

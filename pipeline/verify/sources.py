@@ -1,7 +1,7 @@
 """Sources of the working tree and of commits against dvc.lock: code, parameters, and what the stages wrote.
 
 Of the code dvc.lock has the hash of the program file that each stage depends on. It is compared with the
-program of the sources that are there now, whatever stands in artifacts/program.
+program of the sources that are there now, whatever is in artifacts/program.
 """
 
 import fnmatch
@@ -53,7 +53,7 @@ class Tree:
         self._ignored = ignore.read_text().split() if ignore.exists() else []
 
     def md5(self, path: str) -> str | None:
-        """DVC's hash of a file, or of a folder with `.dir` behind it; None where there is nothing.
+        """DVC's hash of a file, or of a folder with the suffix `.dir`; None where there is nothing.
 
         A program file is hashed as `dvc repro program` would write it from the sources. Of .dvcignore only
         names are understood, which apply at any depth: this project has no others.
@@ -105,7 +105,7 @@ def _md5(content: bytes = b"") -> "hashlib._Hash":
 def stage_findings(
     here: Tree, lock: Lock, params: Parameters, name: str, only: Collection[str] | None = None
 ) -> Iterator[Finding]:
-    """What of a stage is not as dvc.lock has it: code, parameters, inputs, outputs.
+    """Findings of a stage against dvc.lock: code, parameters, inputs, outputs.
 
     Args:
         only: the parameters that matter to the row, of a stage whose other outputs do not; None: all do.
@@ -126,7 +126,7 @@ def _fix(path: str) -> str:
 
 
 def code(tree: Tree, here: Tree, locked: LockedStage, prefix: str, fix: str) -> Iterator[Finding]:
-    """The modules of a stage that say something else than those that dvc.lock has the hash of.
+    """Findings of a stage's modules that differ from those that dvc.lock has the hash of.
 
     Args:
         tree: whose sources are compared.
@@ -157,7 +157,7 @@ def parameters(
     fix: str,
     only: Collection[str] | None = None,
 ) -> Iterator[Finding]:
-    """The parameters of a stage that are others than dvc.lock's.
+    """Findings of a stage's parameters against dvc.lock.
 
     Args:
         only: dotted keys that matter, with all below them; None: all do.
@@ -224,7 +224,7 @@ class History:
 def commit_findings(
     history: History, here: Tree, made: Made, lock: Lock, chain: Mapping[str, Collection[str] | None]
 ) -> Iterator[Finding]:
-    """What of a run's commit speaks against it: it is not there, or holds other code or parameters.
+    """Findings of a run's commit: it is missing, or holds other code or parameters.
 
     Where the working tree had changes, the commit alone made nothing, and only its being there is looked at.
     Of the report's own commit the whole chain is.

@@ -23,7 +23,7 @@ NEEDED_OF_SAMPLES = ("samples/{row}/manifest.json", "metrics/generate_{row}.json
 
 
 def read_written(path: Path) -> tuple[Table, dict[str, object]]:
-    """A table.json as a table and as it stands there; raises UserError where it is none."""
+    """Content of table.json as a table and as plain data; raises UserError where it is not a table."""
     value = read_json(path)
     try:
         return Table.from_json(value), value
@@ -71,7 +71,7 @@ class Now:
 
 
 def row_findings(row: Row, now: Row | str, artifacts: Path) -> Iterator[Finding]:
-    """What of a row is not what the files give: a missing or another file, hash or number."""
+    """Findings of a row against the files: a missing file, another hash or another number."""
     if gone := _gone(row, artifacts):
         yield from (Finding(path, None, None, PULL) for path in gone)
     elif isinstance(now, str):
@@ -120,14 +120,14 @@ def _witnesses(row: Row) -> Iterator[Finding]:
         yield Finding("the runs behind the row", "one", "none", AGAIN)
         return
     last, dirty = row.made[-1], any(run.dirty for run in row.made)
-    told = {"commit": last.commit, "run_id": last.run_id, "dirty": dirty}
-    for name, expected in told.items():
+    expectations = {"commit": last.commit, "run_id": last.run_id, "dirty": dirty}
+    for name, expected in expectations.items():
         if getattr(row, name) != expected:
             yield Finding(f"the table's {name}", str(expected), str(getattr(row, name)), AGAIN)
 
 
 def table_findings(table: Table, written: Mapping[str, object]) -> Iterator[Finding]:
-    """What of the table outside its rows is not what the rows give: verdict, the papers' rows, data."""
+    """Findings of the table outside its rows: verdict, the papers' rows, data."""
     again = json.loads(json.dumps(tables.to_json(table)))
     digests = {row.data_sha256 for row in table.rows}
     for key in {**again, **written}:
@@ -140,7 +140,7 @@ def table_findings(table: Table, written: Mapping[str, object]) -> Iterator[Find
 def run_findings(
     made: Made, name: str, data_sha256: str | None, artifacts: Path, records: Mapping[str, Record]
 ) -> Iterator[Finding]:
-    """What of a run is not as the row has it, or as the file that it wrote.
+    """Findings of a run in MLflow against the row and the file that the run wrote.
 
     Args:
         name: of the stage's instance.

@@ -1,1 +1,1 @@
-"""One file per format: each hands on the images of a source in its own order, a block at a time."""
+"""Readers of data formats, a file each: the images of a source in its order, a block at a time."""

@@ -1,4 +1,4 @@
-"""Images in an .npy file, or in an .npz file beside their labels; read as a stream, without pickle."""
+"""Images in an .npy file, or in an .npz file with their labels; read as a stream, without pickle."""
 
 import math
 from collections.abc import Iterator

@@ -54,7 +54,7 @@ class PretrainedSpace(abc.ABC):
         return self.both(images)[0]
 
     def on(self, device: str) -> Self:
-        """The same weights, whose network is made on the device when it is asked."""
+        """The same weights, with the network made on the device when first used."""
         return self if device == self.device else type(self)(self.weights, self.sha256, device)
 
     def tensors(self) -> bytes:

@@ -84,13 +84,13 @@ class ClassifierSpace:
         """
         Args:
             shape: the keyword arguments of `FeatureNetwork`.
-            device: where it computes; the network is moved there when it is asked.
+            device: where it computes; the network is moved there on first use.
         """
         self.network, self.shape = network, shape
         self.held_out_accuracy, self.device = held_out_accuracy, device
 
     def on(self, device: str) -> Self:
-        """The same network, which is moved to the device when it is asked."""
+        """The same network, moved to the device on first use."""
         if device == self.device:
             return self
         return type(self)(self.network, self.shape, self.held_out_accuracy, device)
@@ -194,7 +194,7 @@ def _batches(num_examples: int, batch_size: int, epochs: int) -> list[NDArray[np
 
 
 def _reported(batches: list[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
-    """The batches; the log says every few seconds how many are done, how fast, and the time left."""
+    """The batches; every few seconds progress, speed and time left are logged."""
     begun = reported = time.monotonic()
     for done, batch in enumerate(batches):
         if done and (now := time.monotonic()) - reported >= LOG_EVERY_S:

@@ -1,4 +1,4 @@
-"""Curves of training: losses, and FIDs by which checkpoints were chosen; reading CSV; logarithmic axes."""
+"""Curves: training losses, FIDs of checkpoints, the frontier; reading CSV; logarithmic axes."""
 
 import csv
 import math
@@ -28,7 +28,7 @@ def read_columns(path: Path, names: Sequence[str]) -> dict[str, Floats]:
     """Columns of a CSV file by name; an empty cell is NaN.
 
     Raises:
-        UserError: the file or a column is missing, or a cell is no number.
+        UserError: the file or a column is missing, or a cell is not a number.
     """
     rows = read_rows(path)
     try:
@@ -47,7 +47,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def loss_figure(folder: Path, artifacts: Path, networks: Sequence[str]) -> FigureEntry:
-    """Loss of each network along its training; its place alone where none was trained."""
+    """Figure of the training losses; a placeholder where no network was trained."""
     caption = (
         "Loss as logged (thin) and its running mean (bold). Each curve is a mean over its own noise levels, "
         "so that heights compare within a network and not between them."
@@ -169,12 +169,12 @@ class FrontierCurves:
     """Frontier: FIDs of some samplers at some costs, all on the same number of samples."""
 
     curves: Mapping[str, tuple[Floats, Floats]]
-    """Sampler -> (network evaluations per sample, FID), two arrays of one length, the cheapest first."""
+    """Sampler -> (network evaluations per sample, FID), two arrays of one length, in order of cost."""
     num_samples: int
 
 
 def frontier_figures(folder: Path, artifacts: Path, table: Table) -> Iterator[FigureEntry]:
-    """The figure; none where the run has no frontier.
+    """Figure of the frontier; none where the run has none.
 
     Raises:
         UserError: artifacts/frontier/frontier.csv cannot be read.
@@ -203,7 +203,7 @@ def read_frontier(path: Path) -> FrontierCurves:
     """A frontier from its CSV: sampler, nfe, fid, num_samples.
 
     Raises:
-        UserError: a column is missing, a cell is no number, or the FIDs are of different numbers of samples.
+        UserError: a column is missing, a cell is not a number, or the FIDs are of different numbers of samples.
     """
     numbers = read_columns(path, ("nfe", "fid", "num_samples"))
     names = np.array([row.get("sampler") or "" for row in read_rows(path)])

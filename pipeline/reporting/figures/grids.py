@@ -77,7 +77,7 @@ def strip(intermediate: Images, labels: Sequence[str], *, rows: int = 4, columns
 
     Args:
         intermediate: (levels, n, C, H, W) uint8.
-        labels: what stands over each level, as many as levels.
+        labels: titles of the levels, as many as levels.
         rows: samples shown, at most n.
         columns: levels shown, evenly spread with the first and the last among them.
     """

@@ -80,7 +80,7 @@ class Way:
 
 
 def read_way(artifacts: Path, row: str) -> Way | None:
-    """What `generate` kept of a row; None where it has not run.
+    """Intermediate samples of a row; None where `generate` has not run.
 
     Raises:
         UserError: the samples' manifest is missing or damaged.

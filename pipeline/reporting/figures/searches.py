@@ -125,7 +125,7 @@ class SamplerBest(TypedDict):
 
 
 def noise_figures(folder: Path, artifacts: Path) -> Iterator[FigureEntry]:
-    """Trials of the search for noise levels; of the first figure its place alone where none was made."""
+    """Figures of the trials of the noise search; a placeholder where it has not run."""
     found = artifacts / TUNE_NOISE
     path, command = found / TRIALS, f"dvc repro {TUNE_NOISE}"
     search = noise_search(path)
@@ -148,7 +148,7 @@ def noise_figures(folder: Path, artifacts: Path) -> Iterator[FigureEntry]:
 
 
 def noise_search(path: Path) -> TrialAxes:
-    """What the trials of a trials.csv differ in: p_mean and p_std, or ladders, as where there is no file."""
+    """Axes of the trials of a trials.csv: p_mean and p_std, or ladders, also without a file."""
     rows = curves.read_rows(path) if path.exists() else []
     return NOISE_LAW if rows and "p_mean" in rows[0] else NOISE_RANGE
 
@@ -260,7 +260,7 @@ def _sampler_verdict(best: SamplerBest) -> str:
 
 
 def read_judged(folder: Path) -> tuple[list[ParetoPoint], SamplerBest]:
-    """The judged trials, the cheapest first, and best.yaml.
+    """Trials judged on all samples, in order of cost, and best.yaml.
 
     Raises:
         UserError: a file is missing or lacks a column.

@@ -21,7 +21,7 @@ TITLES = {
     "annealed_convolution": ("Annealed, σ 20 to 1", "convolved: std √(1 + σ²)"),
     "annealed_released": ("Annealed, σ 20 to 1", "released: std σ"),
 }
-"""What each panel of figure 3 is called, and what tells it from its neighbour."""
+"""Title and subtitle of each panel of figure 3."""
 
 PAPER = {"width": 32, "batch_size": 128, "steps": 50_000, "lr": 1e-3}
 """Figure 1's setting in the paper, on CIFAR-10."""
@@ -176,7 +176,7 @@ def toy_samples(panels: Sequence[Panel], divergences: Sequence[Divergence]) -> F
 
 
 def _failure(axes: Axes, divergence: Divergence) -> None:
-    """How the samples grow, to the iteration after which one is NaN."""
+    """Growth of the samples up to the iteration after which one is NaN."""
     end = divergence.finite + 1
     _titles(axes, "Annealed, σ 10 to 0.1", TITLES[divergence.name][1])
     axes.semilogy(np.arange(1, end), divergence.sizes, color=style.VERMILION, marker=".")

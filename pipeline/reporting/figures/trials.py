@@ -32,12 +32,12 @@ class Axis:
 
 @dataclass(frozen=True)
 class TrialAxes:
-    """Search whose trials are drawn: its settings, and what a trial was judged on."""
+    """Axes of a search's trials: its settings, and what a trial was judged on."""
 
     axes: tuple[Axis, ...]
     """One panel each."""
     budget: str
-    """The column that says how far a trial went before it was judged."""
+    """Column with the samples or steps that a trial was judged on."""
     judged: str
     """What the legend calls an FID at a budget."""
 
@@ -86,7 +86,7 @@ def read_trials(path: Path, search: TrialAxes) -> list[Trial]:
     of proposal.
 
     Raises:
-        UserError: the file or a column is missing, or a cell is no number.
+        UserError: the file or a column is missing, or a cell is not a number.
     """
     names = ["trial", "fid", search.budget, *(axis.column for axis in search.axes)]
     columns = read_columns(path, names)
