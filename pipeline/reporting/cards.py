@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from pipeline.data.dataset import Manifest
 from pipeline.metrics.measures import results
 from pipeline.ncsn.sampler import Sampler
-from pipeline.reporting import tables, verdict
+from pipeline.reporting import columns, tables, verdict
 from pipeline.reporting.rows import Row, Table, is_whole_split
 
 LICENCE = "apache-2.0"
@@ -56,11 +56,7 @@ Counts = Mapping[str, Sequence[int]]
 
 
 def model_card(
-    table: Table,
-    manifest: Manifest,
-    samplers: Mapping[str, Sampler],
-    *,
-    published: bool = False,
+    table: Table, manifest: Manifest, samplers: Mapping[str, Sampler], *, published: bool = False
 ) -> str:
     """The card of all networks of a table, the best one first.
 
@@ -278,11 +274,12 @@ def _shape_lines(manifest: Manifest) -> list[str]:
 
 
 def _splits(manifest: Manifest, counts: Counts) -> str:
-    lines = ["| Split | Images | By class |", "| :-- | --: | :-- |"]
-    for name, (start, stop) in _bounds(manifest).items():
-        if stop > start:
-            lines.append(f"| `{name}` | {stop - start:,} | {_by_class(counts.get(name, ()))} |")
-    return "\n".join(lines)
+    lines = [
+        (f"`{name}`", f"{stop - start:,}", _by_class(counts.get(name, ())))
+        for name, (start, stop) in _bounds(manifest).items()
+        if stop > start
+    ]
+    return columns.pipe_table(("Split", "Images", "By class"), "lrl", lines)
 
 
 def _by_class(counts: Sequence[int]) -> str:

@@ -133,7 +133,9 @@ def files(artifacts: Path, row: str, kind: str | None, names: Sequence[str] = ()
     Args:
         names: ROW and ROW-SEED of each training behind the row; none: ROW alone.
     """
-    shared, own = (SHARED, OWN) if kind else (_only(SHARED, "evaluator"), _only(OWN, "evaluation"))
+    shared, own = (
+        (SHARED, OWN) if kind else ({"evaluator": SHARED["evaluator"]}, {"evaluation": OWN["evaluation"]})
+    )
     network = network_of(artifacts, row)
     given = [{"row": row, "network": network, "space": space} for space in SPACES]
     named = list(dict.fromkeys((w, text.format(**one)) for w, text in shared.items() for one in given))
@@ -146,10 +148,6 @@ def files(artifacts: Path, row: str, kind: str | None, names: Sequence[str] = ()
         for what, path in places
         if path.exists()
     )
-
-
-def _only(patterns: Mapping[str, str], what: str) -> dict[str, str]:
-    return {what: patterns[what]}
 
 
 class StageGraph:
@@ -183,24 +181,19 @@ class StageGraph:
         todo, seen = set(stages), set[str]()
         while todo := (todo & self.entries.keys()) - seen:
             seen |= todo
-            todo = {maker for stage in todo for dep in self._inputs(stage) for maker in self._makers(dep)}
+            open_stages = todo - SETTLED.keys()  # of a settled entry `_makers` names the search
+            inputs = {dep for stage in open_stages for dep in self.entries[stage].inputs()}
+            todo = {maker for dep in inputs for maker in self._makers(dep)}
         return seen
-
-    def _inputs(self, stage: str) -> Iterator[str]:
-        """Inputs of a stage; none of a stage that settles, whose entries `_makers` follows one by one."""
-        return iter(() if stage in SETTLED else self.entries[stage].inputs())
 
     def _makers(self, dep: str) -> Iterator[str]:
         """Stages whose outputs are, contain or lie in an input; of a settled entry also its search."""
         for name, entry in self.entries.items():
             if any(f"{a}/".startswith(f"{b}/") for out in entry.outs for a, b in ((dep, out), (out, dep))):
                 yield name
-                if name in SETTLED:
-                    yield from self._searches(SETTLED[name], Path(dep).stem)
-
-    def _searches(self, section: str, entry: str) -> Iterator[str]:
-        found = self.params.get(section, {}).get(entry, {}).get("from")
-        return iter([found] if found else [])
+                section = self.params.get(SETTLED[name], {}) if name in SETTLED else {}
+                if search := section.get(Path(dep).stem, {}).get("from"):
+                    yield search
 
     def settled(self, chain: Sequence[str]) -> set[str]:
         """The dotted keys of the entries, such as noise.ncsn, whose files the stages of a chain read."""

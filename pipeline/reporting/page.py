@@ -16,7 +16,7 @@ from PIL import Image
 from pipeline.metrics.selftest import KnownAnswer
 from pipeline.ncsn.sampler import Sampler
 from pipeline.reporting import tables
-from pipeline.reporting.columns import DASH, NOT_RUN
+from pipeline.reporting.columns import DASH, NOT_RUN, pipe_table
 from pipeline.reporting.figures import style
 from pipeline.reporting.figures.style import FigureEntry, Picture
 from pipeline.reporting.rows import Table
@@ -166,29 +166,29 @@ def _toy_sections(toy: ToyNumbers | None) -> Iterator[PageSection]:
     """The panels of the toy's Fig 3 in numbers; nothing where the stage has not run."""
     if not toy:
         return
-    head = ["| Samples of the mixture | In the heavier mode | Std within a mode |", "| :-- | --: | --: |"]
-    lines = [f"| {name} | {p['fraction']:.3f} | {p['spread']:.3f} |" for name, p in toy["panels"].items()]
-    yield PageSection("Toy: in numbers", "\n".join([*head, "| the mixture itself | 0.8 | 1 |", *lines]))
+    head = ("Samples of the mixture", "In the heavier mode", "Std within a mode")
+    lines = [(name, f"{p['fraction']:.3f}", f"{p['spread']:.3f}") for name, p in toy["panels"].items()]
+    yield PageSection(
+        "Toy: in numbers", pipe_table(head, "lrr", [("the mixture itself", "0.8", "1"), *lines])
+    )
 
 
 def _selftest(checks: Sequence[KnownAnswer]) -> Iterator[PageSection]:
     """The evaluator's answers where the right ones are known; nothing without a self-test."""
     if not checks:
         return
-    head = ["| Asked before anything is scored | Known | Found | Tolerance |", "| :-- | --: | --: | --: |"]
+    head = ("Asked before anything is scored", "Known", "Found", "Tolerance")
     lines = [
-        f"| {c['name']} | {c['expected']:.6g} | {c['found']:.6g} | {c['tolerance']:.1e} |" for c in checks
+        (c["name"], f"{c['expected']:.6g}", f"{c['found']:.6g}", f"{c['tolerance']:.1e}") for c in checks
     ]
-    yield PageSection("The evaluator's self-test", "\n".join([*head, *lines]))
+    yield PageSection("The evaluator's self-test", pipe_table(head, "lrrr", lines))
 
 
 def _settings(samplers: Mapping[str, Sampler]) -> str:
     head = ["Row", *(title for title, _ in SETTINGS)]
-    lines = [head, [":--", *("--:" for _ in SETTINGS)]]
-    for row, sampler in samplers.items():
-        settings = sampler.plain()
-        lines.append([f"`{row}`", *(_setting(settings.get(key)) for _, key in SETTINGS)])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    plain = {row: sampler.plain() for row, sampler in samplers.items()}
+    lines = [[f"`{row}`", *(_setting(own.get(key)) for _, key in SETTINGS)] for row, own in plain.items()]
+    return pipe_table(head, "l" + "r" * len(SETTINGS), lines)
 
 
 def _setting(value: str | float | None) -> str:
@@ -206,8 +206,8 @@ def _accuracy(features: FeatureNumbers | None) -> Iterator[str]:
 
 
 def _stages() -> str:
-    head = ["| Made by | What | Decided in params.yaml by |", "| :-- | :-- | :-- |"]
-    return "\n".join([*head, *(f"| `dvc repro {name}` | {what} | {key} |" for name, what, key in STAGES)])
+    lines = [(f"`dvc repro {name}`", what, key) for name, what, key in STAGES]
+    return pipe_table(("Made by", "What", "Decided in params.yaml by"), "lll", lines)
 
 
 def html_page(title: str, parts: Sequence[PageSection], figures: Path) -> str:

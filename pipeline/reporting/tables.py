@@ -146,8 +146,8 @@ def repetition(table: Table) -> str:
 
 def measures_table() -> str:
     """What each measure is, which way is better, and where it was defined."""
-    head = ["| Measure | Better | Defined in |", "| :-- | :-- | :-- |"]
-    return "\n".join([*head, *(f"| {one.label} | {one.better} | {one.source} |" for one in measures())])
+    lines = [(one.label, one.better, one.source) for one in measures()]
+    return columns.pipe_table(("Measure", "Better", "Defined in"), "lll", lines)
 
 
 def _count(number: int, what: str) -> str:

@@ -103,7 +103,7 @@ def sentences(table: Table) -> list[str]:
     found = [_floor_sentence(table, True), _floor_sentence(table, False)]
     found += [_baseline_sentence(pair) for pair in against_baseline(table)]
     found += [_convention_sentence(table, denoised) for denoised in (False, True)]
-    found += _paper_sentences(table)
+    found += paper_sentences(table)
     missing = [v.row for v in against_floor(table) if v.within is None]
     found += [_missing_sentence(row) for row in missing]
     commands = dict.fromkeys(command for row in table.rows for command in row.not_run)
@@ -260,7 +260,8 @@ def _unrepeated(interval: Interval | None) -> str | None:
     return None if interval else missing
 
 
-def _paper_sentences(table: Table) -> list[str]:
+def paper_sentences(table: Table) -> list[str]:
+    """Verdicts against the papers in words: the method, and a sentence for each measure of a row."""
     judged = against_papers(table)
     if not judged:
         return []

@@ -151,11 +151,7 @@ def _modules(before: str, now: str, prefix: str, fix: str) -> Iterator[Finding]:
 
 
 def parameters(
-    locked: LockedStage,
-    params: Parameters,
-    prefix: str,
-    fix: str,
-    only: Collection[str] | None = None,
+    locked: LockedStage, params: Parameters, prefix: str, fix: str, only: Collection[str] | None = None
 ) -> Iterator[Finding]:
     """Findings of a stage's parameters against dvc.lock.
 

@@ -113,7 +113,9 @@ def test_the_fids_of_the_choice_are_in_no_table(table: Table, artifacts: Path, t
 def findings(artifacts: Path, table: Table) -> list[str]:
     row = table.row("ncsn", False)
     assert row is not None
-    return [str(found) for found in check.row_findings(row, check.Now(artifacts, ROWS, ()).row(row), artifacts)]
+    return [
+        str(found) for found in check.row_findings(row, check.Now(artifacts, ROWS, ()).row(row), artifacts)
+    ]
 
 
 def flip(path: Path) -> None:

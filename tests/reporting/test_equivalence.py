@@ -131,7 +131,7 @@ def test_rows_without_a_papers_number_and_tables_without_a_margin_are_not_judged
         (Row("tuned", True, "c", measures=estimates(1.0), n=50_000),),
         0.1,
     )
-    assert verdict.against_papers(table) == () and verdict.sentences(table) == []
+    assert verdict.against_papers(table) == () and verdict.paper_sentences(table) == []
 
 
 def test_the_verdict_stands_in_the_words_the_table_and_the_json() -> None:

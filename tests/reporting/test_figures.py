@@ -1,13 +1,16 @@
 """Figures: the pixels are the data's, no text lies on another, and the same numbers give the same file."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import json
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree
 
+import Callable
+import Iterator
 import numpy as np
 import pytest
+import Sequence
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -18,7 +21,9 @@ from PIL import Image
 from pipeline import toy
 from pipeline.generate.draw import evenly
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.noise import geometric_sigmas
+from pipeline.ncsn.sampler import Sampler
 from pipeline.reporting.figures import contours, grids, samples, searches, style, trials
 from pipeline.reporting.figures import curves as lines
 from pipeline.reporting.figures import toy as toy_figures
@@ -212,9 +217,11 @@ def every_figure() -> Iterator[tuple[str, Figure]]:
         drawn = contours.contours(tried(), pairs)
         assert drawn is not None
         yield f"contours of {search}", drawn
-    judged = [searches.Judged(kind, 10.0 * n, 9.0 / n, n < 4, ()) for n, kind in enumerate(kinds, 1)]
+    judged = [searches.ParetoPoint(kind, 10.0 * n, 9.0 / n, n < 4, ()) for n, kind in enumerate(kinds, 1)]
     marks = ("analytic", "fewest_nfe", "knee", "lowest_fid")
-    judged += [searches.Judged("langevin", 90.0 + n, 3.0, False, (name,)) for n, name in enumerate(marks)]
+    judged += [
+        searches.ParetoPoint("langevin", 90.0 + n, 3.0, False, (name,)) for n, name in enumerate(marks)
+    ]
     best = {"baseline": {"network": "ncsnv2", "nfe": 106, "fid_again": 12.5}}
     yield "front of samplers", searches.front(judged, best)
     settings = dict.fromkeys(searches.SAMPLER_AXES, 0.0123) | {"fid": 9.87}
@@ -339,9 +346,9 @@ def test_a_csv_that_cannot_be_read_is_named(tmp_path: Path, content: str | None)
 def test_the_strip_is_labelled_with_the_levels_that_the_sampler_keeps(tmp_path: Path) -> None:
     folder = tmp_path / "samples/v"
     folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text(
-        '{"sampler": {"kind": "langevin", "sigma_max": 50.0, "sigma_min": 0.01, "num_levels": 232}}'
-    )
+    sampler = Sampler.langevin(Ladder(50.0, 0.01, 232), step_size=1e-5, steps_per_level=1).plain()
+    manifest = {"num_samples": 2, "nfe": {}, "sha256": {}, "sampler": sampler}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
     np.save(folder / "intermediate.npy", images(12 * 2).reshape(12, 2, 1, 8, 8))
     way = samples.read_way(tmp_path, "v")
     sigmas = geometric_sigmas(50.0, 0.01, 232)[evenly(232, 12)]

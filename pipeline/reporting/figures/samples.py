@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.files import read_json
+from pipeline.metrics.drawn import Drawn
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.sampler import Sampler
 from pipeline.reporting.figures import grids, style
 from pipeline.reporting.figures.grids import CELL, EDGE, GridPanel, Group, Images, mosaic
 from pipeline.reporting.figures.style import FigureEntry, Picture, keep
@@ -89,7 +89,7 @@ def read_way(artifacts: Path, row: str) -> Way | None:
     if not path.exists():
         return None
     images = np.load(path, mmap_mode="r", allow_pickle=False)
-    sampler = Sampler.read(read_json(path.with_name("manifest.json"))["sampler"])
+    sampler = Drawn.read(path.parent).sampler
     ladder = sampler.ladder.sigmas()
     kept = np.linspace(0, len(ladder) - 1, len(images)).round().astype(int)
     return Way(row, sampler.kind, images, tuple(float(ladder[level]) for level in kept))

@@ -39,10 +39,7 @@ SAMPLER_AXES = {
 }
 """The same of tune_sampler's, where any trial has a value."""
 NOISE_WORDS = {
-    NOISE_RANGE: (
-        "the ends and the length of its ladder",
-        "techniques 1 and 2 of NCSNv2 on this data set",
-    ),
+    NOISE_RANGE: ("the ends and the length of its ladder", "techniques 1 and 2 of NCSNv2 on this data set"),
     NOISE_LAW: (
         "the mean and the standard deviation of log σ in its loss",
         "EDM's law (arXiv 2206.00364, table 1) at this data set's spread",
@@ -58,70 +55,49 @@ MARKS = {
 """How the chosen trials are ringed: marker, colour, size, name."""
 
 
-class NoiseLine(TypedDict):
-    """Entry of tune_noise's best.yaml: a range (or a law of log σ) and its FIDs."""
+class BestLine(TypedDict, total=False):
+    """Entry of a best.yaml: what was compared, and its FIDs."""
 
     trial: int
-    sigma_max: NotRequired[float]
-    sigma_min: NotRequired[float]
-    num_levels: NotRequired[int]
-    p_mean: NotRequired[float]
-    p_std: NotRequired[float]
-    fid: NotRequired[float]
+    network: str
+    """Of the baseline of the sampler search."""
+    sigma_max: float
+    sigma_min: float
+    num_levels: int
+    p_mean: float
+    p_std: float
+    """Of log σ, in place of a ladder."""
+    nfe: int
+    fid: float
     """Missing where the trial failed."""
-    fid_again: NotRequired[float]
-    seeds: NotRequired[int]
+    fid_again: float
+    seeds: int
     """Further seeds that `fid_again` is the mean of; missing without repeats."""
+    reaches_baseline: bool
 
 
-class SearchVerdict(TypedDict):
-    """Verdict of a best.yaml."""
+class SearchVerdict(TypedDict, total=False):
+    """Verdict of a best.yaml; `noise_of` only of noise ranges, `denoising_*` only of samplers."""
 
     tuned_against_analytic: str
     fid_ratio: float
     equal_up_to: float
     std_of_log_fid: dict[int, float]
     """By the steps or samples behind an FID."""
-
-
-class NoiseVerdict(SearchVerdict):
-    """Verdict on a noise range."""
-
     noise_of: str
-
-
-class SamplerVerdict(SearchVerdict):
-    """Verdict on a sampler."""
-
     denoising_fid_ratio: float
     denoising_equal_up_to: float
     denoising_against_none: str
 
 
-class SamplerLine(TypedDict):
-    """Entry of tune_sampler's best.yaml, of which the figures use this much."""
-
-    trial: int
-    seeds: int
-    reaches_baseline: NotRequired[bool]
-
-
-class BaselineLine(TypedDict):
-    """Baseline of tune_sampler's best.yaml."""
-
-    network: str
-    nfe: int
-    fid_again: float
-
-
 class SamplerBest(TypedDict):
     """best.yaml of tune_sampler."""
 
-    analytic: SamplerLine
-    lowest_fid: SamplerLine
-    fewest_nfe: SamplerLine
-    baseline: NotRequired[BaselineLine]
-    verdict: SamplerVerdict
+    analytic: BestLine
+    lowest_fid: BestLine
+    fewest_nfe: BestLine
+    baseline: NotRequired[BestLine]
+    verdict: SearchVerdict
 
 
 def noise_figures(folder: Path, artifacts: Path) -> Iterator[FigureEntry]:
@@ -158,18 +134,18 @@ def side_by_side(path: Path) -> str:
     if not path.exists():
         return ""
     best = dict(read_yaml(path))
-    verdict: NoiseVerdict | None = best.pop("verdict", None)
-    lines: dict[str, NoiseLine] = best
+    verdict: SearchVerdict = best.pop("verdict", {})
+    lines: dict[str, BestLine] = best
     names: dict[int, list[str]] = {}
     for name, line in lines.items():
         if name != "tuned":
             names.setdefault(line["trial"], []).append(name)
     others = [f"`{'`, `'.join(same)}`: {_range(lines[same[0]])}" for same in names.values()]
-    shown = _noise_verdict(verdict) if verdict and "noise_of" in verdict else ""
+    shown = _noise_verdict(verdict) if "noise_of" in verdict else ""
     return f" Side by side: {'; '.join(others)}; found: {_range(lines['tuned'])}.{shown}"
 
 
-def _range(line: NoiseLine) -> str:
+def _range(line: BestLine) -> str:
     again = f" ({line['fid_again']:.3g} on {line['seeds']} further seeds)" if "seeds" in line else ""
     if "p_mean" in line:
         noise = f"log σ of mean {line['p_mean']:.3g} and standard deviation {line['p_std']:.3g}"
@@ -178,7 +154,7 @@ def _range(line: NoiseLine) -> str:
     return f"{noise}, FID {line['fid']:.3g}{again}" if "fid" in line else f"{noise}, failed"
 
 
-def _noise_verdict(verdict: NoiseVerdict) -> str:
+def _noise_verdict(verdict: SearchVerdict) -> str:
     spread = ", ".join(f"{std:.2g} after {n}" for n, std in verdict.get("std_of_log_fid", {}).items())
     shown = f" Standard deviation of log FID between seeds, by steps: {spread}." if spread else ""
     return (

@@ -61,10 +61,7 @@ NOISE_RANGE = TrialAxes(
     judged="FID after {:,} steps",
 )
 NOISE_LAW = TrialAxes(
-    (
-        Axis("p_mean", "P$_{mean}$ of log σ", signed=True),
-        Axis("p_std", "P$_{std}$ of log σ"),
-    ),
+    (Axis("p_mean", "P$_{mean}$ of log σ", signed=True), Axis("p_std", "P$_{std}$ of log σ")),
     budget="steps",
     judged="FID after {:,} steps",
 )
