@@ -221,7 +221,7 @@ class Snapshot:
 
 
 @dataclasses.dataclass(frozen=True)
-class Selection:
+class CheckpointChoice:
     """Choice of the checkpoint behind a row among the snapshots of its training."""
 
     points: tuple[Snapshot, ...]
@@ -243,11 +243,11 @@ class Selection:
         return {step: fid for step, fid in pairs.items() if fid is not None}
 
 
-def choices(artifacts: Path, names: Sequence[str]) -> dict[str, Selection]:
+def choices(artifacts: Path, names: Sequence[str]) -> dict[str, CheckpointChoice]:
     """How the checkpoint of each of ROW and ROW-SEED was chosen, where there were several."""
     found = {name: choice(artifacts, name) for name in names}
     return {
-        name: Selection(
+        name: CheckpointChoice(
             tuple(Snapshot(point["step"], point["raw"], point["denoised"]) for point in about["points"]),
             *(about[key] for key in ("step", "kind", "num_samples", "seed")),
         )

@@ -92,20 +92,9 @@ def _read(path: Path) -> Any:
 def draw_figures(
     folder: Path, artifacts: Path, table: Table, real: Images, grid: Sequence[int]
 ) -> list[FigureEntry]:
-    """Draw every figure that the run's files allow.
+    """Figures that the run's files allow, drawn into the folder, in the page's order.
 
-    Args:
-        folder: where the figures go.
-        artifacts: the stages' outputs.
-        real: training images, uint8 (n, C, H, W).
-        grid: rows and columns of the sample grids.
-
-    Returns:
-        The figures in the page's order, with those whose stage has not run in their places; neighbours,
-        completed images and the frontier are left out where the run has none.
-
-    Raises:
-        UserError: a stage's file is there but cannot be read.
+    Those whose stage has not run have a placeholder; neighbours, completed images and the frontier are left out.
     """
     rows, networks = list(table.drawn()), list(dict.fromkeys(table.drawn().values()))
     names = list(dict.fromkeys(name for row in table.rows for name in row.names))

@@ -1,16 +1,14 @@
 """Figures: the pixels are the data's, no text lies on another, and the same numbers give the same file."""
 
-from collections.abc import json
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree
 
-import Callable
-import Iterator
 import numpy as np
 import pytest
-import Sequence
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -28,7 +26,7 @@ from pipeline.reporting.figures import contours, grids, samples, searches, style
 from pipeline.reporting.figures import curves as lines
 from pipeline.reporting.figures import toy as toy_figures
 from pipeline.reporting.figures.trials import NOISE_LAW, NOISE_RANGE, STEP_SIZE, Trial, parallel
-from pipeline.reporting.read_table import Selection, Snapshot
+from pipeline.reporting.read_table import CheckpointChoice, Snapshot
 from pipeline.reporting.rows import FLOOR, Row
 from tests.reporting.conftest import estimates
 
@@ -205,7 +203,7 @@ def every_figure() -> Iterator[tuple[str, Figure]]:
     rows.append(Row(FLOOR, None, "c", measures=estimates(0.5), n=50_000))
     yield "frontier", lines.frontier_plot(lines.FrontierCurves(curves_of, 50_000), rows)
     points = tuple(Snapshot(step, 30 + 1e6 / step, 40.0) for step in range(5000, 300_001, 5000))
-    chosen = Selection(points, 300_000, "raw", 1000, 5000)
+    chosen = CheckpointChoice(points, 300_000, "raw", 1000, 5000)
     yield "choices", lines.choice_curves({f"tuned_fewest-{i}": chosen for i in range(6)})
     yield "three curves", lines.loss_curves(curves(3, 128_000))
     yield "many long curves", lines.loss_curves(curves(5, 38_400_000))

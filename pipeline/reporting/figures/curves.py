@@ -16,7 +16,7 @@ from pipeline.files import read_json
 from pipeline.ncsn.errors import UserError
 from pipeline.reporting.figures import style
 from pipeline.reporting.figures.style import FigureEntry, Picture, keep
-from pipeline.reporting.read_table import Selection, choices
+from pipeline.reporting.read_table import CheckpointChoice, choices
 from pipeline.reporting.rows import Row, Table, is_whole_split
 
 Floats = NDArray[np.float64]
@@ -25,11 +25,7 @@ COLOURS = (*style.CYCLE, style.GREY)
 
 
 def read_columns(path: Path, names: Sequence[str]) -> dict[str, Floats]:
-    """Columns of a CSV file by name; an empty cell is NaN.
-
-    Raises:
-        UserError: the file or a column is missing, or a cell is not a number.
-    """
+    """Columns of a CSV file by name; an empty cell is NaN."""
     rows = read_rows(path)
     try:
         return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
@@ -113,7 +109,7 @@ def choice_figures(folder: Path, artifacts: Path, names: Sequence[str]) -> Itera
 
 
 @style.house
-def choice_curves(found: Mapping[str, Selection]) -> Figure:
+def choice_curves(found: Mapping[str, CheckpointChoice]) -> Figure:
     """A line per row, of that kind of samples which has its lowest FID, and a hollow mark there."""
     figure = style.figure(3.2)
     axes = figure.subplots()
@@ -129,7 +125,7 @@ def choice_curves(found: Mapping[str, Selection]) -> Figure:
     return figure
 
 
-def _counts(found: Mapping[str, Selection]) -> str:
+def _counts(found: Mapping[str, CheckpointChoice]) -> str:
     return " or ".join(f"{n:,}" for n in sorted({one.num_samples for one in found.values()}))
 
 
@@ -174,11 +170,7 @@ class FrontierCurves:
 
 
 def frontier_figures(folder: Path, artifacts: Path, table: Table) -> Iterator[FigureEntry]:
-    """Figure of the frontier; none where the run has none.
-
-    Raises:
-        UserError: artifacts/frontier/frontier.csv cannot be read.
-    """
+    """Figure of the frontier; none where the run has none."""
     path = artifacts / "frontier/frontier.csv"
     if not path.exists():
         return
@@ -200,11 +192,7 @@ def frontier_figures(folder: Path, artifacts: Path, table: Table) -> Iterator[Fi
 
 
 def read_frontier(path: Path) -> FrontierCurves:
-    """A frontier from its CSV: sampler, nfe, fid, num_samples.
-
-    Raises:
-        UserError: a column is missing, a cell is not a number, or the FIDs are of different numbers of samples.
-    """
+    """A frontier from its CSV: sampler, nfe, fid, num_samples."""
     numbers = read_columns(path, ("nfe", "fid", "num_samples"))
     names = np.array([row.get("sampler") or "" for row in read_rows(path)])
     counts = sorted(set(numbers["num_samples"].tolist()))

@@ -80,11 +80,7 @@ class Way:
 
 
 def read_way(artifacts: Path, row: str) -> Way | None:
-    """Intermediate samples of a row; None where `generate` has not run.
-
-    Raises:
-        UserError: the samples' manifest is missing or damaged.
-    """
+    """Intermediate samples of a row; None where `generate` has not run."""
     path = artifacts / f"samples/{row}/intermediate.npy"
     if not path.exists():
         return None
@@ -188,9 +184,6 @@ def neighbour_figures(
 
     Args:
         train: the training images, uint8 (n, C, H, W), that the indices count.
-
-    Raises:
-        UserError: neighbours that are no indices of training images.
     """
     caption = (
         "The first denoised samples, and the training images nearest to each by the Euclidean distance, the "

@@ -236,11 +236,7 @@ def _sampler_verdict(best: SamplerBest) -> str:
 
 
 def read_judged(folder: Path) -> tuple[list[ParetoPoint], SamplerBest]:
-    """Trials judged on all samples, in order of cost, and best.yaml.
-
-    Raises:
-        UserError: a file is missing or lacks a column.
-    """
+    """Trials judged on all samples, in order of cost, and best.yaml."""
     try:
         points = [
             ParetoPoint(

@@ -81,9 +81,6 @@ class Trial:
 def read_trials(path: Path, search: TrialAxes) -> list[Trial]:
     """The trials of a search that have an FID, did not fail after it and have all its settings, in the order
     of proposal.
-
-    Raises:
-        UserError: the file or a column is missing, or a cell is not a number.
     """
     names = ["trial", "fid", search.budget, *(axis.column for axis in search.axes)]
     columns = read_columns(path, names)
