@@ -37,7 +37,7 @@ class Drawn:
         manifest = read_json(folder / "manifest.json")
         try:
             numbers = {key: manifest[key] for key in ("num_samples", "nfe", "sha256")}
-            settings = manifest["sampler"]
+            settings = manifest.get("sampler", {})  # which only the report and a publication need
         except (KeyError, TypeError) as error:
             raise UserError(
                 f"{folder / 'manifest.json'} has no key {error}: delete {folder} and run `dvc repro`."
