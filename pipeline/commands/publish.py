@@ -58,9 +58,7 @@ def publish(variant: str, folder: Path, *, artifacts: Path, reports: Path) -> Pa
     with files.whole_folder(folder) as part:
         shutil.copyfile(model / "ema.safetensors", part / WEIGHTS)
         files.write_json(part / CONFIG, _config(files.read_json(model / "state.json"), sampler))
-        files.write_text(
-            part / CARD, cards.model_card(table, manifest, {variant: sampler}, published=True)
-        )
+        files.write_text(part / CARD, cards.model_card(table, manifest, {variant: sampler}, published=True))
         if sampler.start == "data":
             law = Law.of(open_dataset(artifacts / "data").split("train"))
             (part / START).write_bytes(save({"mean": law.mean, "root": law.root}))
