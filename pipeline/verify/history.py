@@ -82,5 +82,5 @@ def _contents(
     fix = f"commit, then run `dvc repro`; or {AGAIN}"
     for name, only in chain.items():
         if name in lock and stage in (name.partition("@")[0].removesuffix("_more"), "report"):
-            yield from tree.code(there, here, lock[name], f"{what}: ", fix)
+            yield from tree.code(there, here, lock[name], f"{what}: ", fix, only is None)
             yield from tree.parameters(lock[name], params, f"{what}: params.yaml", fix, only)
