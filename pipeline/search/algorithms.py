@@ -16,7 +16,7 @@ import numpy as np
 import optuna
 
 from pipeline.search.records import Settings
-from pipeline.search.space import Budget, Choice, Space
+from pipeline.search.space import Budget, Choice, Space, in_optuna, suggested
 
 APART = 1_000_003
 """Between the seeds of a search's studies, so that searches of neighbouring seeds share no draws."""
@@ -35,12 +35,10 @@ class Proposer:
         self._budget = budget
         name, values = _kinds(space, budget)
         self._spaces = {value: {**space, name: Choice((value,))} if name else space for value in values}
-        self._names = {getattr(each, "drawn_as", "") or own: own for own, each in space.items()}
         self._points: list[str] = [point.get(name, "") for point in points]
         self._studies = _studies(values, self._points, budget)
         for value, point in zip(self._points, points, strict=True):
-            drawn = {name: point[own] for name, own in self._names.items() if own in point}
-            self._studies[value].enqueue_trial(drawn)
+            self._studies[value].enqueue_trial(in_optuna(space, point))
         self._asked: list[tuple[str, optuna.trial.Trial]] = []
         self._results: dict[int, float] = {}
         self._best = dict.fromkeys(values, math.inf)
@@ -54,10 +52,8 @@ class Proposer:
             self._learn(*self._asked[due], self._results[due])
         value = self._turn(len(self._asked))
         trial = self._studies[value].ask()
-        for name, bounds in self._spaces[value].items():
-            bounds.suggest(trial, name)
         self._asked.append((value, trial))
-        return {self._names[drawn]: setting for drawn, setting in trial.params.items()}
+        return suggested(self._spaces[value], trial)
 
     def tell(self, place: int, result: float) -> None:
         """What a trial ended with; infinity if it failed: Optuna forgets failures and goes there again."""

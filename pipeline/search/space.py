@@ -68,6 +68,18 @@ Space = Mapping[str, Range | Choice]
 """By name; a choice stands before the settings that some of its values alone have."""
 
 
+def suggested(space: Space, trial: optuna.trial.Trial) -> dict[str, Any]:
+    """Optuna's settings for a trial, by their names and in the order of the space."""
+    found = {name: bounds.suggest(trial, name) for name, bounds in space.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def in_optuna(space: Space, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their names in Optuna, see `Range.drawn_as`."""
+    names = {name: getattr(bounds, "drawn_as", "") or name for name, bounds in space.items()}
+    return {names.get(name, name): value for name, value in settings.items()}
+
+
 @dataclass(frozen=True)
 class Budget:
     """How much a search may try, and how it chooses."""

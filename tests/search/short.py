@@ -13,11 +13,10 @@ from pipeline.search.noise_trial import Setup
 RECIPE = {
     "network": {"kind": "ncsnv2", "width": 4},
     "loss": {"kind": "levels"},
+    "optimizer": {"kind": "adam", "lr": 1e-3, "betas": [0.9, 0.999], "eps": 1e-8},
+    "schedule": {"kind": "constant"},
+    "ema": {"kind": "exponential", "rate": 0.99},
     "steps": None,
-    "lr": 1e-3,
-    "betas": [0.9, 0.999],
-    "adam_eps": 1e-8,
-    "ema_rate": 0.99,
     "dequantise": False,
     "flip": False,
 }

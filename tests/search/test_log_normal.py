@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.files import read_yaml
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.losses.edm import EDM as EDMLoss
 from pipeline.ncsn.networks import make_network
 from pipeline.reporting.figures.searches import side_by_side
 from pipeline.search import SearchStore, search_here
@@ -83,8 +85,9 @@ def test_the_space_adds_to_p_mean_and_multiplies_p_std() -> None:
 def test_a_trial_trains_on_its_own_law(setup: Setup) -> None:
     law = LogNormal(LADDER, -0.5, 0.6)
     task = setup.task(law)
-    assert task.loss == {"kind": "edm", "p_mean": -0.5, "p_std": 0.6}
-    logs = batches.sigmas(task, batches.generator(0, 0, 0), 20_000).log()
+    assert task.loss == EDMLoss(p_mean=-0.5, p_std=0.6)
+    drawn = task.loss.sigmas(batches.generator(0, 0, 0), 20_000, torch.tensor(task.network["sigmas"]))
+    logs = drawn.log()
     assert (float(logs.mean()), float(logs.std())) == pytest.approx((-0.5, 0.6), abs=0.02)
     assert len(task.network["sigmas"]) == 18 and make_network(**task.network)
 

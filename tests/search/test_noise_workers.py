@@ -22,8 +22,8 @@ HUGE = Ladder(1e25, 0.05, 5)
 
 @pytest.fixture(scope="module")
 def setup() -> Setup:
-    """Two microshards, two trials at a time."""
-    plain = made(microshards=2)
+    """Two micro-batches, two trials at a time."""
+    plain = made(micro_batches=2)
     return replace(plain, budget=replace(plain.budget, num_trials=2, rungs=(2, 4)))
 
 

@@ -29,6 +29,7 @@ from pipeline.search.records import FINISHED, STOPPED, Record
 from pipeline.search.sampler import _feasible, tune
 from pipeline.search.sampler_trial import Setup, measured, trial
 from pipeline.search.sampler_verdict import CHOICES, Baseline, Candidate, choose
+from pipeline.search.space import in_optuna, suggested
 from tests.search.searched import BOUNDS, Mixture, made
 
 
@@ -98,11 +99,9 @@ def search_here(
     study = create_study(sampler=RandomSampler(seed=budget.seed))
     records = []
     for number in range(1, budget.num_trials + 1):
-        study.enqueue_trial(points[number - 1] if number <= len(points) else {})
+        study.enqueue_trial(in_optuna(space, points[number - 1]) if number <= len(points) else {})
         drawn = study.ask()
-        for name, bounds in space.items():
-            bounds.suggest(drawn, name)
-        settings = drawn.params
+        settings = suggested(space, drawn)
         last = number == budget.num_trials
         rungs = tuple(islice(trial(settings, **shared), 1 if last else None))
         records.append(Record(number, settings, rungs, STOPPED if last else FINISHED))
