@@ -23,8 +23,10 @@ from pipeline.reporting.lineage import Plan
 
 TABLE = Path("docs/what_runs_again.md")
 LIGHT = ("program", "settle_noise", "settle_sampler")
-WRITTEN = ("artifacts/program", "artifacts/noise", "artifacts/sampler")
-SAVED = ("params.yaml", "dvc.lock", "pipeline", "extensions", *WRITTEN)
+WRITTEN = ("params.yaml", "dvc.lock", "artifacts/program", "artifacts/noise", "artifacts/sampler")
+"""What a change of params.yaml and the light stages write."""
+SOURCES: dict[Path, str | None] = {}
+"""The sources that a change wrote, as they were; None: not there."""
 LINE = re.compile(r"^\| (?P<change>[^|]+) \| (?P<stages>`.*`|none) \|$", re.M)
 Params = dict[str, Any]
 
@@ -33,15 +35,20 @@ def append(path: str, text: str) -> Callable[[Params], object]:
     """An edit that adds lines to a file, which may be new."""
 
     def edit(_: Params) -> None:
-        before = Path(path).read_text() if Path(path).exists() else ""
-        write_text(Path(path), before + text)
+        write(Path(path), (Path(path).read_text() if Path(path).exists() else "") + text)
 
     return edit
 
 
 def docstring(path: str) -> Callable[[Params], object]:
     """An edit of a module's docstring."""
-    return lambda _: write_text(Path(path), Path(path).read_text().replace('"""', '"""Edited. ', 1))
+    return lambda _: write(Path(path), Path(path).read_text().replace('"""', '"""Edited. ', 1))
+
+
+def write(path: Path, text: str) -> None:
+    """Write a source, and note how it was."""
+    SOURCES.setdefault(path, path.read_text() if path.exists() else None)
+    write_text(path, text)
 
 
 def mine(params: Params) -> None:
@@ -76,14 +83,17 @@ def promised() -> dict[str, list[str]]:
 def undone() -> Iterator[None]:
     """Put back all that a change and the light stages write."""
     with tempfile.TemporaryDirectory() as folder:
-        for name in SAVED:
+        for name in WRITTEN:
             _copy(Path(name), Path(folder) / name)
         try:
             yield
         finally:
-            for name in SAVED:
+            for name in WRITTEN:
                 shutil.rmtree(name) if Path(name).is_dir() else Path(name).unlink()
                 _copy(Path(folder) / name, Path(name))
+            while SOURCES:
+                path, text = SOURCES.popitem()
+                path.unlink() if text is None else write_text(path, text)
 
 
 def _copy(source: Path, to: Path) -> None:
@@ -97,10 +107,8 @@ def runs_again(change: Callable[[Params], object]) -> set[str]:
     change(params)
     params["tracking"]["enabled"] = False  # no stage reads it
     write_yaml(Path("params.yaml"), params)
-    for stage in LIGHT:
-        if stage in changed():
-            with Repo(".") as repo:
-                repo.reproduce([stage], single_item=True)
+    with Repo(".") as repo:
+        repo.reproduce(list(LIGHT), single_item=True)
     plan, stale = Plan(Path()), changed() - set(LIGHT)
     return {name for name in plan.entries if name not in LIGHT and plan.behind([name]) & stale}
 

@@ -228,6 +228,13 @@ def _of_kind(room: str, kind: Any) -> Iterator[str]:
         yield from (f"{package}.{kind}" for package in _packages(room))
 
 
+def is_kind(path: str) -> bool:
+    """Whether a file of a program is a module of a room, kind or helper, by its path from the root."""
+    rooms = [package.replace(".", "/") for package in KINDS_ROOMS.values()]
+    inside = any(path.startswith(f"{room}/") for room in (*rooms, EXTENSIONS))
+    return inside and not path.endswith("/__init__.py")
+
+
 def _packages(room: str) -> tuple[str, str]:
     return KINDS_ROOMS[room], f"{EXTENSIONS}.{room}"
 

@@ -180,6 +180,12 @@ def test_rooms_are_those_of_the_kinds() -> None:
     assert rooms == KINDS_ROOMS.keys(), "a room whose kinds no program would have"
 
 
+def test_modules_of_rooms_are_told_from_others() -> None:
+    kinds = ("pipeline/ncsn/samplers/heun.py", "pipeline/ncsn/samplers/_ode.py", "extensions/losses/mine.py")
+    others = ("pipeline/ncsn/samplers/__init__.py", "pipeline/ncsn/sampler.py", "pipeline/data/order.py")
+    assert [program.is_kind(path) for path in (*kinds, *others)] == [True] * 3 + [False] * 3
+
+
 def test_only_kinds_and_data_sets_are_imported_by_name() -> None:
     """Else a program would lack what `import_module` finds; that of these is found by `program.ROOMS`."""
     paths = [path for name in ("pipeline", "stages") for path in (ROOT / name).rglob("*.py")]

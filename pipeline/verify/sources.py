@@ -19,6 +19,7 @@ from typing import TypedDict
 from pipeline import dvcfile, program
 from pipeline.files import read_yaml
 from pipeline.ncsn.errors import UserError
+from pipeline.program import is_kind
 from pipeline.reporting.lineage import Made, Parameters
 from pipeline.verify import AGAIN, PULL, Finding
 
@@ -113,7 +114,7 @@ def stage_findings(
     if name not in lock:
         yield Finding(f"stage {name} of dvc.lock", "an entry", "none", f"run `dvc repro {name}`")
         return
-    yield from code(here, here, lock[name], "", BACK)
+    yield from code(here, here, lock[name], "", BACK, only is None)
     yield from parameters(lock[name], params, "params.yaml", BACK, only)
     for item in () if only is not None else (*lock[name].get("deps", ()), *lock[name].get("outs", ())):
         path = item["path"]
@@ -125,12 +126,15 @@ def _fix(path: str) -> str:
     return f"run `dvc checkout --force {path}`, or `dvc repro`" if path.startswith("artifacts/") else BACK
 
 
-def code(tree: Tree, here: Tree, locked: LockedStage, prefix: str, fix: str) -> Iterator[Finding]:
+def code(
+    tree: Tree, here: Tree, locked: LockedStage, prefix: str, fix: str, kinds: bool = True
+) -> Iterator[Finding]:
     """Findings of a stage's modules that differ from those that dvc.lock has the hash of.
 
     Args:
         tree: whose sources are compared.
         here: the working tree, whose files and cache have the program that was run.
+        kinds: whether kinds count, as they do not of a stage that settles those of all rows.
     """
     for item in locked.get("deps", ()):
         path, md5 = item["path"], item["md5"]
@@ -139,15 +143,16 @@ def code(tree: Tree, here: Tree, locked: LockedStage, prefix: str, fix: str) -> 
             if before is None or now is None:
                 yield Finding(f"{prefix}{path}", md5, found or "none", fix)
             else:
-                yield from _modules(before, now, prefix, fix)
+                differ = _modules(before, now)
+                yield from (Finding(f"{prefix}{p}", *d, fix) for p, d in differ if kinds or not is_kind(p))
 
 
-def _modules(before: str, now: str, prefix: str, fix: str) -> Iterator[Finding]:
-    """The lines in which two program files differ, which name a module and its hash."""
+def _modules(before: str, now: str) -> Iterator[tuple[str, tuple[str, str]]]:
+    """The lines in which two program files differ: a module, and its hash in each."""
     expected, found = (dict(line.split() for line in text.splitlines()) for text in (before, now))
     for path in sorted({**expected, **found}):
         if expected.get(path) != found.get(path):
-            yield Finding(f"{prefix}{path}", expected.get(path, "none"), found.get(path, "none"), fix)
+            yield path, (expected.get(path, "none"), found.get(path, "none"))
 
 
 def parameters(
@@ -246,5 +251,5 @@ def _contents(
     fix = f"commit, then run `dvc repro`; or {AGAIN}"
     for name, only in chain.items():
         if name in lock and stage in (name.partition("@")[0].removesuffix("_more"), "report"):
-            yield from code(there, here, lock[name], f"{what}: ", fix)
+            yield from code(there, here, lock[name], f"{what}: ", fix, only is None)
             yield from parameters(lock[name], params, f"{what}: params.yaml", fix, only)
