@@ -20,11 +20,11 @@ from pipeline.search import Budget, noise_trial
 ARTIFACTS = Path("artifacts")
 
 
-def setup(variant: str, steps: list[int]) -> noise_trial.Setup:
+def setup(variant: str, steps: list[int]) -> noise_trial.NoiseSetup:
     """The recipe and batch of params.yaml, judged on as many samples as the report uses."""
     params = load()
     tune = params.tune_noise.kwargs() | {"rungs": steps, "num_trials": 1, "max_concurrent": 1}
-    return noise_trial.Setup(
+    return noise_trial.NoiseSetup(
         recipe=params.recipes[variant].kwargs(),
         full_steps=steps[-1],
         images=open_dataset(ARTIFACTS / "data").split("train"),

@@ -308,7 +308,7 @@ def _trained(network: str, params: Mapping[str, Any]) -> str:
     return network if network in params.get("recipes", {}) else network.rpartition("-")[0]
 
 
-def write(root: Path) -> None:
+def write_programs(root: Path) -> None:
     """Write `files` into artifacts/program of a repository."""
     with whole_folder(root / PROGRAMS) as folder:
         for path, text in files(root).items():
@@ -318,6 +318,6 @@ def write(root: Path) -> None:
 if __name__ == "__main__":
     gc.disable()  # syntax trees are many objects and no garbage: half the time went into looking
     try:
-        write(Path.cwd())
+        write_programs(Path.cwd())
     except (UserError, SyntaxError) as error:
         sys.exit(f"error: {error}")

@@ -68,7 +68,7 @@ def write_samplers(
         write_yaml(folder / f"{row}.yaml", {"network": network, "searches": searches, "sampler": plain})
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read_settled(folder: Path) -> dict[str, Any]:
     """The settled files of a folder by network or row."""
     return {path.stem: dict(read_yaml(path)) for path in sorted(folder.glob("*.yaml"))}
 

@@ -41,12 +41,14 @@ def main(params: Params, row: str) -> None:
         with whole_folder(ARTIFACTS / "samples" / row) as folder:
             for name in ("raw", "denoised", "intermediate"):
                 np.save(folder / f"{name}.npy", getattr(made, name))
-            inpaint.write(folder, score, sampler, data.split("held_out"), manifest, params.compute.use_gpu)
+            inpaint.write_inpainting(
+                folder, score, sampler, data.split("held_out"), manifest, params.compute.use_gpu
+            )
             manifest["sha256"] = {path.name: sha256(path) for path in sorted(folder.glob("*.npy"))}
             write_json(folder / "manifest.json", manifest)
         # Apart from the samples: a clock repeats no bits.
         write_json(ARTIFACTS / f"metrics/generate_{row}.json", {"seconds": made.seconds})
-        selected_checkpoint.write(ARTIFACTS, row, choice.folder, choice.about)
+        selected_checkpoint.write_selection(ARTIFACTS, row, choice.folder, choice.about)
         made.discard()
         choice.discard()
         run.log_metrics({"nfe": made.nfe, "seconds": made.seconds})

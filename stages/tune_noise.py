@@ -11,7 +11,7 @@ from pipeline.metrics import features, statistics
 from pipeline.ncsn.kinds import plain
 from pipeline.params import Params
 from pipeline.search import Budget, SearchStore, log_normal, noise, noise_trial, resources
-from pipeline.search.records import tell
+from pipeline.search.records import track_trials
 
 ARTIFACTS, OUT = Path("artifacts"), Path("artifacts/tune_noise")
 
@@ -22,7 +22,9 @@ def main(params: Params) -> None:
     with tracking.stage("tune_noise", None, params) as run:
         with whole_folder(OUT) as folder:
             if params.tune_noise.num_trials:
-                found = _search(params, open_dataset(ARTIFACTS / "data"), on_trial=tell(run), store=store)
+                found = _search(
+                    params, open_dataset(ARTIFACTS / "data"), on_trial=track_trials(run), store=store
+                )
                 run.log_metrics(found.compared.lines)
                 found.write(folder)
         store.publish()
@@ -35,19 +37,23 @@ def _points(params: Params, data: Dataset) -> dict[str, log_normal.NoiseRange]:
     starts = {name: start.kwargs() for name, start in tune.starts.items()}
     if not loss.searched:
         analytic = resolve.levels(tune.analytic, data.manifest)
-        return {"analytic": analytic} | {name: log_normal.read(start) for name, start in starts.items()}
+        return {"analytic": analytic} | {
+            name: log_normal.read_noise_range(start) for name, start in starts.items()
+        }
     heun = tune.heun.kwargs()
     first = log_normal.starts(data.split("train"), heun, plain(loss))["analytic"]
-    return {"analytic": first} | {name: log_normal.read({**heun, **start}) for name, start in starts.items()}
+    return {"analytic": first} | {
+        name: log_normal.read_noise_range({**heun, **start}) for name, start in starts.items()
+    }
 
 
-def _search(params: Params, data: Dataset, **options: Any) -> noise.Found:
+def _search(params: Params, data: Dataset, **options: Any) -> noise.FoundNoise:
     tune, compute, recipe = params.tune_noise, params.compute, params.recipes[params.tune_noise.network]
     points = _points(params, data)
     sizes = {key: getattr(compute, key) for key in ("cpus_per_worker", "use_gpu")}
     with connect.connect(workers=max(compute.workers, compute.workers_per_trial), **sizes) as gpus:
         device = "cuda" if gpus else "cpu"
-        setup = noise_trial.Setup(
+        setup = noise_trial.NoiseSetup(
             recipe=recipe.kwargs(),
             full_steps=recipe.steps or params.train.steps,
             images=data.split("train"),

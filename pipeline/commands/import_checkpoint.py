@@ -56,7 +56,7 @@ class Released:
     """Optimiser steps done; 0 where the file does not say."""
 
 
-def read(path: Path, sha256: str | None = None, *, average: bool = True) -> Released:
+def read_released(path: Path, sha256: str | None = None, *, average: bool = True) -> Released:
     """Read a released file, tensors and plain values alone: nothing in it is executed.
 
     Raises:
@@ -192,10 +192,10 @@ def task_of(
     return dataclasses.replace(task, steps=released.steps, snapshot_every=0, code=code)
 
 
-def run(options: argparse.Namespace, params: Params, out: Path) -> Path:
+def import_released(options: argparse.Namespace, params: Params, out: Path) -> Path:
     """Import what the command line names; returns the model's folder."""
     variant = options.variant or options.kind
-    released = read(options.file, options.sha256, average=options.ema is not False)
+    released = read_released(options.file, options.sha256, average=options.ema is not False)
     if options.ema and released.average is None:
         raise UserError(f"{options.file} has no moving average: leave out --ema.")
     size = options.image_size or params.data.image_size
@@ -238,7 +238,7 @@ def main(arguments: list[str] | None = None, root: Path = Path()) -> int:
     """Import the file of the command line; returns the exit code, 2 for a mistake of the user's."""
     options = _parser().parse_args(arguments)
     try:
-        folder = run(options, load(root / "params.yaml"), root / options.out)
+        folder = import_released(options, load(root / "params.yaml"), root / options.out)
     except (UserError, OSError) as error:  # a full disk or a folder without rights names itself
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -6,7 +6,7 @@
     start.safetensors   the data's first two moments, where the sampler begins there
     SHA256SUMS          of all of them: `sha256sum -c SHA256SUMS`
 
-`load` reads such a folder back. The stage's own folder, artifacts/models/VARIANT, is not what is uploaded: it
+`load_published` reads such a folder back. The stage's own folder, artifacts/models/VARIANT, is not what is uploaded: it
 holds the optimiser's state too, three times the bytes, to go on training.
 """
 
@@ -90,7 +90,7 @@ def _table(variant: str, path: Path, checkpoint: str) -> Table:
     return dataclasses.replace(table, rows=(*own, *table.floors()))
 
 
-def load(folder: Path, device: torch.device | str = "cpu") -> nn.Module:
+def load_published(folder: Path, device: torch.device | str = "cpu") -> nn.Module:
     """The network of a published folder, as `training.state.load_network` gives that of a checkpoint.
 
     Raises:
@@ -106,7 +106,7 @@ def load(folder: Path, device: torch.device | str = "cpu") -> nn.Module:
 
 
 def load_start(folder: Path) -> Law:
-    """The law that the sampler begins at; raises UserError as `load` does, and where there is none."""
+    """The law that the sampler begins at; raises UserError as `load_published` does, and where there is none."""
     _check(folder)
     if not (folder / START).exists():
         raise UserError(f"{folder} has no {START}: its sampler begins at noise, and needs no law.")

@@ -27,7 +27,7 @@ FIRST = 2**32
 """Index of the first completion's noise, beyond that of any sample: no completion starts as a sample does."""
 
 
-def write(
+def write_inpainting(
     folder: Path,
     network: Score,
     sampler: Sampler,

@@ -51,7 +51,7 @@ def by_kind(room: str, found: type[BaseModel] | None = None) -> ByKind:
     return ByKind(room, found)
 
 
-def read(room: str, raw: Mapping[str, Any]) -> Any:
+def read_kind(room: str, raw: Mapping[str, Any]) -> Any:
     """The instance of a kind from a mapping, such as one that `plain` wrote.
 
     Raises:

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model
 from pipeline.ncsn import kinds
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.sampler import SamplerSettings
-from pipeline.params.kinds import by_kind, read
+from pipeline.params.kinds import by_kind, read_kind
 from pipeline.params.section import Count, Section, Seed
 
 
@@ -66,7 +66,7 @@ class Frontier(Section):
         for kind, options in self.options.items():
             cls: type[SamplerSettings] = kinds.find("samplers", kind)
             try:
-                read("samplers", {"kind": kind, **cls.compared(2, self.rho), **options})
+                read_kind("samplers", {"kind": kind, **cls.compared(2, self.rho), **options})
             except UserError as error:
                 raise ValueError(f"{kind}: {error}") from error
         return self

@@ -6,10 +6,19 @@ process run the trials, with the same records; `store` has them on disk. See doc
 """
 
 from pipeline.search.run import resources, search, search_here
-from pipeline.search.space import Budget, Choice, Judged, Metrics, Range, Space, Trial
+from pipeline.search.space import Budget, Categorical, Metrics, Range, RungMetrics, Space, Trial
 from pipeline.search.store import SearchStore
 
 __all__ = [
-    "Budget", "Choice", "Judged", "Metrics", "Range", "SearchStore", "Space", "Trial", "resources", "search",
+    "Budget",
+    "Categorical",
+    "Metrics",
+    "Range",
+    "RungMetrics",
+    "SearchStore",
+    "Space",
+    "Trial",
+    "resources",
+    "search",
     "search_here",
 ]  # fmt: skip

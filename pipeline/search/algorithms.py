@@ -16,7 +16,7 @@ import numpy as np
 import optuna
 
 from pipeline.search.records import Settings
-from pipeline.search.space import Budget, Choice, Space
+from pipeline.search.space import Budget, Categorical, Space
 
 APART = 1_000_003
 """Between the seeds of a search's studies, so that searches of neighbouring seeds share no draws."""
@@ -25,7 +25,7 @@ APART = 1_000_003
 class Proposer:
     """Proposer of settings by seeded samplers of Optuna: `points`, a few random ones, then by what was seen.
 
-    Under `tpe` each value of the space's first `Choice` has a study of its own. They take turns: all of them
+    Under `tpe` each value of the space's first `Categorical` has a study of its own. They take turns: all of them
     up to half of the trials, from there the better half, by the best trial of each. `random` draws the
     value too. Results are told in the order of proposal, each exactly `max_concurrent` proposals later.
     """
@@ -34,7 +34,7 @@ class Proposer:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._budget = budget
         name, values = _kinds(space, budget)
-        self._spaces = {value: {**space, name: Choice((value,))} if name else space for value in values}
+        self._spaces = {value: {**space, name: Categorical((value,))} if name else space for value in values}
         self._names = {getattr(each, "drawn_as", "") or own: own for own, each in space.items()}
         self._points: list[str] = [point.get(name, "") for point in points]
         self._studies = _studies(values, self._points, budget)
@@ -80,7 +80,7 @@ class Proposer:
 
 def _kinds(space: Space, budget: Budget) -> tuple[str, tuple[str, ...]]:
     """The setting whose values have studies of their own, and these; one empty value where there is none."""
-    choices = [(name, each.values) for name, each in space.items() if isinstance(each, Choice)]
+    choices = [(name, each.values) for name, each in space.items() if isinstance(each, Categorical)]
     return choices[0] if choices and budget.algorithm == "tpe" else ("", ("",))
 
 

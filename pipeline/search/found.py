@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.files import write_yaml
-from pipeline.search.records import Record, write_csv, write_trials
-from pipeline.search.sampler import Found
+from pipeline.search.records import TrialRecord, write_csv, write_trials
+from pipeline.search.sampler import FoundSampler
 from pipeline.search.sampler_verdict import Chosen
 
 TRIALS, REPEATS, PARETO, BEST = "trials.csv", "repeats.csv", "pareto.csv", "best.yaml"
 
 
-def write(folder: Path, found: Found) -> None:
+def write_found(folder: Path, found: FoundSampler) -> None:
     """Write to a folder
 
     - trials.csv and rungs.csv: see `trials.write_trials`; a setting that a kind has not is empty,
@@ -31,12 +31,12 @@ def write(folder: Path, found: Found) -> None:
     write_yaml(folder / BEST, {**lines, "verdict": found.chosen.verdict})
 
 
-def _filled(records: list[Record]) -> list[Record]:
+def _filled(records: list[TrialRecord]) -> list[TrialRecord]:
     """The same with one set of columns: what a trial has not is empty."""
     settings = dict.fromkeys(name for record in records for name in record.settings)
     numbers = dict.fromkeys(name for record in records for rung in record.rungs for name in rung)
     return [
-        Record(
+        TrialRecord(
             r.trial,
             {name: r.settings.get(name, "") for name in settings},
             tuple(_filled_rung(rung, numbers) for rung in r.rungs),

@@ -57,7 +57,7 @@ NoiseRange = Ladder | LogNormal
 """What a trial is trained on."""
 
 
-def read(plain: Mapping[str, Any]) -> NoiseRange:
+def read_noise_range(plain: Mapping[str, Any]) -> NoiseRange:
     """The inverse of `plain` of either."""
     return LogNormal.read(plain) if "p_mean" in plain else Ladder.read(plain)
 
@@ -91,7 +91,10 @@ def starts(images: np.ndarray, ladder: Mapping[str, Any], loss: Mapping[str, Any
     """
     p_mean = math.log(spread(images)) + (P_MEAN - math.log(SIGMA_DATA))
     analytic = {"p_mean": p_mean, "p_std": P_STD}
-    return {"analytic": read({**ladder, **analytic}), "published": read({**ladder, **loss})}
+    return {
+        "analytic": read_noise_range({**ladder, **analytic}),
+        "published": read_noise_range({**ladder, **loss}),
+    }
 
 
 def spread(images: np.ndarray) -> float:

@@ -17,9 +17,9 @@ from pipeline.files import write_yaml
 from pipeline.ncsn.errors import UserError
 from pipeline.search import Range, SearchStore, search
 from pipeline.search.log_normal import NoiseRange, searched
-from pipeline.search.noise_trial import Setup, trial, trial_again
-from pipeline.search.noise_verdict import Compared, compare, tell
-from pipeline.search.records import FINISHED, Record, Settings, best, write_csv, write_trials
+from pipeline.search.noise_trial import NoiseSetup, trial, trial_again
+from pipeline.search.noise_verdict import Compared, compare, log_verdict
+from pipeline.search.records import FINISHED, Settings, TrialRecord, best_trial, write_csv, write_trials
 
 BOUNDS = {
     "sigma_max": "sigma_max_ratio",
@@ -29,16 +29,16 @@ BOUNDS = {
     "p_std": "p_std_ratio",
 }
 """By setting, the key of params.yaml's `tune_noise` with its bounds."""
-OnTrial = Callable[[Record], None]
-Ask = partial[list[Record]]
+OnTrial = Callable[[TrialRecord], None]
+Ask = partial[list[TrialRecord]]
 """`search.search` with all but what differs between the searches of a stage."""
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundNoise:
     """What the search found; every noise range with its last metrics."""
 
-    records: list[Record]
+    records: list[TrialRecord]
     winner: NoiseRange
     compared: Compared
     """`tuned`, `analytic` and the other starting points side by side."""
@@ -59,7 +59,7 @@ class Found:
 
 
 def tune(
-    setup: Setup,
+    setup: NoiseSetup,
     start: NoiseRange,
     others: Mapping[str, NoiseRange],
     *,
@@ -69,7 +69,7 @@ def tune(
     workers: int = 1,
     on_trial: OnTrial | None = None,
     store: SearchStore | None = None,
-) -> Found:
+) -> FoundNoise:
     """Search for the noise range of the smallest FID, on the Ray that is connected.
 
     Args:
@@ -106,15 +106,15 @@ def tune(
             records = _evolved(ask, setup, ranges, settings, scratch, on_trial)
         else:
             records = ask(trial, ranges, budget=setup.budget, points=settings, on_trial=on_trial)
-        winner = best([record for record in records if record.status == FINISHED] or records, "fid")
+        winner = best_trial([record for record in records if record.status == FINISHED] or records, "fid")
         choices = {"tuned": winner} | {name: _last(records, setup, point) for name, point in points.items()}
         again = partial(_again, setup=setup, repeats=repeats, ask=ask, names=list(ranges))
         compared = compare(choices, again if repeats else None)
-    tell(compared)
-    return Found(records, setup.read(winner.settings), compared)
+    log_verdict(compared)
+    return FoundNoise(records, setup.read(winner.settings), compared)
 
 
-def _last(records: Sequence[Record], setup: Setup, point: NoiseRange) -> Record:
+def _last(records: Sequence[TrialRecord], setup: NoiseSetup, point: NoiseRange) -> TrialRecord:
     """The trial of a starting point; of a population's generations the last that trained on it."""
     return [record for record in records if setup.read(record.settings) == point][-1]
 
@@ -129,7 +129,7 @@ def _scratch(store: SearchStore | None, *parts: Any) -> Iterator[Path]:
             yield Path(folder)
 
 
-def _placed(ask: Ask, setup: Setup, workers: int, scratch: Path) -> Ask:
+def _placed(ask: Ask, setup: NoiseSetup, workers: int, scratch: Path) -> Ask:
     """The same search with so many workers a trial; one: this very search."""
     if workers == 1:
         return ask
@@ -142,12 +142,12 @@ def _placed(ask: Ask, setup: Setup, workers: int, scratch: Path) -> Ask:
 
 def _evolved(
     ask: Ask,
-    setup: Setup,
+    setup: NoiseSetup,
     ranges: Mapping[str, Range],
     points: Sequence[Settings],
     scratch: Path,
     on_trial: OnTrial | None,
-) -> list[Record]:
+) -> list[TrialRecord]:
     from pipeline.search.pbt import evolve
 
     aside = {**ask.keywords.get("aside", {}), "scratch": scratch}
@@ -155,8 +155,8 @@ def _evolved(
 
 
 def _again(
-    found: Sequence[Settings], setup: Setup, repeats: int, ask: Ask, names: Sequence[str]
-) -> list[list[Record]]:
+    found: Sequence[Settings], setup: NoiseSetup, repeats: int, ask: Ask, names: Sequence[str]
+) -> list[list[TrialRecord]]:
     """The trials of these noise ranges, by the settings `names`, on further seeds, none of them stopped: a
     search that proposes nothing."""
     seeds = range(setup.budget.seed + 1, setup.budget.seed + 1 + repeats)

@@ -16,11 +16,11 @@ from typing import Any
 
 from pipeline.search import pareto
 from pipeline.search.pareto import LEVEL, Spread
-from pipeline.search.records import FAILED, FINISHED, Record, Settings, shown
+from pipeline.search.records import FAILED, FINISHED, Settings, TrialRecord, shown
 
 logger = logging.getLogger(__name__)
 
-Again = Callable[[Sequence[Settings]], Sequence[Sequence[Record]]]
+Again = Callable[[Sequence[Settings]], Sequence[Sequence[TrialRecord]]]
 """For each of these settings, its trials on further seeds."""
 
 
@@ -32,11 +32,11 @@ class Compared:
     """`tuned`, `analytic` and the other starting points: the range and what its trial measured."""
     verdict: dict[str, Any]
     """`tuned_against_analytic`: better, tie, worse or unknown; by what noise (`noise_of`) and how much."""
-    again: dict[int, Sequence[Record]]
+    again: dict[int, Sequence[TrialRecord]]
     """By the number of a trial, the same on further seeds."""
 
 
-def compare(choices: Mapping[str, Record], again: Again | None) -> Compared:
+def compare(choices: Mapping[str, TrialRecord], again: Again | None) -> Compared:
     """Compare the trials `tuned`, `analytic` and the others' by name; what is equal is trained again once."""
     unique = {record.trial: record for record in choices.values()}
     good = [record for record in unique.values() if record.status != FAILED]
@@ -55,7 +55,7 @@ def _seen(fids: Sequence[float] | None) -> dict[str, Any]:
     return {"fid_again": pareto.mean(fids), "seeds": len(fids)} if fids else {}
 
 
-def _by_samples(tuned: Record, analytic: Record) -> dict[str, Any]:
+def _by_samples(tuned: TrialRecord, analytic: TrialRecord) -> dict[str, Any]:
     """By the standard errors of both FIDs, as if drawn apart; both have the same noise, which is nearer."""
     if analytic.status != FINISHED or tuned.status != FINISHED:
         return {"tuned_against_analytic": "unknown"}
@@ -89,7 +89,7 @@ def _by_seeds(tuned: list[float], analytic: list[float], spreads: dict[int, Spre
     }
 
 
-def _spreads(again: Mapping[int, Sequence[Record]]) -> dict[int, Spread]:
+def _spreads(again: Mapping[int, Sequence[TrialRecord]]) -> dict[int, Spread]:
     """By the steps of each rung, the spread of log FID over seeds, pooled over the ranges."""
     good = {trial: [r for r in some if r.status == FINISHED] for trial, some in again.items()}
     steps = [int(rung["steps"]) for rung in next(some for some in good.values() if some)[0].rungs]
@@ -99,7 +99,7 @@ def _spreads(again: Mapping[int, Sequence[Record]]) -> dict[int, Spread]:
     }
 
 
-def tell(compared: Compared) -> None:
+def log_verdict(compared: Compared) -> None:
     """Log the choices of theory, of papers and of the search, a line for each range, and the verdict."""
     names: dict[int, list[str]] = {}
     for name, line in compared.lines.items():

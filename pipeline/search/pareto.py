@@ -15,7 +15,7 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Point:
+class ParetoPoint:
     """A sampler by what it costs and what it gives."""
 
     name: str
@@ -23,17 +23,17 @@ class Point:
     fid: float
 
 
-def front(points: Sequence[Point]) -> list[Point]:
+def front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
     """The points that no other beats, the cheapest first: none is as cheap and has a lower FID, or has as
     low an FID and is cheaper. Of equals the first stays."""
-    found: list[Point] = []
+    found: list[ParetoPoint] = []
     for point in sorted(points, key=lambda point: (point.nfe, point.fid)):
         if not found or point.fid < found[-1].fid:
             found.append(point)
     return found
 
 
-def knee(points: Sequence[Point]) -> Point:
+def knee(points: Sequence[ParetoPoint]) -> ParetoPoint:
     """The point of a front that lies farthest below the chord between its ends, in logarithms of both axes.
 
     Logarithms, since halves count on either axis. Ties and a front without a bulge go to the cheapest.
@@ -43,14 +43,14 @@ def knee(points: Sequence[Point]) -> Point:
     """
     (x0, y0), (x1, y1) = (_log(points[0]), _log(points[-1]))
 
-    def below(point: Point) -> float:
+    def below(point: ParetoPoint) -> float:
         x, y = _log(point)
         return (x1 - x0) * (y0 - y) + (y1 - y0) * (x - x0)
 
     return max(points, key=lambda point: (round(below(point), 12), -point.nfe))
 
 
-def _log(point: Point) -> tuple[float, float]:
+def _log(point: ParetoPoint) -> tuple[float, float]:
     return math.log(point.nfe), math.log(max(point.fid, 1e-12))
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypedDict
 
 import numpy as np
 
-from pipeline.search.space import Judged, Metrics, Shared, Trial
+from pipeline.search.space import Metrics, RungMetrics, Shared, Trial
 
 Settings = dict[str, Any]
 """Numbers, or names where there is a choice."""
@@ -21,12 +21,12 @@ Line = Mapping[str, Any]
 """Settings, metrics and words about a trial, as a row of a table has them."""
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 
-OnTrial = Callable[["Record"], None]
+OnTrial = Callable[["TrialRecord"], None]
 """Called with each record as its trial ends."""
 
 
 @dataclass(frozen=True)
-class Record:
+class TrialRecord:
     """Record of one trial."""
 
     trial: int
@@ -51,12 +51,12 @@ class Record:
 
 
 def shown(line: Line) -> str:
-    """Line of the log for a row of a comparison, see `Record.line`."""
+    """Line of the log for a row of a comparison, see `TrialRecord.line`."""
     numbers = {key: value for key, value in line.items() if key not in ("trial", "status", "samples")}
     return ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in numbers.items())
 
 
-def best(records: Sequence[Record], metric: str) -> Record:
+def best_trial(records: Sequence[TrialRecord], metric: str) -> TrialRecord:
     """The record with the smallest `metric` among those that reached the highest rung.
 
     Metrics of different rungs are never compared: they cost, and are worth, different amounts.
@@ -66,7 +66,7 @@ def best(records: Sequence[Record], metric: str) -> Record:
     return min((r for r in judged if len(r.rungs) == top), key=lambda r: (r.metrics[metric], r.trial))
 
 
-class Report(TypedDict, total=False):
+class TrialReport(TypedDict, total=False):
     """Message from a trial to its search, at a rung or when it fails: plain, since Ray Tune carries it."""
 
     value: float
@@ -80,17 +80,17 @@ class Report(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Task:
+class TrialTask:
     """Task of every trial of a search, in its process."""
 
     trial: Trial
     metric: str
     shared: Shared
     num_rungs: int
-    known: Mapping[str, Record]
+    known: Mapping[str, TrialRecord]
     """By `key`, what was measured before at rungs of this search."""
 
-    def reports(self, settings: Settings) -> Iterator[Report]:
+    def reports(self, settings: Settings) -> Iterator[TrialReport]:
         """Report what is known of these settings, then run the trial if a rung is missing.
 
         A trial cannot begin in the middle: one that is known in part runs from its start, unreported up to
@@ -102,7 +102,7 @@ class Task:
         if reached < self.num_rungs and not (known and known.status == FAILED):
             yield from self._run(settings, reached)
 
-    def _run(self, settings: Settings, reached: int) -> Iterator[Report]:
+    def _run(self, settings: Settings, reached: int) -> Iterator[TrialReport]:
         """A report for each rung after those `reached`; a failure is reported as the worst value, not raised.
 
         An exception would cost the worker process, and Optuna ignores failed trials: it would go there again.
@@ -112,7 +112,7 @@ class Task:
                 if not math.isfinite(metrics[self.metric]):
                     raise FloatingPointError(f"{self.metric} is {metrics[self.metric]} at rung {rung + 1}")
                 if rung >= reached:
-                    picture = png(metrics.samples) if isinstance(metrics, Judged) else ""
+                    picture = png(metrics.samples) if isinstance(metrics, RungMetrics) else ""
                     yield _reached(rung, {n: _plain(v) for n, v in metrics.items()}, self.metric, picture)
         except Exception as error:
             yield _failed(f"{type(error).__name__}: {error}")
@@ -123,18 +123,18 @@ def key(settings: Settings) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _replayed(record: Record, metric: str) -> Iterator[Report]:
+def _replayed(record: TrialRecord, metric: str) -> Iterator[TrialReport]:
     for rung, metrics in enumerate(record.rungs):
         yield _reached(rung, metrics, metric, record.picture)
     if record.status == FAILED:
         yield _failed(record.reason)
 
 
-def _reached(rung: int, metrics: Mapping[str, float], metric: str, picture: str) -> Report:
+def _reached(rung: int, metrics: Mapping[str, float], metric: str, picture: str) -> TrialReport:
     return {"value": float(metrics[metric]), "rung": rung, "metrics": dict(metrics), "picture": picture}
 
 
-def _failed(reason: str) -> Report:
+def _failed(reason: str) -> TrialReport:
     return {"value": math.inf, "reason": reason}
 
 
@@ -167,7 +167,7 @@ def png(images: np.ndarray) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def write_trials(folder: Path, records: Sequence[Record]) -> None:
+def write_trials(folder: Path, records: Sequence[TrialRecord]) -> None:
     """Write trials.csv, a row for each trial with its last metrics, and rungs.csv, one for each rung reached.
 
     A setting that the trial used otherwise than proposed, and reports among its metrics, is shown as used.
@@ -179,7 +179,7 @@ def write_trials(folder: Path, records: Sequence[Record]) -> None:
         write_csv(folder / name, rows)
 
 
-def _row(record: Record, metrics: Metrics) -> Settings:
+def _row(record: TrialRecord, metrics: Metrics) -> Settings:
     return {"trial": record.trial, **record.settings, **metrics}
 
 
@@ -203,10 +203,10 @@ class _Parent(Protocol):
     def child(self, name: str, params: Line | None = None) -> _Child: ...
 
 
-def tell(run: _Parent) -> OnTrial:
+def track_trials(run: _Parent) -> OnTrial:
     """Recorder of trials as children of a tracked run: metrics at every rung, and a picture."""
 
-    def on_trial(record: Record) -> None:
+    def on_trial(record: TrialRecord) -> None:
         child = run.child(f"trial {record.trial}", record.settings)
         for rung, metrics in enumerate(record.rungs):
             child.log_metrics(metrics, rung)

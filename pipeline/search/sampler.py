@@ -17,27 +17,27 @@ import torch
 from pipeline.cluster import connect
 from pipeline.ncsn.errors import UserError
 from pipeline.search import SearchStore, search
-from pipeline.search.records import FINISHED, Record, shown
+from pipeline.search.records import FINISHED, TrialRecord, shown
 from pipeline.search.sampler_space import Bounds
-from pipeline.search.sampler_trial import Setup, measured, trial
+from pipeline.search.sampler_trial import SamplerSetup, measured, trial
 from pipeline.search.sampler_verdict import Baseline, Candidate, Chosen, Job, Rungs, choose
 
 logger = logging.getLogger(__name__)
 
-OnTrial = Callable[[Record], None]
+OnTrial = Callable[[TrialRecord], None]
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundSampler:
     """What the search found."""
 
-    records: list[Record]
+    records: list[TrialRecord]
     """Of all budgets, the smallest budget's first."""
     chosen: Chosen
 
 
 def tune(
-    setup: Setup,
+    setup: SamplerSetup,
     *,
     budgets: Sequence[int],
     bounds: Bounds,
@@ -46,7 +46,7 @@ def tune(
     baseline: Baseline,
     on_trial: OnTrial | None = None,
     store: SearchStore | None = None,
-) -> Found:
+) -> FoundSampler:
     """Search for the sampler of the smallest FID within each budget, on the Ray that is connected.
 
     Args:
@@ -61,7 +61,7 @@ def tune(
             its own, or bounds that let the ladder leave the trained range.
     """
     candidates: list[Candidate] = []
-    records: list[Record] = []
+    records: list[TrialRecord] = []
     for one in [replace(setup, max_nfe=budget) for budget in _feasible(setup, budgets)]:
         offset = len(records)
         found = search(
@@ -82,10 +82,10 @@ def tune(
         raise UserError(f"the analytic choice failed, the search has no start: {records[offset].reason}")
     chosen = choose(candidates, analytic, baseline, partial(_measure, setup), repeats)
     _tell(chosen)
-    return Found(records, chosen)
+    return FoundSampler(records, chosen)
 
 
-def _feasible(setup: Setup, budgets: Sequence[int]) -> list[int]:
+def _feasible(setup: SamplerSetup, budgets: Sequence[int]) -> list[int]:
     """The budgets with room for the levels of a conditional network; all of them for another one."""
     fewest = setup.trained.num_levels + 1 if setup.proposals().conditional else 3
     if max(budgets) < fewest:
@@ -96,12 +96,12 @@ def _feasible(setup: Setup, budgets: Sequence[int]) -> list[int]:
     return [budget for budget in budgets if budget >= fewest]
 
 
-def _candidates(found: Sequence[Record], setup: Setup, offset: int) -> list[Candidate]:
+def _candidates(found: Sequence[TrialRecord], setup: SamplerSetup, offset: int) -> list[Candidate]:
     judged = [record for record in found if record.status == FINISHED]
     return [Candidate(_reported(r, offset), setup.proposals().sampler(r.settings)) for r in judged]
 
 
-def _reported(record: Record, offset: int) -> Record:
+def _reported(record: TrialRecord, offset: int) -> TrialRecord:
     """Numbered through all budgets."""
     return replace(record, trial=record.trial + offset)
 
@@ -110,7 +110,7 @@ def _renumbered(on_trial: OnTrial | None, offset: int) -> OnTrial | None:
     return None if on_trial is None else (lambda record: on_trial(_reported(record, offset)))
 
 
-def _measure(setup: Setup, jobs: Sequence[Job]) -> list[Rungs]:
+def _measure(setup: SamplerSetup, jobs: Sequence[Job]) -> list[Rungs]:
     """The metrics at each rung of each job: as tasks on a cluster, else in threads of this process."""
 
     def work(job: Job) -> Rungs:

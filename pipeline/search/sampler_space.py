@@ -14,7 +14,7 @@ from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.nfe import fitted
 from pipeline.ncsn.sampler import ANALYTIC, Sampler, SamplerSettings
 from pipeline.ncsn.samplers.langevin import Langevin
-from pipeline.search import Choice, Range
+from pipeline.search import Categorical, Range
 
 Settings = Mapping[str, Any]
 Bounds = Mapping[str, Any]
@@ -77,7 +77,7 @@ class Proposals:
             for kind in (ANALYTIC, *others)
         ]
 
-    def space(self, bounds: Bounds) -> dict[str, Range | Choice]:
+    def space(self, bounds: Bounds) -> dict[str, Range | Categorical]:
         """The search space, widened to hold `points`.
 
         Args:
@@ -100,7 +100,7 @@ class Proposals:
             values = [low, high, *(point[name] for point in points if name in point)]
             only = ("kind", users[name]) if name in users else None
             ranges[name] = Range(min(values), max(values), only=only, drawn_as=DRAWN_AS.get(name, ""))
-        return {"kind": Choice(tuple(found)), **ranges}
+        return {"kind": Categorical(tuple(found)), **ranges}
 
     def _ends(self, bounds: Bounds) -> dict[str, list[float]]:
         """Bounds of the ladder's ends, within the trained range."""

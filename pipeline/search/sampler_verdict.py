@@ -16,8 +16,8 @@ from typing import Any
 from pipeline.ncsn.sampler import Sampler
 from pipeline.ncsn.score import Score
 from pipeline.search import pareto
-from pipeline.search.pareto import Point, Spread
-from pipeline.search.records import Record
+from pipeline.search.pareto import ParetoPoint, Spread
+from pipeline.search.records import TrialRecord
 
 CHOICES = ("lowest_fid", "fewest_nfe", "knee")
 """What `choose` in an entry of `sampler` may name."""
@@ -41,13 +41,13 @@ class Baseline:
 class Candidate:
     """A trial that was judged on all samples."""
 
-    record: Record
+    record: TrialRecord
     sampler: Sampler
 
     @property
-    def point(self) -> Point:
+    def point(self) -> ParetoPoint:
         metrics = self.record.metrics
-        return Point(str(self.record.trial), int(metrics["nfe"]), metrics["fid"])
+        return ParetoPoint(str(self.record.trial), int(metrics["nfe"]), metrics["fid"])
 
 
 @dataclass(frozen=True)

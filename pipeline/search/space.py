@@ -12,7 +12,7 @@ Shared = Mapping[str, Any]
 """Arguments that all trials of a search have in common, by name."""
 
 
-class Judged(dict[str, float]):
+class RungMetrics(dict[str, float]):
     """Metrics of a trial at a rung, with samples that are none of them: uint8 (N, C, H, W), for MLflow."""
 
     def __init__(self, metrics: Metrics, samples: np.ndarray) -> None:
@@ -21,7 +21,7 @@ class Judged(dict[str, float]):
 
 
 Trial = Callable[..., Iterator[Metrics]]
-"""Called as `trial(settings, **shared)`; yields once at every rung, maybe a `Judged`."""
+"""Called as `trial(settings, **shared)`; yields once at every rung, maybe a `RungMetrics`."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Range:
     log: bool = True
     """On a logarithmic scale; False: on its own, for a setting that is a logarithm and may be negative."""
     only: tuple[str, Sequence[str]] | None = None
-    """A `Choice` before it and those of its values that have this setting; None: every trial has it."""
+    """A `Categorical` before it and those of its values that have this setting; None: every trial has it."""
     drawn_as: str = ""
     """Its name in Optuna, whose TPE draws in the order of names; empty: its own. So a setting that is renamed
     is proposed as before."""
@@ -54,7 +54,7 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Categorical:
     """A setting without an order, such as the name of a sampler."""
 
     values: tuple[str, ...]
@@ -64,7 +64,7 @@ class Choice:
         return trial.suggest_categorical(name, self.values)
 
 
-Space = Mapping[str, Range | Choice]
+Space = Mapping[str, Range | Categorical]
 """By name; a choice stands before the settings that some of its values alone have."""
 
 

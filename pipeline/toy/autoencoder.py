@@ -12,7 +12,7 @@ HALVED = (1, 3)
 places were not confirmed by any source at hand."""
 
 
-class ResidualBlock(nn.Module):
+class EluBlock(nn.Module):
     """ELU, 3 x 3 convolution, twice, beside a shortcut: (B, C, H, W) to (B, C', H, W)."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
@@ -50,8 +50,8 @@ class AutoEncoder(nn.Module):
             raise UserError(f"image_size is {image_size}: the auto-encoder needs a multiple of 4.")
         filters = [width * factor for factor in FILTERS]
         self.first = nn.Conv2d(channels, width, 3, padding=1)
-        self.down = nn.ModuleList(map(ResidualBlock, [width, *filters], filters))
-        self.up = nn.ModuleList(map(ResidualBlock, [filters[-1], *filters[::-1]], filters[::-1]))
+        self.down = nn.ModuleList(map(EluBlock, [width, *filters], filters))
+        self.up = nn.ModuleList(map(EluBlock, [filters[-1], *filters[::-1]], filters[::-1]))
         self.last = nn.Conv2d(width, channels, 3, padding=1)
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from pipeline import files
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.networks import make_network
 from pipeline.training import checksums
-from pipeline.training.state import State, fresh
+from pipeline.training.state import TrainingState, fresh
 from pipeline.training.task import Task
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def folder_name(step: int) -> str:
     return f"step_{step:08d}"
 
 
-def save(folder: Path, state: State, *, whole: bool = True) -> None:
+def save(folder: Path, state: TrainingState, *, whole: bool = True) -> None:
     """Write a checkpoint: network, ema, optimizer and losses as safetensors, state.json, manifest.json.
 
     Nothing in it depends on how long the training is to be, where it was interrupted, or what it logs.
@@ -58,7 +58,7 @@ def save(folder: Path, state: State, *, whole: bool = True) -> None:
         files.write_json(part / "state.json", _plain(state))
 
 
-def _plain(state: State) -> dict[str, Any]:
+def _plain(state: TrainingState) -> dict[str, Any]:
     return {
         "fingerprint": state.task.fingerprint(),
         "step": state.step,
@@ -73,7 +73,7 @@ def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     path.write_bytes(serialised({name: value.detach().cpu().contiguous() for name, value in tensors.items()}))
 
 
-def optimizer_tensors(state: State) -> dict[str, Tensor]:
+def optimizer_tensors(state: TrainingState) -> dict[str, Tensor]:
     """All that any optimiser remembers of each parameter, as KEY/PARAMETER, such as `exp_avg/conv.bias`."""
     return {
         f"{key}/{name}": value if isinstance(value, Tensor) else torch.tensor(value)
@@ -82,7 +82,7 @@ def optimizer_tensors(state: State) -> dict[str, Tensor]:
     }
 
 
-def restore_optimizer(state: State, tensors: dict[str, Tensor]) -> None:
+def restore_optimizer(state: TrainingState, tensors: dict[str, Tensor]) -> None:
     """The inverse of `optimizer_tensors`."""
     parameters = dict(state.network.named_parameters())
     for name, value in tensors.items():
@@ -90,7 +90,7 @@ def restore_optimizer(state: State, tensors: dict[str, Tensor]) -> None:
         state.optimizer.state[parameters[parameter]][key] = value
 
 
-def load(folder: Path, task: Task, device: torch.device | str = "cpu") -> State:
+def load_state(folder: Path, task: Task, device: torch.device | str = "cpu") -> TrainingState:
     """Read a checkpoint of a task and verify it.
 
     Raises:
@@ -106,7 +106,7 @@ def load(folder: Path, task: Task, device: torch.device | str = "cpu") -> State:
     return state
 
 
-def restore(state: State, folder: Path, *, sigmas: bool = True) -> None:
+def restore(state: TrainingState, folder: Path, *, sigmas: bool = True) -> None:
     """Replace all but the task of a state by what a verified checkpoint holds, be it another task's.
 
     Args:
@@ -121,7 +121,7 @@ def restore(state: State, folder: Path, *, sigmas: bool = True) -> None:
     _fill(state, folder, _read(folder), own)
 
 
-def _fill(state: State, folder: Path, plain: dict[str, Any], own: dict[str, Tensor]) -> None:
+def _fill(state: TrainingState, folder: Path, plain: dict[str, Any], own: dict[str, Tensor]) -> None:
     device = str(next(state.network.parameters()).device)
     try:
         state.network.load_state_dict(load_file(folder / "network.safetensors", device) | own)
@@ -156,7 +156,7 @@ def newest_verified(
     *,
     every: int = 1,
     most: int | None = None,
-) -> State | None:
+) -> TrainingState | None:
     """The state in the newest checkpoint of a run that verifies; None if there is none to resume from.
 
     Those that do not verify are passed over with a warning, whatever step they claim.
@@ -171,7 +171,7 @@ def newest_verified(
     folders = checkpoints(run_folder, every, task.steps if most is None else most)
     for folder in reversed(folders):
         try:
-            return load(folder, task, device)
+            return load_state(folder, task, device)
         except UserError as error:
             logger.warning("skipping a checkpoint: %s", error)
     if folders:

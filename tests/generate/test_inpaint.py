@@ -81,7 +81,7 @@ def test_only_langevin_dynamics_inpaint(tmp_path: Path) -> None:
     heun = Sampler("heun", LADDER, {})
     assert run(sampler=heun) is None
     for sampler, files in ((heun, []), (SAMPLER, ["inpainting.npy"])):
-        inpaint.write(tmp_path, mirrored, sampler, ORIGINALS, SETTINGS | {"num_samples": 3}, False)
+        inpaint.write_inpainting(tmp_path, mirrored, sampler, ORIGINALS, SETTINGS | {"num_samples": 3}, False)
         assert [path.name for path in tmp_path.iterdir()] == files
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.metrics.fid import moments
 from pipeline.ncsn.ladder import Ladder
 from pipeline.search import Budget
-from pipeline.search.noise_trial import Setup
+from pipeline.search.noise_trial import NoiseSetup
 
 RECIPE = {
     "network": {"kind": "ncsnv2", "width": 4},
@@ -36,7 +36,7 @@ class Pixels:
         return images.reshape(len(images), -1).astype(np.float32)[:, :8] / 255
 
 
-def made(**other: Any) -> Setup:
+def made(**other: Any) -> NoiseSetup:
     """The setup of a small search; `other` fields as given."""
     rows = np.linspace(40, 220, 8)
     shades = np.random.default_rng(0).normal(0, 10, (64, 1, 8, 8))
@@ -52,7 +52,7 @@ def made(**other: Any) -> Setup:
         "num_samples": 16,
         "max_nfe": 20,
     }
-    return Setup(**{**plain, **other})
+    return NoiseSetup(**{**plain, **other})
 
 
 LOSS = {"kind": "edm", "p_mean": -1.9, "p_std": 1.2}

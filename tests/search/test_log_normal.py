@@ -15,11 +15,11 @@ from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.networks import make_network
 from pipeline.reporting.figures.searches import side_by_side
 from pipeline.search import SearchStore, search_here
-from pipeline.search.log_normal import LogNormal, read, spread, starts
-from pipeline.search.noise import Found, space, tune
-from pipeline.search.noise_trial import Setup, trial
+from pipeline.search.log_normal import LogNormal, read_noise_range, spread, starts
+from pipeline.search.noise import FoundNoise, space, tune
+from pipeline.search.noise_trial import NoiseSetup, trial
 from pipeline.search.pbt import FACTORS, perturbed
-from pipeline.search.records import FINISHED, Record
+from pipeline.search.records import FINISHED, TrialRecord
 from pipeline.training import batches
 from tests.search.short import EDM, LAW_BOUNDS, LOSS, RANGE, made
 
@@ -27,21 +27,21 @@ LADDER = Ladder(40.0, 0.001, 18)
 
 
 @pytest.fixture(scope="module")
-def setup() -> Setup:
+def setup() -> NoiseSetup:
     return made(recipe=EDM, max_nfe=7)
 
 
-Run = Callable[..., Found]
+Run = Callable[..., FoundNoise]
 
 
 @pytest.fixture
-def run(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(setup: NoiseSetup, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The stage's search in this process."""
 
-    def here(*arguments: Any, resources: Any, **options: Any) -> list[Record]:
+    def here(*arguments: Any, resources: Any, **options: Any) -> list[TrialRecord]:
         return search_here(*arguments, **options)
 
-    def searched(one: Setup = setup, **options: Any) -> Found:
+    def searched(one: NoiseSetup = setup, **options: Any) -> FoundNoise:
         points = starts(one.images, RANGE, one.recipe["loss"])
         return tune(one, points.pop("analytic"), points, bounds=LAW_BOUNDS, resources={}, **options)
 
@@ -49,7 +49,7 @@ def run(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> Run:
     return searched
 
 
-def plain(records: list[Record]) -> list[Record]:
+def plain(records: list[TrialRecord]) -> list[TrialRecord]:
     return [replace(record, seconds=0.0) for record in records]
 
 
@@ -70,7 +70,10 @@ def test_the_analytic_law_is_edms_at_the_datas_spread() -> None:
 def test_a_law_is_read_as_it_was_written() -> None:
     law = LogNormal(LADDER, -1.5, 1.1)
     assert law.plain() == {**RANGE, "p_mean": -1.5, "p_std": 1.1}
-    assert read(law.plain() | {"rule": "tuned_continuous"}) == law and read(RANGE) == LADDER
+    assert (
+        read_noise_range(law.plain() | {"rule": "tuned_continuous"}) == law
+        and read_noise_range(RANGE) == LADDER
+    )
 
 
 def test_the_space_adds_to_p_mean_and_multiplies_p_std() -> None:
@@ -80,7 +83,7 @@ def test_the_space_adds_to_p_mean_and_multiplies_p_std() -> None:
     assert (ranges["p_std"].lower, ranges["p_std"].upper) == pytest.approx((0.6, 1.8)) and ranges["p_std"].log
 
 
-def test_a_trial_trains_on_its_own_law(setup: Setup) -> None:
+def test_a_trial_trains_on_its_own_law(setup: NoiseSetup) -> None:
     law = LogNormal(LADDER, -0.5, 0.6)
     task = setup.task(law)
     assert task.loss == {"kind": "edm", "p_mean": -0.5, "p_std": 0.6}
@@ -91,7 +94,7 @@ def test_a_trial_trains_on_its_own_law(setup: Setup) -> None:
 
 @pytest.mark.parametrize(("max_nfe", "levels"), [(3, 2), (4, 2), (7, 4), (35, 18), (36, 18)])
 def test_samples_are_heuns_on_the_levels_that_the_budget_holds(
-    setup: Setup, max_nfe: int, levels: int
+    setup: NoiseSetup, max_nfe: int, levels: int
 ) -> None:
     sampler = replace(setup, max_nfe=max_nfe).sampler(LogNormal(LADDER, -1.5, 1.2))
     assert (sampler.kind, sampler.ladder) == ("heun", Ladder(40.0, 0.001, levels, rho=7.0))
@@ -116,7 +119,9 @@ def test_the_search_compares_analytic_published_and_tuned(run: Run, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_a_trial_of_two_workers_has_the_digits_of_one(setup: Setup, request: pytest.FixtureRequest) -> None:
+def test_a_trial_of_two_workers_has_the_digits_of_one(
+    setup: NoiseSetup, request: pytest.FixtureRequest
+) -> None:
     one = replace(setup, microshards=2, budget=replace(setup.budget, num_trials=2, rungs=(2,)))
     points = starts(one.images, RANGE, LOSS)
     start = points.pop("analytic")
@@ -125,7 +130,7 @@ def test_a_trial_of_two_workers_has_the_digits_of_one(setup: Setup, request: pyt
     assert plain(teams.records) == plain(here(one).records)
 
 
-def test_a_population_multiplies_the_median_of_sigma(run: Run, setup: Setup) -> None:
+def test_a_population_multiplies_the_median_of_sigma(run: Run, setup: NoiseSetup) -> None:
     start = LogNormal(LADDER, 0.1, 1.2)
     ranges = space(start, [start], LAW_BOUNDS, longest=6)
     seen = {
@@ -140,7 +145,7 @@ def test_a_population_multiplies_the_median_of_sigma(run: Run, setup: Setup) -> 
     assert plain(run(replace(setup, budget=budget)).records) == plain(found.records)
 
 
-def test_a_trial_is_a_function_of_its_settings(setup: Setup) -> None:
+def test_a_trial_is_a_function_of_its_settings(setup: NoiseSetup) -> None:
     given = replace(setup, given=RANGE)
     settings = {"p_mean": -1.5, "p_std": 1.2}
     results = list(trial(settings, given))

@@ -9,18 +9,18 @@ import pytest
 from pipeline.files import write_yaml
 from pipeline.reporting.figures.searches import side_by_side
 from pipeline.search.noise_verdict import Again, Compared, compare
-from pipeline.search.records import FAILED, FINISHED, STOPPED, Record, Settings
+from pipeline.search.records import FAILED, FINISHED, STOPPED, Settings, TrialRecord
 
 
-def record(trial: int, fid: float, se: float = 0.1, status: str = FINISHED) -> Record:
+def record(trial: int, fid: float, se: float = 0.1, status: str = FINISHED) -> TrialRecord:
     settings = {"sigma_max": float(trial), "sigma_min": 0.01, "num_levels": 10}
-    return Record(trial, settings, ({"fid": fid, "fid_se": se, "steps": 5},), status)
+    return TrialRecord(trial, settings, ({"fid": fid, "fid_se": se, "steps": 5},), status)
 
 
 def drawn(logs: dict[int, Sequence[float]]) -> Again:
     """Trials on further seeds, by their log FIDs."""
 
-    def again(settings: Sequence[Settings]) -> list[list[Record]]:
+    def again(settings: Sequence[Settings]) -> list[list[TrialRecord]]:
         return [[record(9, math.exp(x)) for x in logs[int(one["sigma_max"])]] for one in settings]
 
     return again
@@ -62,7 +62,7 @@ def test_further_seeds_overrule_the_luck_of_one() -> None:
 def test_what_is_one_range_is_trained_again_once() -> None:
     asked: list[int] = []
 
-    def again(settings: Sequence[Settings]) -> list[list[Record]]:
+    def again(settings: Sequence[Settings]) -> list[list[TrialRecord]]:
         asked.extend(int(one["sigma_max"]) for one in settings)
         return [[record(9, 9.0), record(9, 9.1)] for _ in settings]
 
