@@ -218,6 +218,8 @@ def modules(value: Any, room: str = "") -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for below in value:
             yield from modules(below, room)
+    elif hasattr(type(value), "model_fields"):  # a section: what it names, and not the schema that checks it
+        yield from modules(dict(value), room)
     else:
         yield from _of_object(value, room)
 

@@ -8,7 +8,7 @@ from pipeline.cluster import connect
 from pipeline.data.dataset import Dataset, open_dataset
 from pipeline.files import whole_folder
 from pipeline.metrics import features, statistics
-from pipeline.ncsn.kinds import plain
+from pipeline.ncsn.ladder import Ladder
 from pipeline.params import Params
 from pipeline.search import Budget, SearchStore, log_normal, noise, noise_trial, resources
 from pipeline.search.records import track_trials
@@ -25,7 +25,7 @@ def main(params: Params) -> None:
                 found = _search(
                     params, open_dataset(ARTIFACTS / "data"), on_trial=track_trials(run), store=store
                 )
-                run.log_metrics(found.compared.lines)
+                run.log_metrics({name: line.plain() for name, line in found.compared.lines.items()})
                 found.write(folder)
         store.publish()
         run.log_artifact(OUT)
@@ -41,7 +41,7 @@ def _points(params: Params, data: Dataset) -> dict[str, log_normal.NoiseRange]:
             name: log_normal.read_noise_range(start) for name, start in starts.items()
         }
     heun = tune.heun.kwargs()
-    first = log_normal.starts(data.split("train"), heun, plain(loss))["analytic"]
+    first = log_normal.analytic_law(data.split("train"), Ladder.read(heun))
     return {"analytic": first} | {
         name: log_normal.read_noise_range({**heun, **start}) for name, start in starts.items()
     }
@@ -54,13 +54,13 @@ def _search(params: Params, data: Dataset, **options: Any) -> noise.FoundNoise:
     with connect.connect(workers=max(compute.workers, compute.workers_per_trial), **sizes) as gpus:
         device = "cuda" if gpus else "cpu"
         setup = noise_trial.NoiseSetup(
-            recipe=recipe.kwargs(),
+            recipe=recipe,
             full_steps=recipe.steps or params.train.steps,
             images=data.split("train"),
             classifier=features.load(ARTIFACTS / "features").on(device),
             reference=statistics.load_moments(ARTIFACTS / "features", "search"),
             device=device,
-            budget=Budget.read(tune.kwargs()),
+            budget=Budget.of(tune),
             **{key: getattr(tune, key) for key in ("batch_size", "micro_batches", "num_samples", "max_nfe")},
         )
         reserved = resources(tune.max_concurrent, gpus > 0, compute.gpus_per_trial)

@@ -9,7 +9,6 @@ from pipeline.ncsn.ladder import Ladder
 from pipeline.params import Params
 from pipeline.search import Budget, SearchStore, resources
 from pipeline.search import sampler as tune_sampler
-from pipeline.search.found import write_found
 from pipeline.search.records import track_trials
 from pipeline.search.sampler_trial import SamplerSetup
 from pipeline.search.sampler_verdict import Baseline
@@ -25,8 +24,8 @@ def main(params: Params) -> None:
         with whole_folder(OUT) as folder:
             if params.tune_sampler.num_trials:
                 found = _search(params, run, store)
-                run.log_metrics(found.chosen.lines)
-                write_found(folder, found)
+                run.log_metrics({name: line.plain() for name, line in found.chosen.lines.items()})
+                found.write(folder)
         store.publish()
         run.log_artifact(OUT)
 
@@ -39,7 +38,7 @@ def _search(params: Params, run: tracking.Run, store: SearchStore) -> tune_sampl
             ARTIFACTS,
             tune.network,
             _ladder(tune.network),
-            budget=Budget.read(tune.kwargs()),
+            budget=Budget.of(tune),
             max_nfe=tune.max_nfe[-1],
             kinds=tune.kinds,
             device="cuda" if gpus else "cpu",

@@ -19,7 +19,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.kinds import find, plain
 
-__all__ = ["by_kind", "flat", "plain", "read"]
+__all__ = ["by_kind", "flat", "plain", "read_kind"]
 
 _MISTAKES = "kind"
 """The type of the one error that carries those of a kind's own keys."""

@@ -5,8 +5,9 @@ nothing of Ray. What is tried is decided by `algorithms` alone, in a fixed order
 process run the trials, with the same records; `store` has them on disk. See docs/explanation/searches.md.
 """
 
+from pipeline.search.algorithms import Budget, Categorical, Range, Space
+from pipeline.search.records import Metrics, RungMetrics, Trial
 from pipeline.search.run import resources, search, search_here
-from pipeline.search.space import Budget, Categorical, Metrics, Range, RungMetrics, Space, Trial
 from pipeline.search.store import SearchStore
 
 __all__ = [

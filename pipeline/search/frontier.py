@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,9 +25,6 @@ from pipeline.ncsn.sampler import Sampler, SamplerSettings
 from pipeline.ncsn.score import Score
 
 logger = logging.getLogger(__name__)
-
-Options = Mapping[str, Mapping[str, Any]]
-
 
 CSV = "frontier.csv"
 COLUMNS = ("sampler", "nfe", "fid", "num_samples")
@@ -74,7 +70,7 @@ class FrontierSetup:
     seed: int
     rho: float
     """Of Karras's spacing, for the kinds that are best by it; the others have geometric ladders."""
-    options: Options
+    options: Mapping[str, Mapping[str, object]]
     """By kind, those settings that `SamplerSettings.compared` does not give."""
     workers: int = 1
     device: str = "cpu"
@@ -96,7 +92,7 @@ def frontier(setup: FrontierSetup, budgets: Sequence[int]) -> Iterator[FrontierP
 
 
 def write_frontier(
-    folder: Path, found: Sequence[FrontierPoint | LeftOut], settings: Mapping[str, Any]
+    folder: Path, found: Sequence[FrontierPoint | LeftOut], settings: Mapping[str, object]
 ) -> None:
     """Write frontier.csv, and manifest.json: settings, each point's sampler, what was left out, the hash."""
     points = [point for point in found if isinstance(point, FrontierPoint)]

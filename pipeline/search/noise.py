@@ -2,12 +2,12 @@
 
 It starts from the analytic choice and from points that are given by name, such as published ones. For levels
 the analytic choice is by techniques 1 and 2 of NCSNv2 (arXiv 2006.09011, sections 3.1, 3.2). For the law of
-sigma of a network without levels see `log_normal.starts`.
+sigma of a network without levels see `log_normal.analytic_law`.
 """
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,15 @@ from pipeline.search import Range, SearchStore, search
 from pipeline.search.log_normal import NoiseRange, searched
 from pipeline.search.noise_trial import NoiseSetup, trial, trial_again
 from pipeline.search.noise_verdict import Compared, compare, log_verdict
-from pipeline.search.records import FINISHED, Settings, TrialRecord, best_trial, write_csv, write_trials
+from pipeline.search.records import (
+    FINISHED,
+    OnTrial,
+    Settings,
+    TrialRecord,
+    best_trial,
+    write_csv,
+    write_trials,
+)
 
 BOUNDS = {
     "sigma_max": "sigma_max_ratio",
@@ -29,7 +37,6 @@ BOUNDS = {
     "p_std": "p_std_ratio",
 }
 """By setting, the key of params.yaml's `tune_noise` with its bounds."""
-OnTrial = Callable[[TrialRecord], None]
 Ask = partial[list[TrialRecord]]
 """`search.search` with all but what differs between the searches of a stage."""
 
@@ -46,12 +53,13 @@ class FoundNoise:
     def write(self, folder: Path) -> None:
         """Write best.yaml, the ranges compared and the verdict, trials.csv and rungs.csv, and repeats.csv if
         trials were repeated."""
-        write_yaml(folder / "best.yaml", {**self.compared.lines, "verdict": self.compared.verdict})
+        lines = {name: line.plain() for name, line in self.compared.lines.items()}
+        write_yaml(folder / "best.yaml", {**lines, "verdict": self.compared.verdict.plain()})
         write_trials(folder, self.records)
         if self.compared.again:
             write_csv(folder / "repeats.csv", list(self._repeats()))
 
-    def _repeats(self) -> Iterator[dict[str, Any]]:
+    def _repeats(self) -> Iterator[Settings]:
         for number, some in self.compared.again.items():
             for record in some:
                 seed = {"trial": number, "seed": record.settings["seed"]}
@@ -63,7 +71,7 @@ def tune(
     start: NoiseRange,
     others: Mapping[str, NoiseRange],
     *,
-    bounds: Mapping[str, Any],
+    bounds: Mapping[str, Sequence[float]],
     resources: Mapping[str, float],
     repeats: int = 0,
     workers: int = 1,

@@ -17,7 +17,7 @@ from pipeline.generate.draw import draw, single_threaded
 from pipeline.metrics.features import FeatureSpace
 from pipeline.metrics.fid import Moments, distance, moments, standard_error
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.kinds import make
+from pipeline.ncsn.kinds import make, plain
 from pipeline.ncsn.networks import make_network
 from pipeline.ncsn.sampler import Sampler
 from pipeline.ncsn.samplers.langevin import Langevin
@@ -28,9 +28,10 @@ from pipeline.training.allreduce import rank_and_workers
 from pipeline.training.checkpoints import restore, save
 from pipeline.training.loop import train
 from pipeline.training.state import TrainingState, fresh
-from pipeline.training.task import ROOMS, Task, network_arguments
+from pipeline.training.task import Task, network_arguments
 
 if TYPE_CHECKING:
+    from pipeline.params.training import Recipe
     from pipeline.search.noise_workers import Team
 
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 class NoiseSetup:
     """What all trials have in common."""
 
-    recipe: Mapping[str, Any]
+    recipe: "Recipe"
     """The network's entry in `recipes`."""
     full_steps: int
     """Optimiser steps of the full training, for the moving average."""
@@ -57,10 +58,10 @@ class NoiseSetup:
     micro_batches: int = 1
     """Fixed parts of a batch, see `train.micro_batches`."""
     device: str = "cpu"
-    given: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, float] = field(default_factory=dict)
     """What all noise ranges share: the ladder that is sampled on, where the law of sigma is searched."""
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """What a trial's metrics follow from: the last rung too, by which the moving average and the learning
         rate are scaled. So a search with another last rung measures all again."""
         return {**vars(self), "steps": self.budget.rungs[-1]}
@@ -77,16 +78,15 @@ class NoiseSetup:
         """
         steps = self.budget.rungs[-1]
         ladder, law = parts(noise_range)
-        kinds = {name: make(room, self.recipe[name]) for name, room in ROOMS.items()}
-        network = make("networks", self.recipe["network"])
+        recipe = self.recipe
         return Task(
-            network=network_arguments(network, ladder.sigmas(), self.images.shape[1:]),
-            loss=replace(kinds["loss"], **law),
-            optimizer=kinds["optimizer"],
-            schedule=kinds["schedule"],
-            ema=kinds["ema"].shortened(self.full_steps, steps),
-            dequantise=self.recipe["dequantise"],
-            flip=self.recipe["flip"],
+            network=network_arguments(recipe.network, ladder.sigmas(), self.images.shape[1:]),
+            loss=make("losses", plain(recipe.loss) | law),
+            optimizer=recipe.optimizer,
+            schedule=recipe.schedule,
+            ema=recipe.ema.shortened(self.full_steps, steps),
+            dequantise=recipe.dequantise,
+            flip=recipe.flip,
             steps=steps,
             batch_size=self.batch_size,
             micro_batches=self.micro_batches,

@@ -13,12 +13,25 @@ from typing import Any, Protocol, TypedDict
 
 import numpy as np
 
-from pipeline.search.space import Metrics, RungMetrics, Shared, Trial
+Metrics = Mapping[str, float]
+Shared = Mapping[str, object]
+"""Arguments that all trials of a search have in common, by name."""
+
+
+class RungMetrics(dict[str, float]):
+    """Metrics of a trial at a rung, with samples that are none of them: uint8 (N, C, H, W), for MLflow."""
+
+    def __init__(self, metrics: Metrics, samples: np.ndarray) -> None:
+        super().__init__(metrics)
+        self.samples = samples
+
+
+Trial = Callable[..., Iterator[Metrics]]
+"""Called as `trial(settings, **shared)`; yields once at every rung, maybe a `RungMetrics`."""
+
 
 Settings = dict[str, Any]
 """Numbers, or names where there is a choice."""
-Line = Mapping[str, Any]
-"""Settings, metrics and words about a trial, as a row of a table has them."""
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 
 OnTrial = Callable[["TrialRecord"], None]
@@ -44,16 +57,6 @@ class TrialRecord:
     def metrics(self) -> dict[str, float]:
         """The metrics at the last rung reached; empty if there was none."""
         return self.rungs[-1] if self.rungs else {}
-
-    def line(self) -> Line:
-        """Row of a comparison: the trial's settings as used, its last metrics, number and status."""
-        return {**self.settings, **self.metrics, "trial": self.trial, "status": self.status}
-
-
-def shown(line: Line) -> str:
-    """Line of the log for a row of a comparison, see `TrialRecord.line`."""
-    numbers = {key: value for key, value in line.items() if key not in ("trial", "status", "samples")}
-    return ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in numbers.items())
 
 
 def best_trial(records: Sequence[TrialRecord], metric: str) -> TrialRecord:
@@ -173,17 +176,19 @@ def write_trials(folder: Path, records: Sequence[TrialRecord]) -> None:
     A setting that the trial used otherwise than proposed, and reports among its metrics, is shown as used.
     Times are left out: the same search writes the same bytes.
     """
-    trials = [_row(r, r.metrics) | {"status": r.status, "reason": r.reason} for r in records]
-    rungs = [_row(r, metrics) for r in records for metrics in r.rungs]
-    for name, rows in (("trials.csv", trials), ("rungs.csv", rungs)):
-        write_csv(folder / name, rows)
+    settings = dict.fromkeys(name for record in records for name in record.settings)
+    numbers = dict.fromkeys(name for record in records for rung in record.rungs for name in rung)
+
+    def row(record: TrialRecord, metrics: Metrics) -> dict[str, object]:
+        used = {name: metrics.get(name, "") for name in numbers} if metrics else {}
+        return {"trial": record.trial, **{n: record.settings.get(n, "") for n in settings}, **used}
+
+    trials = [row(r, r.metrics) | {"status": r.status, "reason": r.reason} for r in records]
+    write_csv(folder / "trials.csv", trials)
+    write_csv(folder / "rungs.csv", [row(r, metrics) for r in records for metrics in r.rungs])
 
 
-def _row(record: TrialRecord, metrics: Metrics) -> Settings:
-    return {"trial": record.trial, **record.settings, **metrics}
-
-
-def write_csv(path: Path, rows: Sequence[Line]) -> None:
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write rows under the columns of the longest; what a row lacks is empty."""
     columns = max(rows, key=len, default={})
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -193,14 +198,14 @@ def write_csv(path: Path, rows: Sequence[Line]) -> None:
 
 
 class _Child(Protocol):
-    def log_metrics(self, values: Line, step: int = 0) -> None: ...
+    def log_metrics(self, values: Mapping[str, object], step: int = 0) -> None: ...
     def set_tags(self, tags: Mapping[str, str]) -> None: ...
     def log_picture(self, name: str, png: str) -> None: ...
     def end(self, status: str = "FINISHED") -> None: ...
 
 
 class _Parent(Protocol):
-    def child(self, name: str, params: Line | None = None) -> _Child: ...
+    def child(self, name: str, params: Mapping[str, object] | None = None) -> _Child: ...
 
 
 def track_trials(run: _Parent) -> OnTrial:

@@ -25,9 +25,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from pipeline.cluster.connect import cluster_resources
-from pipeline.search.algorithms import Halving, Proposer
-from pipeline.search.records import OnTrial, Settings, TrialRecord, TrialTask
-from pipeline.search.space import Budget, Shared, Space, Trial
+from pipeline.search.algorithms import Budget, Halving, Proposer, Space
+from pipeline.search.records import OnTrial, Settings, Shared, Trial, TrialRecord, TrialTask
 from pipeline.search.store import Journal, Ledger, SearchStore
 
 Result = dict[str, Any]

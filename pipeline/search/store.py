@@ -24,6 +24,7 @@ import torch
 from pipeline import program
 from pipeline.files import write_text
 from pipeline.ncsn.errors import UserError
+from pipeline.search.algorithms import Budget
 from pipeline.search.records import (
     FAILED,
     FINISHED,
@@ -35,7 +36,6 @@ from pipeline.search.records import (
     best_trial,
     key,
 )
-from pipeline.search.space import Budget
 
 logger = logging.getLogger("pipeline.search")
 

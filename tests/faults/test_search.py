@@ -14,7 +14,6 @@ import pytest
 
 from pipeline.files import read_json
 from pipeline.search import Budget, SearchStore, sampler, search_here
-from pipeline.search.found import write_found
 from pipeline.search.records import TrialRecord
 from pipeline.search.sampler_trial import SamplerSetup, trial
 from tests.search.searched import BOUNDS, Mixture, made
@@ -92,7 +91,7 @@ def sampler_search(place: Path) -> None:
     )  # fmt: skip
     folder = place / "found"
     folder.mkdir()
-    write_found(folder, found)
+    found.write(folder)
     (folder / "samplers").write_text(repr(found.samplers))
 
 

@@ -6,21 +6,24 @@ from typing import Any
 import numpy as np
 
 from pipeline.metrics.fid import moments
+from pipeline.ncsn.kinds import make
 from pipeline.ncsn.ladder import Ladder
+from pipeline.params.training import Recipe
 from pipeline.search import Budget
 from pipeline.search.noise_trial import NoiseSetup
 
-RECIPE = {
-    "network": {"kind": "ncsnv2", "width": 4},
-    "loss": {"kind": "levels"},
-    "steps": None,
-    "lr": 1e-3,
-    "betas": [0.9, 0.999],
-    "adam_eps": 1e-8,
-    "ema_rate": 0.99,
-    "dequantise": False,
-    "flip": False,
-}
+RECIPE = Recipe.model_validate(
+    {
+        "network": {"kind": "ncsnv2", "width": 4},
+        "loss": {"kind": "levels"},
+        "steps": None,
+        "optimizer": {"kind": "adam", "lr": 1e-3, "betas": [0.9, 0.999], "eps": 1e-8},
+        "schedule": {"kind": "constant"},
+        "ema": {"kind": "exponential", "rate": 0.99},
+        "dequantise": False,
+        "flip": False,
+    }
+)
 BOUNDS = {"sigma_max": [0.2, 1.0], "sigma_min": [0.5, 4.0], "num_levels": [0.5, 1.5]}
 START = Ladder(2.0, 0.05, 6)
 
@@ -55,7 +58,11 @@ def made(**other: Any) -> NoiseSetup:
     return NoiseSetup(**{**plain, **other})
 
 
-LOSS = {"kind": "edm", "p_mean": -1.9, "p_std": 1.2}
-EDM = {**RECIPE, "network": {"kind": "unet", "width": 16}, "loss": LOSS}
+EDM = RECIPE.model_copy(
+    update={
+        "network": make("networks", {"kind": "unet", "width": 16}),
+        "loss": make("losses", {"kind": "edm", "p_mean": -1.9, "p_std": 1.2}),
+    }
+)
 RANGE = {"sigma_max": 40.0, "sigma_min": 0.001, "num_levels": 18}
 LAW_BOUNDS = {"p_mean": [-1.0, 1.0], "p_std": [0.5, 1.5]}

@@ -3,6 +3,7 @@
 import contextlib
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from pipeline.ncsn.ladder import Ladder
 from pipeline.params import Params, load
 from pipeline.search import noise, sampler_trial
 from pipeline.search.sampler_trial import SamplerSetup
-from stages.tune_noise import _search
+from stages import tune_noise
 from tests.search.searched import KINDS, Mixture, Pixels
 
 LADDER = Ladder(1.5, 0.02, 10)
@@ -35,7 +36,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_no_seed_of_a_search_is_one_of_the_reports(shipped: Params) -> None:
-    report = {shipped.generate.seed + offset for _, _, offset in shipped.networks().values()}
+    report = {shipped.generate.seed + offset for _, _, offset in shipped.all_rows().values()}
     for search in (shipped.tune_noise, shipped.tune_sampler):
         assert not {search.seed + n for n in range(search.repeats + 1)} & report
 
@@ -56,5 +57,7 @@ def test_the_search_of_the_noise_range_judges_by_the_same(
     monkeypatch.setattr(connect, "connect", lambda **_: contextlib.nullcontext(0))
     monkeypatch.setattr(features, "load", lambda _: Pixels())
     monkeypatch.setattr(noise, "tune", lambda setup, *_, **__: setup)
-    assert _search(shipped, IMAGES, {"analytic": LADDER}).images is IMAGES  # type: ignore[attr-defined]
+    monkeypatch.setattr(tune_noise, "_points", lambda *_: {"analytic": LADDER})
+    data: Any = SimpleNamespace(split=lambda _: IMAGES)
+    assert tune_noise._search(shipped, data).images is IMAGES  # type: ignore[attr-defined]
     assert asked == ["search"]

@@ -8,22 +8,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.files import read_yaml
+from pipeline.ncsn import kinds
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.networks import make_network
 from pipeline.reporting.figures.searches import side_by_side
 from pipeline.search import SearchStore, search_here
-from pipeline.search.log_normal import LogNormal, read_noise_range, spread, starts
+from pipeline.search.log_normal import LogNormal, analytic_law, read_noise_range, spread
 from pipeline.search.noise import FoundNoise, space, tune
 from pipeline.search.noise_trial import NoiseSetup, trial
 from pipeline.search.pbt import FACTORS, perturbed
 from pipeline.search.records import FINISHED, TrialRecord
 from pipeline.training import batches
-from tests.search.short import EDM, LAW_BOUNDS, LOSS, RANGE, made
+from tests.search.short import EDM, LAW_BOUNDS, RANGE, made
 
 LADDER = Ladder(40.0, 0.001, 18)
+PUBLISHED = {"published": LogNormal(LADDER, -1.9, 1.2)}
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +45,9 @@ def run(setup: NoiseSetup, monkeypatch: pytest.MonkeyPatch) -> Run:
         return search_here(*arguments, **options)
 
     def searched(one: NoiseSetup = setup, **options: Any) -> FoundNoise:
-        points = starts(one.images, RANGE, one.recipe["loss"])
-        return tune(one, points.pop("analytic"), points, bounds=LAW_BOUNDS, resources={}, **options)
+        return tune(
+            one, analytic_law(one.images, LADDER), PUBLISHED, bounds=LAW_BOUNDS, resources={}, **options
+        )
 
     monkeypatch.setattr("pipeline.search.noise.search", here)
     return searched
@@ -56,11 +60,9 @@ def plain(records: list[TrialRecord]) -> list[TrialRecord]:
 def test_the_analytic_law_is_edms_at_the_datas_spread() -> None:
     quarter = np.array([64, 192], np.uint8).repeat(60).reshape(2, 1, 6, 10)
     assert spread(quarter) == pytest.approx(64 / 255)
-    found = starts(quarter, RANGE, LOSS)
-    analytic, published = found["analytic"], found["published"]
-    assert isinstance(analytic, LogNormal) and analytic.ladder == LADDER
+    analytic = analytic_law(quarter, LADDER)
+    assert analytic.ladder == LADDER and analytic.p_std == 1.2
     assert math.exp(analytic.p_mean) / (64 / 255) == pytest.approx(math.exp(-1.2) / 0.5)
-    assert (analytic.p_std, published) == (1.2, LogNormal(LADDER, -1.9, 1.2))
     many = np.random.default_rng(0).integers(0, 256, (9000, 1, 2, 2), np.uint8)
     assert spread(many) == pytest.approx(float((many / 255).std()), rel=1e-12), "in parts"
     with pytest.raises(UserError, match="all pixels of the training images are equal"):
@@ -86,8 +88,9 @@ def test_the_space_adds_to_p_mean_and_multiplies_p_std() -> None:
 def test_a_trial_trains_on_its_own_law(setup: NoiseSetup) -> None:
     law = LogNormal(LADDER, -0.5, 0.6)
     task = setup.task(law)
-    assert task.loss == {"kind": "edm", "p_mean": -0.5, "p_std": 0.6}
-    logs = batches.sigmas(task, batches.generator(0, 0, 0), 20_000).log()
+    assert kinds.plain(task.loss) == {"kind": "edm", "p_mean": -0.5, "p_std": 0.6}
+    ladder = torch.tensor(task.network["sigmas"])
+    logs = task.loss.sigmas(batches.generator(0, 0, 0), 20_000, ladder).log()
     assert (float(logs.mean()), float(logs.std())) == pytest.approx((-0.5, 0.6), abs=0.02)
     assert len(task.network["sigmas"]) == 18 and make_network(**task.network)
 
@@ -105,10 +108,12 @@ def test_the_search_compares_analytic_published_and_tuned(run: Run, tmp_path: Pa
     assert [set(record.settings) for record in found.records] == [{"p_mean", "p_std"}] * 4
     lines = found.compared.lines
     assert list(lines) == ["tuned", "analytic", "published"]
-    assert (lines["published"]["p_mean"], lines["published"]["trial"]) == (-1.9, 2)
-    assert {line["nfe"] for line in lines.values()} == {7} and found.compared.verdict["noise_of"] == "seeds"
+    assert (lines["published"].values["p_mean"], lines["published"].trial) == (-1.9, 2)
+    assert {line.values["nfe"] for line in lines.values()} == {
+        7
+    } and found.compared.verdict.noise_of == "seeds"
     assert isinstance(found.winner, LogNormal) and found.winner.ladder == LADDER
-    assert found.winner.p_mean == lines["tuned"]["p_mean"]
+    assert found.winner.p_mean == lines["tuned"].values["p_mean"]
     found.write(tmp_path)
     assert read_yaml(tmp_path / "best.yaml")["analytic"]["p_std"] == 1.2
     assert "`published`: log σ of mean -1.9 and standard deviation 1.2, FID" in side_by_side(
@@ -122,10 +127,10 @@ def test_the_search_compares_analytic_published_and_tuned(run: Run, tmp_path: Pa
 def test_a_trial_of_two_workers_has_the_digits_of_one(
     setup: NoiseSetup, request: pytest.FixtureRequest
 ) -> None:
-    one = replace(setup, microshards=2, budget=replace(setup.budget, num_trials=2, rungs=(2,)))
-    points = starts(one.images, RANGE, LOSS)
-    start = points.pop("analytic")
-    teams = tune(one, start, points, bounds=LAW_BOUNDS, resources={"cpu": 1}, workers=2)
+    one = replace(setup, micro_batches=2, budget=replace(setup.budget, num_trials=2, rungs=(2,)))
+    teams = tune(
+        one, analytic_law(one.images, LADDER), PUBLISHED, bounds=LAW_BOUNDS, resources={"cpu": 1}, workers=2
+    )
     here: Run = request.getfixturevalue("run")
     assert plain(teams.records) == plain(here(one).records)
 

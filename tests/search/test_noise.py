@@ -96,13 +96,13 @@ def test_the_search_compares_analytic_published_and_tuned(
     assert found.records[0].status == FINISHED
     lines = found.compared.lines
     assert lines["twin"] == lines["analytic"]
-    assert lines["ncsn"]["sigma_max"] == 0.5
-    assert lines["tuned"]["fid"] <= lines["analytic"]["fid"]
-    assert found.winner == Ladder.read(lines["tuned"])
+    assert lines["ncsn"].values["sigma_max"] == 0.5
+    assert lines["tuned"].values["fid"] <= lines["analytic"].values["fid"]
+    assert found.winner == Ladder.read(lines["tuned"].values)
     (analytic, ncsn, tuned, verdict) = [record.message for record in caplog.records][-4:]
     assert analytic.startswith("analytic, twin: sigma_max 2, sigma_min 0.05, num_levels 6, fid ")
     assert ncsn.startswith("ncsn: sigma_max 0.5") and tuned.startswith("tuned: sigma_max ")
-    assert f"against analytic: {found.compared.verdict['tuned_against_analytic']} (FID " in verdict
+    assert f"against analytic: {found.compared.verdict.tuned_against_analytic} (FID " in verdict
     assert all(a.trial < b.trial for a, b in pairwise(found.records))
 
 
@@ -123,15 +123,15 @@ def test_the_choices_are_trained_again_whole_on_seeds_of_their_own(setup: NoiseS
         store=SearchStore(tmp_path / "kept", "tune_noise"),
     )  # fmt: skip
     lines, again = found.compared.lines, found.compared.again
-    assert set(again) == {line["trial"] for line in lines.values()}
+    assert set(again) == {line.trial for line in lines.values()}
     for record in again[1]:
         seeded = replace(setup, budget=replace(setup.budget, seed=record.settings["seed"]))
         assert list(record.rungs) == list(trial(START.plain(), seeded)), "of that seed, and whole"
     assert [record.settings["seed"] for record in again[1]] == [2, 3], "the search has 1"
     fids = [record.metrics["fid"] for record in again[1]]
-    assert lines["analytic"]["fid_again"] == pytest.approx(np.exp(np.mean(np.log(fids))))
-    assert found.compared.verdict["noise_of"] == "seeds"
-    assert set(found.compared.verdict["std_of_log_fid"]) == {2, 10}, "at every rung"
+    assert lines["analytic"].fid_again == pytest.approx(np.exp(np.mean(np.log(fids))))
+    assert found.compared.verdict.noise_of == "seeds"
+    assert set(found.compared.verdict.std_of_log_fid) == {2, 10}, "at every rung"
     found.write(tmp_path)
     assert len((tmp_path / "repeats.csv").read_text().splitlines()) == 1 + 2 * 2 * len(again)
     assert " further seeds)" in side_by_side(tmp_path / "best.yaml")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.kinds import make
 from pipeline.ncsn.ladder import Ladder
 from pipeline.search import SearchStore, search_here
 from pipeline.search.noise import space, tune
@@ -22,8 +23,8 @@ HUGE = Ladder(1e25, 0.05, 5)
 
 @pytest.fixture(scope="module")
 def setup() -> NoiseSetup:
-    """Two microshards, two trials at a time."""
-    plain = made(microshards=2)
+    """Two micro-batches, two trials at a time."""
+    plain = made(micro_batches=2)
     return replace(plain, budget=replace(plain.budget, num_trials=2, rungs=(2, 4)))
 
 
@@ -84,7 +85,9 @@ def test_a_training_goes_on_with_the_weights_of_another_ladder(setup: NoiseSetup
 
 
 def test_weights_for_each_level_go_on_with_their_own_alone(setup: NoiseSetup, tmp_path: Path) -> None:
-    levels = replace(setup, recipe={**RECIPE, "network": {"kind": "ncsn", "width": 4}})
+    levels = replace(
+        setup, recipe=RECIPE.model_copy(update={"network": make("networks", {"kind": "ncsn", "width": 4})})
+    )
     donor = Segment(START, 2, None, tmp_path / "donor")
     trained(donor, levels)
     assert trained(Segment(START, 4, donor.target, None), levels)["steps"] == 4

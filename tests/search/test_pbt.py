@@ -123,7 +123,7 @@ def test_members_train_on_where_their_parents_stopped(run: Run, setup: NoiseSetu
     metrics = trained(Segment(ladders[1], 4, first.target, None), setup)
     assert {name: metrics[name] for name in copy.metrics} == copy.metrics
     assert Ladder.read(min(records[8:], key=lambda r: r.metrics["fid"]).settings) == found.winner
-    assert found.compared.lines["tuned"]["generation"] == 3
+    assert found.compared.lines["tuned"].values["generation"] == 3
 
 
 @pytest.mark.usefixtures("local_ray")

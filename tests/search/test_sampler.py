@@ -24,7 +24,6 @@ from pipeline.reporting.figures.searches import SAMPLER_AXES, front, read_judged
 from pipeline.reporting.figures.trials import parallel
 from pipeline.search import Budget
 from pipeline.search import sampler as tune_sampler
-from pipeline.search.found import write_found
 from pipeline.search.records import FINISHED, STOPPED, TrialRecord
 from pipeline.search.sampler import _feasible, tune
 from pipeline.search.sampler_trial import SamplerSetup, measured, trial
@@ -130,26 +129,25 @@ def test_a_search_of_two_budgets_keeps_to_them_and_its_choices_hold(
         assert some[0].settings["kind"] == "langevin" and some[0].status == FINISHED
     assert {c.record.trial for c in found.chosen.candidates} == set(range(1, 17)) - {8, 16}, "stopped ones"
     lines, chosen = found.chosen.lines, found.chosen.by_choice
-    assert lines["analytic"]["trial"] == 9 and lines["analytic"]["fid_again"] == pytest.approx(
+    assert lines["analytic"].trial == 9 and lines["analytic"].fid_again == pytest.approx(
         np.exp(
             np.mean(
                 [np.log(again(setup, Sampler.analytic(setup.trained, 4), Mixture(), n)[-1]) for n in (1, 2)]
             )
         )
     )
-    assert lines["lowest_fid"]["fid"] == min(c.point.fid for c in found.chosen.candidates)
+    assert lines["lowest_fid"].values["fid"] == min(c.point.fid for c in found.chosen.candidates)
     assert (
-        lines["fewest_nfe"]["reaches_baseline"]
-        and lines["fewest_nfe"]["fid_again"] <= lines["baseline"]["fid_again"]
+        lines["fewest_nfe"].reaches_baseline and lines["fewest_nfe"].fid_again <= lines["baseline"].fid_again
     )
     cheaper = [c for c in found.chosen.front if c.point.nfe < chosen["fewest_nfe"].point.nfe]
-    target = lines["baseline"]["fid_again"]
+    target = lines["baseline"].fid_again
     for candidate in cheaper:
         drawn = [again(setup, candidate.sampler, Mixture(), n)[-1] for n in (1, 2)]
         assert candidate.point.fid > target or np.exp(np.mean(np.log(drawn))) > target
     assert set(found.chosen.spreads) == {60, 120}
 
-    write_found(tmp_path, found)
+    found.write(tmp_path)
     trials, rungs, repeats, pareto = (
         read_rows(tmp_path / f"{name}.csv") for name in ("trials", "rungs", "repeats", "pareto")
     )
@@ -189,11 +187,11 @@ def test_the_winner_that_is_the_analytic_choice_is_a_tie_and_nothing_reaches_a_p
 
     perfect = Baseline("paper", Mixture(), analytic.sampler)
     chosen = choose([analytic, cheap], analytic, perfect, measure, 3)
-    assert chosen.by_choice["lowest_fid"] is analytic and chosen.verdict["tuned_against_analytic"] == "tie"
+    assert chosen.by_choice["lowest_fid"] is analytic and chosen.verdict.tuned_against_analytic == "tie"
     assert chosen.by_choice["fewest_nfe"] is analytic
-    assert not chosen.lines["fewest_nfe"]["reaches_baseline"]
-    assert chosen.verdict["denoising_against_none"] == "better"
-    assert chosen.verdict["denoising_fid_ratio"] == pytest.approx(0.5)
+    assert not chosen.lines["fewest_nfe"].reaches_baseline
+    assert chosen.verdict.denoising_against_none == "better"
+    assert chosen.verdict.denoising_fid_ratio == pytest.approx(0.5)
 
 
 def test_a_winner_by_luck_does_not_reach_the_target() -> None:
@@ -212,7 +210,7 @@ def test_a_winner_by_luck_does_not_reach_the_target() -> None:
 
     chosen = choose([lucky, honest, analytic], analytic, Baseline("p", Mixture(), lucky.sampler), measure, 2)
     assert chosen.by_choice["fewest_nfe"] is honest
-    assert chosen.verdict["denoising_against_none"] == "tie", "both are the same"
+    assert chosen.verdict.denoising_against_none == "tie", "both are the same"
 
 
 def test_a_conditional_network_has_a_budget_for_all_its_levels(setup: SamplerSetup) -> None:

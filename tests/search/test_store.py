@@ -207,13 +207,14 @@ def test_a_killed_longer_search_goes_on_too(tmp_path: Path) -> None:
     assert plain(records) == plain(expected) and ran == alone[8:]
 
 
-def test_a_failure_is_known_at_the_rung_that_both_searches_have(tmp_path: Path) -> None:
-    def breaks(settings: Settings, count: int) -> Iterator[dict[str, float]]:
-        for rung in range(count):
-            if rung == 2:
-                raise ArithmeticError("at the third rung")
-            yield {"loss": 1.0}
+def breaks(settings: Settings, count: int) -> Iterator[dict[str, float]]:
+    for rung in range(count):
+        if rung == 2:
+            raise ArithmeticError("at the third rung")
+        yield {"loss": 1.0}
 
+
+def test_a_failure_is_known_at_the_rung_that_both_searches_have(tmp_path: Path) -> None:
     def status(rungs: tuple[int, ...], store: Path | None) -> list[str]:
         points = [{"x": 1.0, "n": 5, "kind": "good"}]
         budget, aside = Budget(1, rungs, 2, 1, seed=0), {"count": len(rungs)}

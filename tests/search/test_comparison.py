@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.search.pareto import ParetoPoint, Spread, front, knee, mean, said, verdict
+from pipeline.search.comparison import ParetoPoint, Spread, front, knee, mean, said, verdict
 
 POINTS = st.lists(
     st.builds(ParetoPoint, st.text(), st.integers(1, 200), st.floats(0.1, 100, allow_nan=False)), min_size=1

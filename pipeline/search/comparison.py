@@ -1,4 +1,4 @@
-"""Pareto front of FID against cost, its knee, and the test of whether two FIDs are equal.
+"""Comparison of FIDs: Pareto front and its knee, the test of equality, and the lines of best.yaml.
 
 References:
     I. Das, "On characterizing the 'knee' of the Pareto curve based on Normal-Boundary Intersection",
@@ -7,8 +7,12 @@ References:
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean
+from typing import Self
+
+from pipeline.ncsn.sampler import Sampler
+from pipeline.search.records import Settings, TrialRecord
 
 LEVEL = 0.95
 """Of the two-sided t test below."""
@@ -102,3 +106,74 @@ def said(ratio: float, limit: float) -> str:
     if 1 / limit <= ratio <= limit:
         return "tie"
     return "better" if ratio < 1 else "worse"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Verdict of a search, as best.yaml has it: whether what it found beats the analytic choice."""
+
+    tuned_against_analytic: str = "unknown"
+    """`better`, `tie` or `worse`; `unknown` where one of them failed."""
+    noise_of: str | None = None
+    """Whose noise a tie is within: that of the `samples` or, with repeats, of the `seeds`."""
+    fid_ratio: float | None = None
+    equal_up_to: float | None = None
+    """The ratio up to which two FIDs count as equal."""
+    std_of_log_fid: Mapping[int, float] | None = None
+    """By the steps or samples at each rung."""
+    degrees_of_freedom: int | None = None
+    denoising_against_none: str | None = None
+    """Of the sampler with the lowest FID: its last denoising step against none."""
+    denoising_fid_ratio: float | None = None
+    denoising_equal_up_to: float | None = None
+
+    @classmethod
+    def by_seeds(
+        cls, tuned: Sequence[float], analytic: Sequence[float], spreads: Mapping[int, Spread]
+    ) -> Self:
+        """The verdict by FIDs on further seeds; `spreads` by the steps or samples at each rung."""
+        spread = spreads[max(spreads)]
+        return cls(
+            tuned_against_analytic=verdict(tuned, analytic, spread),
+            fid_ratio=mean(tuned) / mean(analytic),
+            equal_up_to=spread.limit(len(tuned), len(analytic)),
+            std_of_log_fid={count: one.std for count, one in spreads.items()},
+            degrees_of_freedom=spread.dof,
+        )
+
+    def plain(self) -> dict[str, object]:
+        """The verdict as YAML holds it."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """Line of best.yaml: a trial or the baseline, what it measured, and what it gave on further seeds."""
+
+    values: Settings
+    """The settings as used, and the metrics at the last rung."""
+    trial: int | None = None
+    status: str | None = None
+    fid_again: float | None = None
+    """The geometric mean over `seeds` further seeds."""
+    fid_raw_again: float | None = None
+    seeds: int | None = None
+    reaches_baseline: bool | None = None
+    sampler: Sampler | None = None
+    """As chosen, in numbers."""
+
+    @classmethod
+    def of(cls, record: TrialRecord) -> Self:
+        """The line of a trial."""
+        return cls(values={**record.settings, **record.metrics}, trial=record.trial, status=record.status)
+
+    def plain(self) -> dict[str, object]:
+        """The line as YAML holds it."""
+        own = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "values"}
+        found = {**self.values, **{name: value for name, value in own.items() if value is not None}}
+        return found if self.sampler is None else {**found, "sampler": self.sampler.plain()}
+
+    def __str__(self) -> str:
+        hidden = ("trial", "status", "samples", "sampler")
+        numbers = {key: value for key, value in self.plain().items() if key not in hidden}
+        return ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in numbers.items())
