@@ -39,7 +39,7 @@ def asked(main: Callable[[Params], None], module: ModuleType) -> list[Asked]:
     params = load()
     silent = params.model_dump()
     silent["tracking"]["enabled"] = False
-    silent["tune_sampler"]["baseline"] = params.tune_sampler.variant  # whose network alone is looked at
+    silent["tune_sampler"]["baseline"]["network"] = params.tune_sampler.network  # none but this is read
     patched = patch.object(module, "search", search), patch.object(connect, "connect", _nothing)
     try:
         with patched[0], patched[1]:

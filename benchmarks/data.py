@@ -78,12 +78,11 @@ def loaded(preset: str, batch: int | None, steps: int) -> str:
 
 
 def _task(params: Params, batch: int | None) -> Task:
-    settings = {"steps": 4, "log_every": 4, "checkpoint_every": 4}
-    if batch:
-        settings |= {"batch_size": batch, "micro_batches": 1}
-    shape = _images(params, 1).shape[1:]
-    recipe, shared = params.recipes["ncsnv2"], params.train.model_copy(update=settings)
-    return Task.build(recipe, shared, sigmas=SIGMAS, image_shape=shape, data_sha256="")
+    short = {"steps": 4, "log_every": 4, "checkpoint_every": 4}
+    parts = {"batch_size": batch, "micro_batches": 1} if batch else {}
+    train, shape = params.train.model_copy(update={**short, **parts}), _images(params, 1).shape[1:]
+    recipe = params.recipes["ncsnv2"].model_copy(update={"steps": None})
+    return Task.build(recipe, train, sigmas=SIGMAS, image_shape=shape, data_sha256="")
 
 
 def _images(params: Params, count: int = 0) -> np.ndarray:

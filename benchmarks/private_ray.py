@@ -2,10 +2,11 @@
 
     python -m benchmarks.private_ray --repeats 5
 
-`agent`: connecting to a local Ray, with Ray's function that looks for `ray[default]` patched or not. `callbacks`:
-a run of two Ray Train workers that do nothing, without Ray's helper processes or with them. Both: seconds, and of
-this process with its children CPU seconds and peak memory. Each way runs in a process of its own, in turns, so
-that other load falls on both. `policy` starts nothing: it counts workers for clusters of 1 to 8 CPUs.
+`agent`: from no Ray to the end of a first task in an environment of its own, with Ray's function that looks
+for `ray[default]` patched or not. `callbacks`: a run of two Ray Train workers that do nothing, without Ray's
+helper processes or with them. Both: seconds, and of this process with its children CPU seconds and peak
+memory. Each way runs in a process of its own, in turns, so that other load falls on both. `policy` starts
+nothing: it counts workers for clusters of 1 to 8 CPUs.
 """
 
 import argparse
@@ -30,24 +31,17 @@ WAYS = ("private", "public")
 
 
 def agent(way: str) -> dict[str, float]:
-    """Connect to a local Ray."""
-    import ray  # noqa: F401  # its import is not what is measured
-
-    from pipeline.cluster import connect
-
-    if way == "public":
-        connect._small_agent = contextlib.nullcontext  # type: ignore[assignment]
-    with contextlib.ExitStack() as stack, _watched() as cost:
-        stack.enter_context(connect.connect(workers=2, cpus_per_worker=1, use_gpu=False))
-        _wait_for_agent()
-    return cost
-
-
-def _wait_for_agent() -> None:
-    """Until the node runs a first task: what a stage waits for."""
+    """Connect to a local Ray, and wait for a task as the stages start them."""
     import ray
 
-    ray.get(ray.remote(_nothing).remote())
+    from pipeline.cluster.connect import connect, worker_environment
+
+    missing = {"private": lambda: ImportError("not used"), "public": lambda: None}[way]
+    patched = mock.patch("ray._private.utils.get_dashboard_dependency_error", missing)
+    with contextlib.ExitStack() as stack, _watched() as cost, patched:
+        stack.enter_context(connect(workers=2, cpus_per_worker=1, use_gpu=False))
+        ray.get(ray.remote(_nothing).options(runtime_env=worker_environment(1)).remote())
+    return cost
 
 
 def callbacks(way: str) -> dict[str, float]:
@@ -116,9 +110,10 @@ def _memory_and_cpu(cpu: dict[int, float]) -> float:
 
 def policy(micro_batches: int = 4) -> str:
     """Workers that a run of 1 to 8 gets, by the CPUs that are free: Ray's policy next to ours."""
-    from pipeline.cluster.elastic import DividingPolicy
     from ray.train import ScalingConfig
     from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy
+
+    from pipeline.cluster.trainer import DividingPolicy
 
     scaling = ScalingConfig(num_workers=(1, 8), resources_per_worker={"CPU": 1.0})
     rows = ["| free CPUs | Ray's policy | DividingPolicy |", "| --: | --: | --: |"]

@@ -51,8 +51,8 @@ def work(config):
     from pipeline.training.state import fresh
     state, first = fresh(task), 0
     network, rank = prepare_model(state.network), ray.train.get_context().get_world_rank()
-    if kept := ray.train.get_checkpoint():
-        with kept.as_directory() as place:
+    if checkpoint := ray.train.get_checkpoint():
+        with checkpoint.as_directory() as place:
             saved = torch.load(Path(place) / "state.pt")
         state.network.load_state_dict(saved["network"])
         state.optimizer.load_state_dict(saved["optimizer"])

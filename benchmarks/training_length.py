@@ -1,8 +1,8 @@
 """FID against the length of training: how far the default budget is from the floor, and what would close it.
 
-    python -m benchmarks.training_length --variant ncsnv2 --steps 1600 3200 6400
+    python -m benchmarks.training_length --network ncsnv2 --steps 1600 3200 6400
 
-Needs `dvc repro reference tune_noise`. One process and one thread; samples and seeds are not the report's.
+Needs `dvc repro features settle_noise`. One process and one thread; samples and seeds are not the report's.
 """
 
 import argparse
@@ -20,17 +20,17 @@ from pipeline.search import Budget, noise_trial
 ARTIFACTS = Path("artifacts")
 
 
-def setup(variant: str, steps: list[int]) -> noise_trial.NoiseSetup:
+def setup(network: str, steps: list[int]) -> noise_trial.NoiseSetup:
     """The recipe and batch of params.yaml, judged on as many samples as the report uses."""
     params = load()
     changed = {"rungs": steps, "num_trials": 1, "max_concurrent": 1}
     tune = params.tune_noise.model_copy(update=changed)
     return noise_trial.NoiseSetup(
-        recipe=params.recipes[variant],
+        recipe=params.recipes[network],
         full_steps=steps[-1],
         images=open_dataset(ARTIFACTS / "data").split("train"),
-        classifier=features.load(ARTIFACTS / "reference"),
-        reference=statistics.load_moments(ARTIFACTS / "reference", "train"),
+        classifier=features.load(ARTIFACTS / "features"),
+        reference=statistics.load_moments(ARTIFACTS / "features", "train"),
         device="cpu",
         budget=Budget.of(tune),
         batch_size=params.train.batch_size,
@@ -41,16 +41,16 @@ def setup(variant: str, steps: list[int]) -> noise_trial.NoiseSetup:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--variant", default="ncsnv2")
+    parser.add_argument("--network", default="ncsnv2")
     parser.add_argument("--steps", type=int, nargs="+", default=[1600, 3200, 6400])
     given = parser.parse_args()
-    floor = read_json(ARTIFACTS / "metrics/reference.json")["floor_fid"]
-    ladder = Ladder.read(read_yaml(ARTIFACTS / f"noise/{given.variant}.yaml"))
+    floor = read_json(ARTIFACTS / "metrics/features.json")["floor_fid"]
+    ladder = Ladder.read(read_yaml(ARTIFACTS / f"noise/{given.network}.yaml"))
     start = time.process_time()
     sys.stdout.write(
         "| steps | CPU seconds | loss | FID | times the floor |\n| --: | --: | --: | --: | --: |\n"
     )
-    for found in noise_trial.trial(ladder.plain(), setup(given.variant, given.steps)):
+    for found in noise_trial.trial(ladder.plain(), setup(given.network, given.steps)):
         fid, seconds = found["fid"], time.process_time() - start
         row = f"{found['steps']:,} | {seconds:.0f} | {found['loss']:.2f} | {fid:.2f} | {fid / floor:.1f}"
         sys.stdout.write(f"| {row} |\n")

@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stages": {"*"},
 }
 CORE = ("ncsn",)
+CORE_NEEDS = ("torch", "numpy", "safetensors")
 HEAVY = ("ray", "mlflow", "dvc", "pydantic", "scipy", "sklearn", "pandas", "matplotlib", "optuna")
 CONFINED = {
     "ray": ("pipeline/cluster/", "pipeline/generate/", "pipeline/search/"),
@@ -86,6 +87,25 @@ def escaped(root: Path) -> list[str]:
         for package, home in CONFINED.items()
         if module.split(".")[0] == package and not str(path.relative_to(root)).startswith(home)
     ]
+
+
+def foreign_to_core(root: Path) -> list[str]:
+    """imports in the core that are absolute and of neither the standard library nor `CORE_NEEDS`."""
+    allowed = {*sys.stdlib_module_names, *CORE_NEEDS}
+    return [
+        f"{path.relative_to(root)} imports {name}"
+        for part in CORE
+        for path in sorted((root / "pipeline" / part).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        for name in _absolute(node)
+        if name.partition(".")[0] not in allowed
+    ]
+
+
+def _absolute(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
 
 
 def core_import_error(root: Path) -> str:
@@ -189,6 +209,7 @@ RULES = [
     wrong_arrows,
     escaped,
     core_import_error,
+    foreign_to_core,
     stage_mismatch,
     seed_mismatch,
     dependency_mismatch,
@@ -209,6 +230,8 @@ FAULTS = [
     (escaped, "pipeline/training/loop.py", "def f():\n    import ray\n"),
     (escaped, "stages/train.py", "from mlflow import MlflowClient\n"),
     (core_import_error, "pipeline/ncsn/noise.py", "import scipy.stats\n"),
+    (foreign_to_core, "pipeline/ncsn/noise.py", "from pipeline.ncsn.errors import UserError\n"),
+    (foreign_to_core, "pipeline/ncsn/samplers/heun.py", "def f():\n    import PIL\n"),
     (stage_mismatch, "stages/extra.py", "x = 1\n"),
     (stage_mismatch, "stages/train.py", "#\n" * STAGE_LINES),
     (params_mismatch, "stages/prepare.py", "def f(params):\n    return params.train\n"),

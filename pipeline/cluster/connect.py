@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
-from unittest import mock
 
 import torch
 
@@ -146,21 +145,12 @@ def _started(cpus: int) -> Iterator[None]:
     for name, value in LOCAL_SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
-        with _small_agent():
-            _initialise(address="local", num_cpus=cpus, include_dashboard=False)
+        _initialise(address="local", num_cpus=cpus, include_dashboard=False)
         yield
     finally:
         ray.shutdown()
         for name in {*LOCAL_SETTINGS, "RAY_AUTH_MODE"} - before.keys():
             os.environ.pop(name, None)
-
-
-@contextlib.contextmanager
-def _small_agent() -> Iterator[None]:
-    """Have Ray believe that `ray[default]` is not installed: the agent that its node waits for then starts
-    in a second instead of five. It serves a dashboard, which is off here."""
-    with mock.patch("ray._private.utils.get_dashboard_dependency_error", lambda: ImportError("not used")):
-        yield
 
 
 @contextlib.contextmanager

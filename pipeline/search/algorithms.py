@@ -1,4 +1,4 @@
-"""Search algorithms, TPE and successive halving (ASHA), with search space and budget: a pure function of earlier results, in a fixed order.
+"""Search algorithms (TPE, successive halving), search space and budget: decisions in a fixed order.
 
 Trial t is proposed and judged by what trials 1 ... t - max_concurrent showed, whichever finished first, so a
 search repeats itself digit for digit at any `max_concurrent`. (Ray's own ASHA judges in the order of
@@ -70,6 +70,18 @@ Space = Mapping[str, Range | Categorical]
 """By name; a choice stands before the settings that some of its values alone have."""
 
 
+def suggested(space: Space, trial: optuna.trial.Trial) -> Settings:
+    """Optuna's settings for a trial, by their names and in the order of the space."""
+    found = {name: bounds.suggest(trial, name) for name, bounds in space.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def in_optuna(space: Space, settings: Settings) -> Settings:
+    """Settings by their names in Optuna, see `Range.drawn_as`."""
+    names = {name: getattr(bounds, "drawn_as", "") or name for name, bounds in space.items()}
+    return {names.get(name, name): value for name, value in settings.items()}
+
+
 @dataclass(frozen=True)
 class Budget:
     """How much a search may try, and how it chooses."""
@@ -111,12 +123,10 @@ class Proposer:
         self._budget = budget
         name, values = _kinds(space, budget)
         self._spaces = {value: {**space, name: Categorical((value,))} if name else space for value in values}
-        self._names = {getattr(each, "drawn_as", "") or own: own for own, each in space.items()}
         self._points: list[str] = [point.get(name, "") for point in points]
         self._studies = _studies(values, self._points, budget)
         for value, point in zip(self._points, points, strict=True):
-            drawn = {name: point[own] for name, own in self._names.items() if own in point}
-            self._studies[value].enqueue_trial(drawn)
+            self._studies[value].enqueue_trial(in_optuna(space, point))
         self._asked: list[tuple[str, optuna.trial.Trial]] = []
         self._results: dict[int, float] = {}
         self._best = dict.fromkeys(values, math.inf)
@@ -130,10 +140,8 @@ class Proposer:
             self._learn(*self._asked[due], self._results[due])
         value = self._turn(len(self._asked))
         trial = self._studies[value].ask()
-        for name, bounds in self._spaces[value].items():
-            bounds.suggest(trial, name)
         self._asked.append((value, trial))
-        return {self._names[drawn]: setting for drawn, setting in trial.params.items()}
+        return suggested(self._spaces[value], trial)
 
     def tell(self, place: int, result: float) -> None:
         """What a trial ended with; infinity if it failed: Optuna forgets failures and goes there again."""

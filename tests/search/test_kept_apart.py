@@ -14,11 +14,12 @@ from pipeline.ncsn.ladder import Ladder
 from pipeline.params import Params, load
 from pipeline.search import noise, sampler_trial
 from pipeline.search.sampler_trial import SamplerSetup
-from stages import tune_noise
+from stages.tune_noise import _search
 from tests.search.searched import KINDS, Mixture, Pixels
 
 LADDER = Ladder(1.5, 0.02, 10)
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 1, 2, 2), dtype=np.uint8)
+MANIFEST = {"max_pairwise_distance": 1.5, "shape": [20, 1, 8, 8]}
 
 
 @pytest.fixture
@@ -57,7 +58,6 @@ def test_the_search_of_the_noise_range_judges_by_the_same(
     monkeypatch.setattr(connect, "connect", lambda **_: contextlib.nullcontext(0))
     monkeypatch.setattr(features, "load", lambda _: Pixels())
     monkeypatch.setattr(noise, "tune", lambda setup, *_, **__: setup)
-    monkeypatch.setattr(tune_noise, "_points", lambda *_: {"analytic": LADDER})
-    data: Any = SimpleNamespace(split=lambda _: IMAGES)
-    assert tune_noise._search(shipped, data).images is IMAGES  # type: ignore[attr-defined]
+    data: Any = SimpleNamespace(split=lambda _: IMAGES, manifest=MANIFEST)
+    assert _search(shipped, data).images is IMAGES  # type: ignore[attr-defined]
     assert asked == ["search"]

@@ -24,6 +24,7 @@ from pipeline.reporting.figures.searches import SAMPLER_AXES, front, read_judged
 from pipeline.reporting.figures.trials import parallel
 from pipeline.search import Budget
 from pipeline.search import sampler as tune_sampler
+from pipeline.search.algorithms import in_optuna, suggested
 from pipeline.search.records import FINISHED, STOPPED, TrialRecord
 from pipeline.search.sampler import _feasible, tune
 from pipeline.search.sampler_trial import SamplerSetup, measured, trial
@@ -97,11 +98,9 @@ def search_here(
     study = create_study(sampler=RandomSampler(seed=budget.seed))
     records = []
     for number in range(1, budget.num_trials + 1):
-        study.enqueue_trial(points[number - 1] if number <= len(points) else {})
+        study.enqueue_trial(in_optuna(space, points[number - 1]) if number <= len(points) else {})
         drawn = study.ask()
-        for name, bounds in space.items():
-            bounds.suggest(drawn, name)
-        settings = drawn.params
+        settings = suggested(space, drawn)
         last = number == budget.num_trials
         rungs = tuple(islice(trial(settings, **shared), 1 if last else None))
         records.append(TrialRecord(number, settings, rungs, STOPPED if last else FINISHED))

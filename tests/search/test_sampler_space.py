@@ -16,6 +16,7 @@ from pipeline.ncsn.prior import AT_MOST, Law
 from pipeline.ncsn.rng import SampleNoise
 from pipeline.ncsn.sampler import Ladder, Sampler, last
 from pipeline.search import Categorical, Range
+from pipeline.search.algorithms import suggested
 from pipeline.search.sampler_space import COMMON, Proposals
 from pipeline.toy.mixture import GaussianMixture
 
@@ -38,11 +39,7 @@ def proposed(proposals: Proposals, kind: str, count: int) -> list[dict[str, Any]
     space = proposals.space(BOUNDS) | {"kind": Categorical((kind,))}
     study = create_study(sampler=RandomSampler(seed=3))
     trials = [study.ask() for _ in range(count)]
-    for trial in trials:
-        for name, bounds in space.items():
-            bounds.suggest(trial, name)
-    own = {getattr(bounds, "drawn_as", "") or name: name for name, bounds in space.items()}
-    return [{own[name]: value for name, value in trial.params.items()} for trial in trials]
+    return [suggested(space, trial) for trial in trials]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,15 +8,18 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.params import Params, load
+from pipeline.params.schema import extra_rows
 from pipeline.training.fit import fit
 from pipeline.training.log import Follower
 from stages import (
     evaluate,
+    features,
     frontier,
     generate,
     prepare,
-    reference,
     report,
+    settle_noise,
+    settle_sampler,
     toy,
     train,
     tune_noise,
@@ -26,16 +29,23 @@ from stages import (
 from .conftest import Place
 
 V = "tuned"
-RULED = (V, "tuned_fewest", "ncsn")
+"""A network, and the row that is drawn from it."""
 SMALL: dict[str, dict[str, Any]] = {
-    "reference": {"width": 8, "epochs": 1, "min_accuracy": 0.0},
-    "noise": {v: {"rule": "fixed", "sigma_max": 1.0, "sigma_min": 0.1, "num_levels": 4} for v in RULED},
-    "sampler": {v: {"rule": "analytic", "steps_per_level": 1} for v in RULED},
+    "features": {"width": 8, "epochs": 1, "min_accuracy": 0.0},
+    "noise": {V: {"kind": "geometric", "sigma_max": 1.0, "sigma_min": 0.1, "num_levels": 4}},
+    "sampler": {V: {"kind": "langevin", "step_size": "analytic", "steps_per_level": 1}},
+    "tune_noise": {"num_trials": 0},
+    "tune_sampler": {
+        "num_trials": 0,
+        "baseline": {
+            "network": V,
+            "sampler": {"kind": "langevin", "step_size": "analytic", "steps_per_level": 1},
+        },
+    },
     "train": {"steps": 6, "batch_size": 16, "checkpoint_every": 4, "log_every": 2},
     "generate": {"num_samples": 60, "shard_size": 30},
     "evaluate": {"nearest_k": 3, "kid_subsets": 5, "kid_subset_size": 30, "splits": 2},
-    "tune_sampler": {"baseline": V},
-    "frontier": {"variant": V, "nfe": [3, 5], "num_samples": 20, "shard_size": 10},
+    "frontier": {"network": V, "nfe": [3, 5], "num_samples": 20, "shard_size": 10},
     "report": {"grid": [2, 4]},
     "toy": {
         "num_samples": 40,
@@ -51,28 +61,30 @@ PAGES = {
 }
 
 
-def small(place: Path, *, enabled: bool, more_seeds: tuple[int, ...] = ()) -> Params:
-    """The parameters of a pipeline of one variant that needs no Ray, written to params.yaml."""
+def small(place: Path, *, enabled: bool, extra_seeds: tuple[int, ...] = ()) -> Params:
+    """The parameters of a pipeline of one row that needs no search and no Ray, written to params.yaml."""
     yaml = YAML(typ="safe")
     raw = yaml.load(place / "params.yaml")
     for section, changes in SMALL.items():
         raw[section] = {**raw[section], **changes}
-    raw["variants"], raw["recipes"][V]["network"]["width"] = [V], 8
-    raw["tracking"]["enabled"], raw["more_seeds"] = enabled, list(more_seeds)
+    raw["networks"], raw["rows"], raw["recipes"][V]["network"]["width"] = [V], {V: V}, 8
+    raw["extra_seeds"], raw["extra_rows"] = list(extra_seeds), extra_rows(raw["rows"], list(extra_seeds))
+    raw["tracking"]["enabled"] = enabled
     yaml.dump(raw, place / "params.yaml")
     return load()
 
 
 def evaluated(params: Params) -> None:
     """The stages up to `evaluate`, for each training seed, in the order of dvc.yaml, in this process."""
-    for stage in (prepare, reference, tune_noise):
+    for stage in (prepare, features, tune_noise, settle_noise):
         stage.main(params)
-    for network in params.networks():
+    for network in params.trainings():
         train.main(params, network)
-    tune_sampler.main(params)
-    for network in params.networks():
-        generate.main(params, network)
-        evaluate.main(params, network)
+    for stage in (tune_sampler, settle_sampler):
+        stage.main(params)
+    for row in params.all_rows():
+        generate.main(params, row)
+        evaluate.main(params, row)
 
 
 def work(params: Params) -> None:
@@ -123,8 +135,8 @@ def test_a_tracked_pipeline_leaves_the_bytes_of_an_untracked_one(
 
     work(small(place.path, enabled=True))  # second: what it did to the process would reach the other
     assert {run.data.tags["stage"] for run in place.runs("stage")} == {
-        "prepare", "reference", "tune_noise", "train", "tune_sampler", "generate", "evaluate",
-        "frontier", "toy", "report",
+        "prepare", "features", "tune_noise", "settle_noise", "train", "tune_sampler", "settle_sampler",
+        "generate", "evaluate", "frontier", "toy", "report",
     }  # fmt: skip
     assert place.client.get_model_version_by_alias(f"ncsn-digits-{V}", "reported").version
     assert [mark.read_text() for mark in place.path.glob(".runs/*/published")] == [V]
