@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline import entry, resolve, tracking
+from pipeline import entry, settle, tracking
 from pipeline.cluster import connect
 from pipeline.data.dataset import Dataset, open_dataset
 from pipeline.files import whole_folder
@@ -22,9 +22,8 @@ def main(params: Params) -> None:
     with tracking.stage("tune_noise", None, params) as run:
         with whole_folder(OUT) as folder:
             if params.tune_noise.num_trials:
-                found = _search(
-                    params, open_dataset(ARTIFACTS / "data"), on_trial=track_trials(run), store=store
-                )
+                data = open_dataset(ARTIFACTS / "data")
+                found = _search(params, data, on_trial=track_trials(run), store=store)
                 run.log_metrics({name: line.plain() for name, line in found.compared.lines.items()})
                 found.write(folder)
         store.publish()
@@ -36,15 +35,11 @@ def _points(params: Params, data: Dataset) -> dict[str, log_normal.NoiseRange]:
     tune, loss = params.tune_noise, params.recipes[params.tune_noise.network].loss
     starts = {name: start.kwargs() for name, start in tune.starts.items()}
     if not loss.searched:
-        analytic = resolve.levels(tune.analytic, data.manifest)
-        return {"analytic": analytic} | {
-            name: log_normal.read_noise_range(start) for name, start in starts.items()
-        }
+        analytic = settle.levels(tune.analytic, data.manifest)
+        return {"analytic": analytic} | {name: Ladder.read(start) for name, start in starts.items()}
     heun = tune.heun.kwargs()
     first = log_normal.analytic_law(data.split("train"), Ladder.read(heun))
-    return {"analytic": first} | {
-        name: log_normal.read_noise_range({**heun, **start}) for name, start in starts.items()
-    }
+    return {"analytic": first} | {n: log_normal.LogNormal.read({**heun, **s}) for n, s in starts.items()}
 
 
 def _search(params: Params, data: Dataset, **options: Any) -> noise.FoundNoise:

@@ -17,7 +17,7 @@ from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.sampler import Ladder, Sampler
 from pipeline.params import Params, parse
 from pipeline.params.noise import AnalyticNoise
-from pipeline.resolve import levels
+from pipeline.settle import levels
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = YAML(typ="safe").load(ROOT / "conf/digits.yaml")

@@ -207,7 +207,7 @@ def import_released(options: argparse.Namespace, params: Params, out: Path) -> P
 def _stated(options: argparse.Namespace, params: Params, variant: str) -> Tensor | None:
     """The ladder of the options over that of params.yaml, None where neither gives one whole."""
     rule = params.noise.get(variant)
-    whole: dict[str, Any] = rule.kwargs() if rule else {}
+    whole = rule.kwargs() if rule else {}
     whole |= {key: value for key in LADDER if (value := getattr(options, key)) is not None}
     return geometric_sigmas(**{key: whole[key] for key in LADDER}) if whole.keys() >= set(LADDER) else None
 

@@ -6,7 +6,7 @@
     start.safetensors   the data's first two moments, where the sampler begins there
     SHA256SUMS          of all of them: `sha256sum -c SHA256SUMS`
 
-`load_published` reads such a folder back. The stage's own folder, artifacts/models/VARIANT, is not what is uploaded: it
+`load` reads such a folder back. The stage's own folder, artifacts/models/VARIANT, is not what is uploaded: it
 holds the optimiser's state too, three times the bytes, to go on training.
 """
 
@@ -66,7 +66,7 @@ def publish(variant: str, folder: Path, *, artifacts: Path, reports: Path) -> Pa
     return folder
 
 
-def _config(state: Mapping[str, Any], sampler: Mapping[str, Any]) -> dict[str, Any]:
+def _config(state: Mapping[str, Any], sampler: Mapping[str, object]) -> dict[str, object]:
     task = state["task"]
     return {
         "network": task["network"],
@@ -90,7 +90,7 @@ def _table(variant: str, path: Path, checkpoint: str) -> Table:
     return dataclasses.replace(table, rows=(*own, *table.floors()))
 
 
-def load_published(folder: Path, device: torch.device | str = "cpu") -> nn.Module:
+def load(folder: Path, device: torch.device | str = "cpu") -> nn.Module:
     """The network of a published folder, as `training.state.load_network` gives that of a checkpoint.
 
     Raises:
@@ -106,7 +106,7 @@ def load_published(folder: Path, device: torch.device | str = "cpu") -> nn.Modul
 
 
 def load_start(folder: Path) -> Law:
-    """The law that the sampler begins at; raises UserError as `load_published` does, and where there is none."""
+    """The law that the sampler begins at; raises UserError as `load` does, and where there is none."""
     _check(folder)
     if not (folder / START).exists():
         raise UserError(f"{folder} has no {START}: its sampler begins at noise, and needs no law.")

@@ -50,7 +50,7 @@ class SelectedCheckpoint:
     measured: Path | None = None
     """Where the FIDs lie until the stage's output is in place."""
 
-    def curve(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def curve(self) -> Iterator[tuple[int, dict[str, object]]]:
         """The FIDs of each step, under a name that holds the number of samples."""
         for point in self.about.get("points", ()):
             yield point["step"], {f"selection_fid_n{self.about['num_samples']}": {k: point[k] for k in KINDS}}
@@ -105,7 +105,7 @@ def choose(
             return {kind: distance(scorer.moments(getattr(samples, kind)), target) for kind in KINDS}
 
         drawn = {"num_samples": num_samples, "seed": seed, **settings}
-        rest: dict[str, Any] = {
+        rest: dict[str, object] = {
             "sampler": sampler.plain(),
             "law": law.digest() if law else None,
             "gpu": device == "cuda",
@@ -197,7 +197,7 @@ def _code(folders: Mapping[int, Path], sampler: Sampler, space: "FeatureSpace") 
     return program.version("pipeline.generate.select_checkpoint", *kinds)
 
 
-def _fingerprint(folders: Mapping[int, Path], reference: Path, follows: Mapping[str, Any]) -> str:
+def _fingerprint(folders: Mapping[int, Path], reference: Path, follows: Mapping[str, object]) -> str:
     """32 hexadecimal digits of all that the FIDs follow from; `reference` names the hashes of its files."""
     names = [*(folder / checksums.MANIFEST for folder in folders.values()), reference]
     plain = {"files": [sha256(name) for name in names], **follows}

@@ -56,10 +56,10 @@ class Frontier(Section):
         return {**{key: value for key, value in raw.items() if key not in own}, "options": own}
 
     @model_serializer(mode="wrap")
-    def _together(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        found: dict[str, Any] = handler(self)
-        own: dict[str, Any] = found.pop("options", {})
-        return found | own
+    def _together(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        found: dict[str, object] = handler(self)
+        found.pop("options", None)
+        return {**found, **self.options}
 
     @model_validator(mode="after")
     def _checked(self) -> Self:

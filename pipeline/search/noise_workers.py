@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import ray
 import torch.distributed as dist
@@ -74,7 +74,7 @@ class Team:
         with connect(workers=self.workers, cpus_per_worker=1, use_gpu=self.use_gpu):
             found, raised = run_workers(
                 _work,
-                {"segment": segment, "setup": [setup]},
+                _Config(segment=segment, setup=[setup]),
                 scaling_of(self.workers, None, cpus_per_worker=1, gpu=self.use_gpu),
                 micro_batches=self.workers,
                 name="rung",
@@ -84,11 +84,18 @@ class Team:
         if raised:
             kind, reason = raised
             raise type(kind, (Exception,), {})(reason)  # named in the trial's reason as one worker's would be
-        judged: RungMetrics = found
-        return judged
+        if found is None:
+            raise RuntimeError("the first worker of a trial measured nothing")
+        return found
 
 
-def _work(config: dict[str, Any]) -> tuple[RungMetrics | None, tuple[str, str] | None]:
+class _Config(TypedDict):
+    segment: Segment
+    setup: list["ray.ObjectRef[NoiseSetup]"]
+    """In a list, since Ray would fetch it otherwise."""
+
+
+def _work(config: _Config) -> tuple[RungMetrics | None, tuple[str, str] | None]:
     """A worker: what it measured, or the name and the reason of what it raised."""
     single_threaded()
     found, raised = None, None

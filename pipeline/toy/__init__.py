@@ -41,7 +41,7 @@ class ToyResults:
     panels: tuple[SamplePanel, ...]
     divergences: tuple[Divergence, ...]
 
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, object]:
         """The numbers of the figures, ready for JSON."""
         return {
             "losses": {f"sigma_{c.sigma:g}": c.metrics() for c in self.curves},

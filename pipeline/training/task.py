@@ -13,7 +13,7 @@ import torch
 from pipeline import program
 from pipeline.ncsn.averages import Average
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.kinds import make, plain
+from pipeline.ncsn.kinds import plain
 from pipeline.ncsn.losses import Loss
 from pipeline.training.optimizers import Optimizer
 from pipeline.training.schedules import Schedule
@@ -127,19 +127,11 @@ class Task:
             snapshot_every=train.snapshot_every,
         )
 
-    @classmethod
-    def from_plain(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `plain`, through JSON or not."""
-        network = {**values["network"], "sigmas": tuple(values["network"]["sigmas"])}
-        kinds = {name: make(room, values[name]) for name, room in ROOMS.items()}
-        return cls(**{**values, **kinds, "network": network})
-
     def plain(self) -> dict[str, Any]:
         """The task as values that JSON holds exactly; settings of kinds as in params.yaml."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values |= {name: plain(getattr(self, name)) for name in ROOMS}
-        exact: dict[str, Any] = json.loads(json.dumps(values, allow_nan=False))
-        return exact
+        return dict(json.loads(json.dumps(values, allow_nan=False)))
 
     @property
     def extends(self) -> bool:
