@@ -189,7 +189,7 @@ def meaning(node: Any) -> str:
 
 
 def _is_docstring(node: Any) -> bool:
-    """A string that stands alone, be it a module's, a function's or the one below an attribute."""
+    """A string on its own, be it a module's, a function's or the one below an attribute."""
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
@@ -207,7 +207,7 @@ def modules(value: Any, room: str = "") -> Iterator[str]:
     Args:
         value: a section of params.yaml, or what was made of one; {"sampler": {"kind": "heun"}} names
             pipeline.ncsn.samplers.heun, and extensions.samplers.heun.
-        room: of the kinds in it, where it is not told by a key of `ROOMS`.
+        room: of the kinds in it, where no key of `ROOMS` names it.
     """
     if isinstance(value, Mapping):
         yield from _of_kind(room, value.get("kind", value.get("name")))

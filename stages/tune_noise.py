@@ -1,5 +1,6 @@
 """Stage `tune_noise`: a search over short trainings for the noise range of one network."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def main(params: Params) -> None:
         run.log_artifact(OUT)
 
 
-def _points(params: Params, data: Dataset) -> dict[str, log_normal.NoiseRange]:
+def _points(params: Params, data: Dataset) -> Mapping[str, log_normal.NoiseRange]:
     """The starting points by name, the analytic choice first."""
     tune, loss = params.tune_noise, params.recipes[params.tune_noise.network].loss
     starts = {name: start.kwargs() for name, start in tune.starts.items()}
@@ -44,7 +45,7 @@ def _points(params: Params, data: Dataset) -> dict[str, log_normal.NoiseRange]:
 
 def _search(params: Params, data: Dataset, **options: Any) -> noise.FoundNoise:
     tune, compute, recipe = params.tune_noise, params.compute, params.recipes[params.tune_noise.network]
-    points = _points(params, data)
+    points = dict(_points(params, data))
     sizes = {key: getattr(compute, key) for key in ("cpus_per_worker", "use_gpu")}
     with connect.connect(workers=max(compute.workers, compute.workers_per_trial), **sizes) as gpus:
         device = "cuda" if gpus else "cpu"

@@ -65,7 +65,7 @@ def read_released(path: Path, sha256: str | None = None, *, average: bool = True
     if not path.is_file():
         raise UserError(f"{path} is not a file: name the released .pth.")
     if sha256 and sha256.lower() != (found := files.sha256(path)):
-        raise UserError(f"{path} has the sha256 {found}, not {sha256}: fetch it again, or mend --sha256.")
+        raise UserError(f"{path} has the sha256 {found}, not {sha256}: fetch it again, or correct --sha256.")
     try:
         states = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
@@ -114,7 +114,7 @@ def ladder(released: Released, stated: Tensor | None) -> Tensor:
         return held if stated is None else stated  # type: ignore[return-value]  # one is there
     if held.shape != stated.shape or not torch.allclose(held.float(), stated, rtol=LADDER_TOLERANCE):
         raise UserError(
-            f"the file's ladder is {_ends(held)}, but {_ends(stated)} is stated: mend `noise` in "
+            f"the file's ladder is {_ends(held)}, but {_ends(stated)} is stated: correct `noise` in "
             "params.yaml, or give the file's own by --sigma-max, --sigma-min and --num-levels."
         )
     return stated
@@ -137,11 +137,11 @@ def fitted(network: nn.Module, tensors: Tensors) -> Tensors:
         "unknown": tensors.keys() - own.keys(),
         "of another shape": {n for n in own.keys() & tensors.keys() if own[n].shape != tensors[n].shape},
     }
-    told = [f"{len(names)} {what} ({_few(names)})" for what, names in wrong.items() if names]
-    if told:
+    misfits = [f"{len(names)} {what} ({_few(names)})" for what, names in wrong.items() if names]
+    if misfits:
         raise UserError(
-            f"the weights do not fit this network: {'; '.join(told)}: "
-            "mend --kind, --image-size or the number of levels."
+            f"the weights do not fit this network: {'; '.join(misfits)}: "
+            "correct --kind, --image-size or the number of levels."
         )
     return tensors
 
@@ -175,7 +175,9 @@ def task_of(
         UserError: the variant has no recipe, or the weights no first convolution.
     """
     if variant not in params.recipes:
-        raise UserError(f"variant {variant!r} is not in `recipes` of params.yaml: add it, or mend --variant.")
+        raise UserError(
+            f"variant {variant!r} is not in `recipes` of params.yaml: add it, or correct --variant."
+        )
     first = released.network.get("begin_conv.weight")
     if first is None or first.dim() != 4:
         raise UserError("the weights have no `begin_conv.weight`: name a released .pth of NCSN or NCSNv2.")

@@ -1,7 +1,7 @@
 """Selection of a checkpoint: of all networks that a training kept, the one with the best samples.
 
 As in Y. Song, S. Ermon, arXiv 1907.05600: the lowest FID on 1,000 samples, against the training
-images. On samples that no number of the report is measured on, since the lowest of many FIDs is too low.
+images. The samples are not those of the report, since the lowest of many FIDs is too low.
 """
 
 import hashlib

@@ -67,7 +67,7 @@ def read_kind(room: str, raw: Mapping[str, object]) -> Any:
 def flat(errors: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Errors of pydantic, with those of each kind's own keys in place of the one that carries them.
 
-    Their `loc` are keys of the file, such as ("sampler", "edm", "rho"). An unknown key has `known` beside it.
+    Their `loc` are keys of the file, such as ("sampler", "edm", "rho"). An unknown key comes with `known`.
     """
     for error in errors:
         if error["type"] != _MISTAKES:

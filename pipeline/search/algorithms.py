@@ -67,7 +67,7 @@ class Categorical:
 
 
 Space = Mapping[str, Range | Categorical]
-"""By name; a choice stands before the settings that some of its values alone have."""
+"""By name; a choice comes before the settings that only some of its values have."""
 
 
 def suggested(space: Space, trial: optuna.trial.Trial) -> Settings:
@@ -115,7 +115,7 @@ class Proposer:
 
     Under `tpe` each value of the space's first `Categorical` has a study of its own. They take turns: all of them
     up to half of the trials, from there the better half, by the best trial of each. `random` draws the
-    value too. Results are told in the order of proposal, each exactly `max_concurrent` proposals later.
+    value too. Results are reported in the order of proposal, each exactly `max_concurrent` proposals later.
     """
 
     def __init__(self, space: Space, points: Sequence[Settings], budget: Budget) -> None:

@@ -77,7 +77,7 @@ class FrontierSetup:
 
 
 def frontier(setup: FrontierSetup, budgets: Sequence[int]) -> Iterator[FrontierPoint | LeftOut]:
-    """The points, in the order of the kinds and budgets; what fails or is undefined is left out, and told.
+    """The points, in the order of the kinds and budgets; what fails or is undefined is left out and logged.
 
     Args:
         budgets: network evaluations for each sample, the most that a point may cost.

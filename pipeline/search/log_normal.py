@@ -1,4 +1,4 @@
-"""The law of sigma of a network that is trained at any noise: its parameters, and where their search starts.
+"""Log-normal law of sigma of a network that is trained at any noise, and where its search starts.
 
 EDM (T. Karras et al., arXiv 2206.00364, section 5 and table 1) draws log sigma ~ N(p_mean, p_std^2) with
 p_mean -1.2 and p_std 1.2, chosen for data of standard deviation 0.5.
@@ -37,7 +37,7 @@ class LogNormal:
 
     @classmethod
     def read(cls, plain: Mapping[str, float]) -> Self:
-        """The inverse of `plain`; other keys may stand beside.
+        """The inverse of `plain`; other keys are ignored.
 
         Raises:
             UserError: a key of the ladder is missing.

@@ -84,10 +84,10 @@ def tune(
         start: the analytic choice, the first trial.
         others: more starting points by name; those equal to an earlier one are left out.
         bounds: by setting, of each that is searched and maybe of others, see `space`.
-        repeats: seeds beside the search's own, on which the choices are trained again for the verdict; 0: it
+        repeats: seeds in addition to the search's own, on which the choices are trained again for the verdict; 0: it
             goes by the noise of the samples alone.
-        workers: of each trial. More than one: each is a Ray Train run, `resources` are then not heeded, and
-            so many trials run at a time as workers fit. The number changes no result.
+        workers: of each trial. More than one: each is a Ray Train run, `resources` are then not used, and
+            as many trials run at a time as workers fit. The number changes no result.
         store: where trials are written, see `search`.
 
     Raises:
@@ -138,7 +138,7 @@ def _scratch(store: SearchStore | None, *parts: Any) -> Iterator[Path]:
 
 
 def _placed(ask: Ask, setup: NoiseSetup, workers: int, scratch: Path) -> Ask:
-    """The same search with so many workers a trial; one: this very search."""
+    """The same search with this many workers a trial; one: the search as it is."""
     if workers == 1:
         return ask
     from pipeline.search.noise_workers import HELD, Team

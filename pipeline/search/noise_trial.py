@@ -134,7 +134,7 @@ def trial(settings: Settings, setup: NoiseSetup, team: "Team | None" = None) -> 
 
 
 def trial_again(settings: Settings, setup: NoiseSetup, **how: Any) -> Iterator[RungMetrics]:
-    """The same on the seed that stands among the settings."""
+    """The same on the seed that is among the settings."""
     seeded = replace(setup, budget=replace(setup.budget, seed=settings["seed"]))
     return trial({name: value for name, value in settings.items() if name != "seed"}, seeded, **how)
 

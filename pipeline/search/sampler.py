@@ -66,7 +66,7 @@ def tune(
     Args:
         budgets: of network evaluations, ascending; each has a search of `setup.budget.num_trials` trials.
         bounds: see `Proposals.space`.
-        repeats: seeds beside the search's own, behind every comparison of what is chosen.
+        repeats: seeds in addition to the search's own, behind every comparison of what is chosen.
         baseline: what the choice `fewest_nfe` has to equal.
         store: where trials are written, see `search`.
 

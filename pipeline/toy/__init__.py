@@ -86,7 +86,7 @@ def run_toys(
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Tensors this small are slower on several threads, many times so beside other work."""
+    """Tensors this small are slower on several threads, much slower next to other work."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

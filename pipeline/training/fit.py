@@ -58,10 +58,10 @@ def fit(
                     if _keep(event, run_folder, group):
                         return run_folder / folder_name(event.step)
             except DivergedError as error:
-                told = f"{error.report(group)} {_last_good(run_folder)}"
+                report = f"{error.report(group)} {_last_good(run_folder)}"
                 if state.rollbacks >= task.rollbacks:
-                    raise UserError(told) from error
-                state = _rolled_back(state, told, run_folder, group, device)
+                    raise UserError(report) from error
+                state = _rolled_back(state, report, run_folder, group, device)
     return run_folder / folder_name(task.steps)
 
 
@@ -77,7 +77,7 @@ def resumes_at(run_folder: Path, task: Task) -> int:
 
 
 def _rolled_back(
-    state: TrainingState, told: str, run_folder: Path, group: Group, device: torch.device | str
+    state: TrainingState, report: str, run_folder: Path, group: Group, device: torch.device | str
 ) -> TrainingState:
     """The state to resume from after a divergence: the last regular checkpoint's, at half the learning rate.
 
@@ -85,7 +85,7 @@ def _rolled_back(
     """
     back = _newest(state.task, run_folder, group, device, every=state.task.checkpoint_every)
     back.slow_down(state.rollbacks + 1)
-    logger.warning("%s Going back to step %d with half the learning rate.", told, back.step)
+    logger.warning("%s Going back to step %d with half the learning rate.", report, back.step)
     return back
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.ncsn.errors import UserError
-from pipeline.toy.autoencoder import AutoEncoder, EluBlock
+from pipeline.toy.fig1 import AutoEncoder, EluBlock
 from pipeline.toy.score_matching import sliced_score_matching
 
 PUBLISHED = [32, 64, 64, 128, 128]
