@@ -147,7 +147,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class BestLine:
     """Line of best.yaml: a trial or the baseline, what it measured, and what it gave on further seeds."""
 
     values: Settings
