@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.asked import Asked, asked
 from pipeline.search import SearchStore, Trial, noise, sampler, search_here
-from pipeline.search.records import FINISHED, Record
+from pipeline.search.records import FINISHED, TrialRecord
 from stages import tune_noise as noise_stage
 from stages import tune_sampler as sampler_stage
 
@@ -100,7 +100,7 @@ def repeat(
     )
 
 
-def _fid(record: Record) -> float | None:
+def _fid(record: TrialRecord) -> float | None:
     return record.metrics["fid"] if record.status == FINISHED else None
 
 

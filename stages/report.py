@@ -1,4 +1,4 @@
-"""Stage `report`: the table beside the papers', the figures, the model card, and one page that shows them."""
+"""Stage `report`: the table next to the papers', the figures, the model card, and one page that shows them."""
 
 from pathlib import Path
 

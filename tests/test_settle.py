@@ -17,7 +17,7 @@ from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.sampler import Ladder, Sampler
 from pipeline.params import Params, parse
 from pipeline.params.noise import AnalyticNoise
-from pipeline.resolve import levels
+from pipeline.settle import levels
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = YAML(typ="safe").load(ROOT / "conf/digits.yaml")
@@ -50,7 +50,7 @@ def settled(found: Params, folder: Path) -> tuple[dict[str, Any], dict[str, Any]
     settle.write_samplers(
         folder / "sampler", found.sampler, found.rows, folder / "noise", folder / "tune_sampler"
     )
-    return settle.read(folder / "noise"), settle.read(folder / "sampler")
+    return settle.read_settled(folder / "noise"), settle.read_settled(folder / "sampler")
 
 
 def test_every_network_has_its_range_and_says_where_from(searches: Path) -> None:
@@ -143,6 +143,6 @@ def test_the_stages_settle_from_files_alone(searches: Path) -> None:
         environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
         done = subprocess.run(command, cwd=searches, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr
-    assert set(settle.read(artifacts / "noise")) == set(SHIPPED["noise"])
-    assert set(settle.read(artifacts / "sampler")) == set(SHIPPED["rows"])
+    assert set(settle.read_settled(artifacts / "noise")) == set(SHIPPED["noise"])
+    assert set(settle.read_settled(artifacts / "sampler")) == set(SHIPPED["rows"])
     assert read_yaml(artifacts / "sampler/tuned.yaml")["sampler"] == FOUND.plain()

@@ -51,8 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     for path in [*bad, *lists(cache, bad)]:
         path.unlink()
         sys.stdout.write(f"removed {path}\n")
-    mend = "; bring them back by `dvc pull` or `dvc repro -f STAGE`" if bad else ""
-    sys.stdout.write(f"{len(bad)} damaged files were in {cache}{mend}\n")
+    fix = "; bring them back by `dvc pull` or `dvc repro -f STAGE`" if bad else ""
+    sys.stdout.write(f"{len(bad)} damaged files were in {cache}{fix}\n")
     return 0
 
 

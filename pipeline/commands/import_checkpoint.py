@@ -56,7 +56,7 @@ class Released:
     """Optimiser steps done; 0 where the file does not say."""
 
 
-def read(path: Path, sha256: str | None = None, *, average: bool = True) -> Released:
+def read_released(path: Path, sha256: str | None = None, *, average: bool = True) -> Released:
     """Read a released file, tensors and plain values alone: nothing in it is executed.
 
     Raises:
@@ -65,7 +65,7 @@ def read(path: Path, sha256: str | None = None, *, average: bool = True) -> Rele
     if not path.is_file():
         raise UserError(f"{path} is not a file: name the released .pth.")
     if sha256 and sha256.lower() != (found := files.sha256(path)):
-        raise UserError(f"{path} has the sha256 {found}, not {sha256}: fetch it again, or mend --sha256.")
+        raise UserError(f"{path} has the sha256 {found}, not {sha256}: fetch it again, or correct --sha256.")
     try:
         states = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
@@ -114,7 +114,7 @@ def ladder(released: Released, stated: Tensor | None) -> Tensor:
         return held if stated is None else stated  # type: ignore[return-value]  # one is there
     if held.shape != stated.shape or not torch.allclose(held.float(), stated, rtol=LADDER_TOLERANCE):
         raise UserError(
-            f"the file's ladder is {_ends(held)}, but {_ends(stated)} is stated: mend `noise` in "
+            f"the file's ladder is {_ends(held)}, but {_ends(stated)} is stated: correct `noise` in "
             "params.yaml, or give the file's own by --sigma-max, --sigma-min and --num-levels."
         )
     return stated
@@ -137,11 +137,11 @@ def fitted(network: nn.Module, tensors: Tensors) -> Tensors:
         "unknown": tensors.keys() - own.keys(),
         "of another shape": {n for n in own.keys() & tensors.keys() if own[n].shape != tensors[n].shape},
     }
-    told = [f"{len(names)} {what} ({_few(names)})" for what, names in wrong.items() if names]
-    if told:
+    misfits = [f"{len(names)} {what} ({_few(names)})" for what, names in wrong.items() if names]
+    if misfits:
         raise UserError(
-            f"the weights do not fit this network: {'; '.join(told)}: "
-            "mend --kind, --image-size or the number of levels."
+            f"the weights do not fit this network: {'; '.join(misfits)}: "
+            "correct --kind, --image-size or the number of levels."
         )
     return tensors
 
@@ -175,7 +175,9 @@ def task_of(
         UserError: the variant has no recipe, or the weights no first convolution.
     """
     if variant not in params.recipes:
-        raise UserError(f"variant {variant!r} is not in `recipes` of params.yaml: add it, or mend --variant.")
+        raise UserError(
+            f"variant {variant!r} is not in `recipes` of params.yaml: add it, or correct --variant."
+        )
     first = released.network.get("begin_conv.weight")
     if first is None or first.dim() != 4:
         raise UserError("the weights have no `begin_conv.weight`: name a released .pth of NCSN or NCSNv2.")
@@ -192,10 +194,10 @@ def task_of(
     return dataclasses.replace(task, steps=released.steps, snapshot_every=0, code=code)
 
 
-def run(options: argparse.Namespace, params: Params, out: Path) -> Path:
+def import_released(options: argparse.Namespace, params: Params, out: Path) -> Path:
     """Import what the command line names; returns the model's folder."""
     variant = options.variant or options.kind
-    released = read(options.file, options.sha256, average=options.ema is not False)
+    released = read_released(options.file, options.sha256, average=options.ema is not False)
     if options.ema and released.average is None:
         raise UserError(f"{options.file} has no moving average: leave out --ema.")
     size = options.image_size or params.data.image_size
@@ -207,7 +209,7 @@ def run(options: argparse.Namespace, params: Params, out: Path) -> Path:
 def _stated(options: argparse.Namespace, params: Params, variant: str) -> Tensor | None:
     """The ladder of the options over that of params.yaml, None where neither gives one whole."""
     rule = params.noise.get(variant)
-    whole: dict[str, Any] = rule.kwargs() if rule else {}
+    whole = rule.kwargs() if rule else {}
     whole |= {key: value for key in LADDER if (value := getattr(options, key)) is not None}
     return geometric_sigmas(**{key: whole[key] for key in LADDER}) if whole.keys() >= set(LADDER) else None
 
@@ -238,7 +240,7 @@ def main(arguments: list[str] | None = None, root: Path = Path()) -> int:
     """Import the file of the command line; returns the exit code, 2 for a mistake of the user's."""
     options = _parser().parse_args(arguments)
     try:
-        folder = run(options, load(root / "params.yaml"), root / options.out)
+        folder = import_released(options, load(root / "params.yaml"), root / options.out)
     except (UserError, OSError) as error:  # a full disk or a folder without rights names itself
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -45,7 +45,7 @@ def publish(variant: str, folder: Path, *, artifacts: Path, reports: Path) -> Pa
 
     Raises:
         UserError: `folder` holds what no publication wrote, the variant has no network or no row, or the row
-            tells of another checkpoint.
+            describes another checkpoint.
     """
     _free(folder)
     model, samples = network_folder(artifacts, variant), artifacts / "samples" / variant
@@ -82,11 +82,11 @@ def _table(variant: str, path: Path, checkpoint: str) -> Table:
     """The variant's rows and the floor, which must tell of the checkpoint with this SHA-256."""
     table = Table.from_json(files.read_json(path))
     own = [row for row in table.rows if row.system == variant and row.measured]
-    mend = f"run `dvc repro`, then `python -m pipeline.verify {path}`"
+    fix = f"run `dvc repro`, then `python -m pipeline.verify {path}`"
     if not own:
-        raise UserError(f"{path} has no measured row of {variant!r}: {mend}.")
+        raise UserError(f"{path} has no measured row of {variant!r}: {fix}.")
     if any(row.sha256("checkpoint") != checkpoint for row in own):
-        raise UserError(f"{path} tells of another checkpoint of {variant!r} than is there: {mend}.")
+        raise UserError(f"{path} describes another checkpoint of {variant!r} than is there: {fix}.")
     return dataclasses.replace(table, rows=(*own, *table.floors()))
 
 

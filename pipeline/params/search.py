@@ -13,7 +13,7 @@ Differences = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Fiel
 Rungs = Annotated[list[Count], Field(min_length=1)]
 
 
-class Search(Section):
+class SearchSection(Section):
     """What both searches share."""
 
     network: str
@@ -61,7 +61,7 @@ Start = Annotated[
 ]
 
 
-class TuneNoise(Search):
+class TuneNoise(SearchSection):
     """The search for a noise range by short trainings."""
 
     analytic: Analytic
@@ -111,17 +111,17 @@ class TuneNoise(Search):
         return self
 
 
-class Baseline(Section):
+class BaselineEntry(Section):
     """A network and its sampler, whose FID the choice `fewest_nfe` equals."""
 
     network: str
     sampler: GivenSampler
 
 
-class TuneSampler(Search):
+class TuneSampler(SearchSection):
     """The search for a sampler on a trained network."""
 
-    baseline: Baseline
+    baseline: BaselineEntry
     max_nfe: Annotated[list[Annotated[int, Field(ge=3)]], Field(min_length=1)]  # type: ignore[assignment]
     repeats: Annotated[int, Field(ge=2)]
     kinds: Annotated[list[SamplerKind], Field(min_length=1)]

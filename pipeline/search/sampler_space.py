@@ -6,7 +6,6 @@ learnt from those that use it. All lie within the range of noise that the networ
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.ncsn import kinds
 from pipeline.ncsn.errors import UserError
@@ -14,10 +13,10 @@ from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.nfe import fitted
 from pipeline.ncsn.sampler import ANALYTIC, Sampler, SamplerSettings
 from pipeline.ncsn.samplers.langevin import Langevin
-from pipeline.search import Choice, Range
+from pipeline.search import Categorical, Range
+from pipeline.search.records import Settings
 
-Settings = Mapping[str, Any]
-Bounds = Mapping[str, Any]
+Bounds = Mapping[str, Sequence[float]]
 
 COMMON = ("kind", "budget_share", "sigma_max", "sigma_min")
 """What every kind has besides its own `searched`."""
@@ -66,7 +65,7 @@ class Proposals:
         share: float = settings["budget_share"]
         return min(self.max_nfe, max(3, round(share * self.max_nfe)))
 
-    def points(self) -> list[dict[str, Any]]:
+    def points(self) -> list[Settings]:
         """What theory chooses on the trained range (`SamplerSettings.theory`): first the analytic choice,
         technique 4 of NCSNv2 on the trained ladder; then each further kind, the ODE's solvers first."""
         found = self.searched()
@@ -77,7 +76,7 @@ class Proposals:
             for kind in (ANALYTIC, *others)
         ]
 
-    def space(self, bounds: Bounds) -> dict[str, Range | Choice]:
+    def space(self, bounds: Bounds) -> dict[str, Range | Categorical]:
         """The search space, widened to hold `points`.
 
         Args:
@@ -100,7 +99,7 @@ class Proposals:
             values = [low, high, *(point[name] for point in points if name in point)]
             only = ("kind", users[name]) if name in users else None
             ranges[name] = Range(min(values), max(values), only=only, drawn_as=DRAWN_AS.get(name, ""))
-        return {"kind": Choice(tuple(found)), **ranges}
+        return {"kind": Categorical(tuple(found)), **ranges}
 
     def _ends(self, bounds: Bounds) -> dict[str, list[float]]:
         """Bounds of the ladder's ends, within the trained range."""

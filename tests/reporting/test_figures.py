@@ -129,10 +129,10 @@ def score_fields() -> toy.ScoreFields:
     )
 
 
-def toy_panels() -> list[toy.Panel]:
+def toy_panels() -> list[toy.SamplePanel]:
     rng = np.random.default_rng(0)
     return [
-        toy.Panel(name, rng.normal(0, 5, (99, 2)).astype(np.float32), 0.8071, 1.4363)
+        toy.SamplePanel(name, rng.normal(0, 5, (99, 2)).astype(np.float32), 0.8071, 1.4363)
         for name in toy_figures.TITLES
     ]
 

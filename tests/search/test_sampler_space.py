@@ -15,9 +15,9 @@ from pipeline.ncsn.nfe import CountEvaluations, cost
 from pipeline.ncsn.prior import AT_MOST, Law
 from pipeline.ncsn.rng import SampleNoise
 from pipeline.ncsn.sampler import Ladder, Sampler, last
-from pipeline.search import Choice, Range
+from pipeline.search import Categorical, Range
+from pipeline.search.algorithms import suggested
 from pipeline.search.sampler_space import COMMON, Proposals
-from pipeline.search.space import suggested
 from pipeline.toy.mixture import GaussianMixture
 
 KINDS = kinds("samplers")
@@ -36,7 +36,7 @@ BOUNDS: dict[str, Any] = {
 
 def proposed(proposals: Proposals, kind: str, count: int) -> list[dict[str, Any]]:
     """Random proposals of one kind."""
-    space = proposals.space(BOUNDS) | {"kind": Choice((kind,))}
+    space = proposals.space(BOUNDS) | {"kind": Categorical((kind,))}
     study = create_study(sampler=RandomSampler(seed=3))
     trials = [study.ask() for _ in range(count)]
     return [suggested(space, trial) for trial in trials]

@@ -13,13 +13,13 @@ import torch
 
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
-from pipeline.search import Budget, Choice, Range, SearchStore, sampler_trial, search_here
-from pipeline.search.records import FAILED, FINISHED, STOPPED, Record, Settings, key
-from pipeline.search.sampler_trial import Setup
+from pipeline.search import Budget, Categorical, Range, SearchStore, sampler_trial, search_here
+from pipeline.search.records import FAILED, FINISHED, STOPPED, Settings, TrialRecord, key
+from pipeline.search.sampler_trial import SamplerSetup
 from pipeline.search.store import Journal, Ledger, fingerprint
 from tests.search.searched import BOUNDS, made
 
-SPACE = {"x": Range(0.1, 10.0), "n": Range(1, 20), "kind": Choice(("good", "bad"))}
+SPACE = {"x": Range(0.1, 10.0), "n": Range(1, 20), "kind": Categorical(("good", "bad"))}
 BUDGET = Budget(num_trials=12, rungs=(1, 2, 3), reduction_factor=2, max_concurrent=2, seed=3)
 FIRST = {"x": 5.0, "n": 20, "kind": "good"}
 
@@ -36,7 +36,7 @@ def bowl(settings: Settings, ran: list[Settings], count: int) -> Iterator[dict[s
         yield {"loss": np.float32(loss), "other": math.nan, "rung": rung}
 
 
-def run(budget: Budget, kept: Path | None, **arguments: Any) -> tuple[list[Record], list[Settings]]:
+def run(budget: Budget, kept: Path | None, **arguments: Any) -> tuple[list[TrialRecord], list[Settings]]:
     ran: list[Settings] = []
     records = search_here(
         bowl,
@@ -51,13 +51,13 @@ def run(budget: Budget, kept: Path | None, **arguments: Any) -> tuple[list[Recor
     return records, ran
 
 
-def plain(records: list[Record]) -> list[str]:
+def plain(records: list[TrialRecord]) -> list[str]:
     """Without times; repr, since NaN is not itself."""
     return [repr(replace(record, seconds=0.0)) for record in records]
 
 
-def cut_at(number: int) -> Callable[[Record], None]:
-    def on_trial(record: Record) -> None:
+def cut_at(number: int) -> Callable[[TrialRecord], None]:
+    def on_trial(record: TrialRecord) -> None:
         if record.trial == number:
             raise KeyboardInterrupt
 
@@ -73,7 +73,7 @@ def test_cut_off_after_any_trial_it_ends_in_the_same_records(algorithm: str, tmp
         kept = tmp_path / str(number)
         with pytest.raises(KeyboardInterrupt):
             run(budget, kept, on_trial=cut_at(number))
-        told: list[Record] = []
+        told: list[TrialRecord] = []
         records, again = run(budget, kept, on_trial=told.append)
         assert plain(records) == plain(undisturbed)
         assert again == ran[number:], "the others ran, once each"
@@ -181,7 +181,7 @@ def test_a_sampler_search_with_another_rung_has_the_records_of_one_from_nothing(
         setup = made(budget=Budget(num_trials=6, rungs=rungs, reduction_factor=2, max_concurrent=2, seed=5))
         drawn: list[Settings] = []
 
-        def counted(settings: Settings, setup: Setup) -> Iterator[Any]:
+        def counted(settings: Settings, setup: SamplerSetup) -> Iterator[Any]:
             drawn.append(settings)
             return sampler_trial.trial(settings, setup)
 

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.kinds import find, kinds
-from pipeline.training.checkpoints import load, optimizer_tensors, save
+from pipeline.training.checkpoints import load_state, optimizer_tensors, save
 from pipeline.training.loop import train
 from pipeline.training.optimizers.adam import Adam
 from pipeline.training.optimizers.adamw import AdamW
 from pipeline.training.optimizers.muon import Muon
 from pipeline.training.schedules.cosine import Cosine
 from pipeline.training.schedules.warmup import Warmup
-from pipeline.training.state import State, fresh
+from pipeline.training.state import TrainingState, fresh
 from tests.training.tiny import digest, make_task
 
 BETAS = (0.9, 0.999)
@@ -46,7 +46,7 @@ def test_a_resumed_run_ends_in_the_same_bits(
         if event.step == 2:
             save(tmp_path / "half", event.state)
     save(tmp_path / "undisturbed", state)
-    resumed = load(tmp_path / "half", task)
+    resumed = load_state(tmp_path / "half", task)
     list(train(task, images, state=resumed))
     save(tmp_path / "resumed", resumed)
     assert digest(tmp_path / "resumed") == digest(tmp_path / "undisturbed")
@@ -139,7 +139,7 @@ def test_settings_out_of_range_are_refused_by_name(kind: Any, wrong: dict[str, A
         kind(**{name: settings[name] for name in fields})
 
 
-def stepped(task: Any, images: np.ndarray) -> State:
+def stepped(task: Any, images: np.ndarray) -> TrainingState:
     state = fresh(task)
     next(train(task, images, state=state))
     return state

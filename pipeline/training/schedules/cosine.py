@@ -16,7 +16,7 @@ from pipeline.training.schedules import check_warmup, warmed
 class Cosine:
     """Half a cosine from the full rate to a fraction of it.
 
-    It depends on the number of steps: a longer training begins anew, since a shorter one is no part of it.
+    It depends on the number of steps: a longer training starts from the beginning, since a shorter one is not a part of it.
     """
 
     warmup_steps: int
