@@ -75,9 +75,7 @@ class Run:
         return min((fid for fid in self.fids if fid is not None), default=float("inf"))
 
 
-def repeat(
-    ask: Asked, way: str, seed: int, store: SearchStore, price: Callable[[dict[str, float]], float]
-) -> Run:
+def repeat(ask: Asked, way: str, seed: int, store: SearchStore, price: Callable[[dict[str, float]], float]) -> Run:
     """One repetition of a way to search."""
     budget = replace(ask.budget, seed=seed, algorithm="tpe" if way.startswith("search") else "random")
     if way == "search, random proposals":

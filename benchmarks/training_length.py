@@ -47,9 +47,7 @@ def main() -> None:
     floor = read_json(ARTIFACTS / "metrics/features.json")["floor_fid"]
     ladder = Ladder.read(read_yaml(ARTIFACTS / f"noise/{given.network}.yaml"))
     start = time.process_time()
-    sys.stdout.write(
-        "| steps | CPU seconds | loss | FID | times the floor |\n| --: | --: | --: | --: | --: |\n"
-    )
+    sys.stdout.write("| steps | CPU seconds | loss | FID | times the floor |\n| --: | --: | --: | --: | --: |\n")
     for found in noise_trial.trial(ladder.plain(), setup(given.network, given.steps)):
         fid, seconds = found["fid"], time.process_time() - start
         row = f"{found['steps']:,} | {seconds:.0f} | {found['loss']:.2f} | {fid:.2f} | {fid / floor:.1f}"

@@ -190,11 +190,7 @@ def meaning(node: Any) -> str:
 
 def _is_docstring(node: Any) -> bool:
     """A string on its own, be it a module's, a function's or the one below an attribute."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _text(found: Mapping[str, str]) -> str:

@@ -62,9 +62,7 @@ def levels(settings: NoiseLevels | AnalyticNoise | Analytic, manifest: Mapping[s
         return Ladder(settings.sigma_max, settings.sigma_min, settings.num_levels)
     sigma_max, dim = manifest["max_pairwise_distance"], math.prod(manifest["shape"][1:])
     if sigma_max is None:
-        raise UserError(
-            "there is a single training image, and analytic noise needs the distance of two: give noise."
-        )
+        raise UserError("there is a single training image, and analytic noise needs the distance of two: give noise.")
     count = theory.num_levels(sigma_max, settings.sigma_min, dim, settings.overlap)
     return Ladder(sigma_max, settings.sigma_min, count)
 

@@ -141,9 +141,7 @@ def pipeline_yaml(root: Path) -> dict[str, Any]:
 def stage_mismatch(root: Path) -> list[str]:
     files = {p.stem for p in (root / "stages").glob("*.py")} - {"__init__"}
     names = set(of_one_seed(root)) - {"program"}
-    found = [f"no stages/{n}.py" for n in names - files] + [
-        f"stage {n} not in dvc.yaml" for n in files - names
-    ]
+    found = [f"no stages/{n}.py" for n in names - files] + [f"stage {n} not in dvc.yaml" for n in files - names]
     for path in (root / "stages").glob("*.py"):
         if len(path.read_text().splitlines()) > STAGE_LINES:
             found.append(f"{path.name} is longer than {STAGE_LINES} lines")
@@ -159,9 +157,7 @@ def of_one_seed(root: Path) -> dict[str, Any]:
 def seed_mismatch(root: Path) -> list[str]:
     """A stage of further seeds is its first seed's, but for where its row and network come from."""
     stages = pipeline_yaml(root)
-    wanted = {
-        f"{name}_more": more_of(stage) for name, stage in stages.items() if {"matrix", "foreach"} & {*stage}
-    }
+    wanted = {f"{name}_more": more_of(stage) for name, stage in stages.items() if {"matrix", "foreach"} & {*stage}}
     wanted = {name: stage for name, stage in wanted.items() if not name.endswith("_more_more")}
     found = {name: stage for name, stage in stages.items() if name.endswith("_more")}
     return [name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)]
@@ -202,9 +198,7 @@ def params_mismatch(root: Path) -> list[str]:
             {
                 node.attr
                 for node in ast.walk(tree)
-                if isinstance(node, ast.Attribute)
-                and isinstance(node.value, ast.Name)
-                and node.value.id == "params"
+                if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "params"
             }
             - unwatched
             - methods

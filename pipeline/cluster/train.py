@@ -168,9 +168,7 @@ def stoppable(run_folder: Path) -> Iterator[None]:
 
 
 def _unshared(run_folder: Path) -> str:
-    return (
-        f"{run_folder} is not the same folder on all nodes: set compute.storage to one that every node sees."
-    )
+    return f"{run_folder} is not the same folder on all nodes: set compute.storage to one that every node sees."
 
 
 def _fit(

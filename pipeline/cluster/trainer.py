@@ -55,9 +55,7 @@ def run_workers(
         ray.train.TrainingFailedError: `work` raised, or workers died more than `max_failures` times.
     """
     failures = FailureConfig(max_failures=max_failures)
-    run = RunConfig(
-        name=name, storage_path=str(records), failure_config=failures, worker_runtime_env=dict(environment)
-    )
+    run = RunConfig(name=name, storage_path=str(records), failure_config=failures, worker_runtime_env=dict(environment))
     trainer = DividingTrainer(
         work, train_loop_config=dict(config), scaling=scaling, run_config=run, micro_batches=micro_batches
     )

@@ -24,9 +24,7 @@ from pipeline.params import parse
 from pipeline.params.schema import extra_rows
 
 BASE = "digits"
-SEEDS_HELP = (
-    "train, sample and evaluate everything again with these training seeds: writes extra_seeds and extra_rows"
-)
+SEEDS_HELP = "train, sample and evaluate everything again with these training seeds: writes extra_seeds and extra_rows"
 WHOLE = ("rows", "extra_rows", "starts")
 """Mappings that are lists of names: a preset that has one has all of it."""
 
@@ -150,9 +148,7 @@ def main(arguments: list[str] | None = None, root: Path = Path()) -> int:
         return 2
     if edits:
         sys.stderr.write(f"these edits of {params} are lost: {'; '.join(edits)}\n")
-    sys.stdout.write(
-        f"{params} holds the preset {name}; `dvc params diff` shows what changed, `dvc repro` runs it\n"
-    )
+    sys.stdout.write(f"{params} holds the preset {name}; `dvc params diff` shows what changed, `dvc repro` runs it\n")
     return 0
 
 

@@ -154,9 +154,7 @@ def _all(
     return {step: found[step] for step in folders}
 
 
-def _drawn_all(
-    folders: list[Path], draw: Callable[[Path], Samples | None], at_once: int
-) -> Iterator[Samples | None]:
+def _drawn_all(folders: list[Path], draw: Callable[[Path], Samples | None], at_once: int) -> Iterator[Samples | None]:
     """In order; several at once are drawn by others, so that threads do here."""
     if at_once == 1:
         yield from map(draw, folders)

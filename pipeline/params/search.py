@@ -56,9 +56,7 @@ def _start(value: object) -> str:
     return "law" if "p_mean" in keys or "p_std" in keys else "levels"
 
 
-Start = Annotated[
-    Annotated[NoiseLevels, Tag("levels")] | Annotated[StartingLaw, Tag("law")], Discriminator(_start)
-]
+Start = Annotated[Annotated[NoiseLevels, Tag("levels")] | Annotated[StartingLaw, Tag("law")], Discriminator(_start)]
 
 
 class TuneNoise(SearchSection):
@@ -137,9 +135,7 @@ class TuneSampler(SearchSection):
     @model_validator(mode="after")
     def within(self) -> Self:
         if self.rungs[0] < 2:
-            raise ValueError(
-                f"rungs ({self.rungs}) must begin with at least 2 samples: FID needs a covariance"
-            )
+            raise ValueError(f"rungs ({self.rungs}) must begin with at least 2 samples: FID needs a covariance")
         if sorted(set(self.max_nfe)) != self.max_nfe:
             raise ValueError(f"max_nfe ({self.max_nfe}) must be strictly ascending")
         if self.budget_share[1] > 1 or self.snr[1] >= 1 or self.rho[0] < 1:

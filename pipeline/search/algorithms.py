@@ -172,9 +172,7 @@ def _studies(values: Sequence[str], points: Sequence[str], budget: Budget) -> di
     """A study for each value, with draws of its own, that begins with its points and a few random trials."""
     random = max(2, budget.num_trials // len(values) // 5)
     return {
-        value: optuna.create_study(
-            sampler=_sampler(points.count(value) + random, budget.seed + APART * index, budget)
-        )
+        value: optuna.create_study(sampler=_sampler(points.count(value) + random, budget.seed + APART * index, budget))
         for index, value in enumerate(values)
     }
 

@@ -128,9 +128,7 @@ class Verdict:
     denoising_equal_up_to: float | None = None
 
     @classmethod
-    def by_seeds(
-        cls, tuned: Sequence[float], analytic: Sequence[float], spreads: Mapping[int, Spread]
-    ) -> Self:
+    def by_seeds(cls, tuned: Sequence[float], analytic: Sequence[float], spreads: Mapping[int, Spread]) -> Self:
         """The verdict by FIDs on further seeds; `spreads` by the steps or samples at each rung."""
         spread = spreads[max(spreads)]
         return cls(

@@ -91,9 +91,7 @@ def frontier(setup: FrontierSetup, budgets: Sequence[int]) -> Iterator[FrontierP
                 yield LeftOut(kind, budget, str(error))
 
 
-def write_frontier(
-    folder: Path, found: Sequence[FrontierPoint | LeftOut], settings: Mapping[str, object]
-) -> None:
+def write_frontier(folder: Path, found: Sequence[FrontierPoint | LeftOut], settings: Mapping[str, object]) -> None:
     """Write frontier.csv, and manifest.json: settings, each point's sampler, what was left out, the hash."""
     points = [point for point in found if isinstance(point, FrontierPoint)]
     with (folder / CSV).open("w", newline="") as file:

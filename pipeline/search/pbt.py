@@ -93,9 +93,7 @@ def evolve(
     return records
 
 
-def succeeded(
-    records: Sequence[TrialRecord], space: Mapping[str, Range], seed: int, generation: int
-) -> list[Settings]:
+def succeeded(records: Sequence[TrialRecord], space: Mapping[str, Range], seed: int, generation: int) -> list[Settings]:
     """The members of a generation, from those of the one before."""
 
     def fid(record: TrialRecord) -> tuple[float, int]:

@@ -87,9 +87,7 @@ def search(
                 search_alg=_Searcher(Proposer(space, points, budget)),
                 scheduler=_Scheduler(Halving(budget)),
             ),
-            run_config=tune.RunConfig(
-                name="search", storage_path=results, verbose=0, callbacks=[_Callback(ledger)]
-            ),
+            run_config=tune.RunConfig(name="search", storage_path=results, verbose=0, callbacks=[_Callback(ledger)]),
         ).fit()
     return ledger.closed()
 
@@ -207,9 +205,7 @@ class _Callback(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._ledger.start(trial.config["place"], dict(trial.config["settings"]))
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: Result, **info: Any
-    ) -> None:
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Result, **info: Any) -> None:
         report: Any = result
         self._ledger.report(trial.config["place"], report)
 

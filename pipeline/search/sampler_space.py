@@ -72,8 +72,7 @@ class Proposals:
         others = sorted(found.keys() - {ANALYTIC}, key=lambda kind: (not found[kind].karras, kind))
         ends = {"sigma_max": self.trained.sigma_max, "sigma_min": self.trained.sigma_min}
         return [
-            {"kind": kind, **found[kind].theory(self.trained, self.max_nfe), **ends}
-            for kind in (ANALYTIC, *others)
+            {"kind": kind, **found[kind].theory(self.trained, self.max_nfe), **ends} for kind in (ANALYTIC, *others)
         ]
 
     def space(self, bounds: Bounds) -> dict[str, Range | Categorical]:
@@ -131,9 +130,7 @@ def _bounds(name: str, bounds: Bounds, cls: type[SamplerSettings]) -> list[float
     """Those of params.yaml, or else the kind's own."""
     given = bounds.get(name) or cls.searched[name].bounds
     if given is None:
-        raise UserError(
-            f"tune_sampler.{name} is missing: give its bounds there, or in {cls.__name__}.searched."
-        )
+        raise UserError(f"tune_sampler.{name} is missing: give its bounds there, or in {cls.__name__}.searched.")
     return list(given)
 
 

@@ -44,9 +44,7 @@ class SamplerSetup:
     device: str = "cpu"
 
     @classmethod
-    def read(
-        cls, artifacts: Path, network: str, trained: Ladder, *, device: str = "cpu", **rest: Any
-    ) -> Self:
+    def read(cls, artifacts: Path, network: str, trained: Ladder, *, device: str = "cpu", **rest: Any) -> Self:
         """From the files of the stages; `rest` are the fields that no file holds."""
         data, classifier = open_dataset(artifacts / "data"), load_space(artifacts / "features")
         train = data.split("train")

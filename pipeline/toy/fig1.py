@@ -135,17 +135,13 @@ def loss_curves(
     return tuple(curves)
 
 
-def _losses(
-    network: AutoEncoder, draws: Iterator[tuple[Tensor, Tensor, Tensor]], sigma: float, lr: float
-) -> Array:
+def _losses(network: AutoEncoder, draws: Iterator[tuple[Tensor, Tensor, Tensor]], sigma: float, lr: float) -> Array:
     """The loss of each step of Adam on (images, noise, projection), to the first that is not finite."""
     optimiser = torch.optim.Adam(network.parameters(), lr=lr, fused=True)
     losses: list[float] = []
     for x, noise, projection in draws:
         x_tilde = x + sigma * noise
-        loss = sliced_score_matching(
-            network, x_tilde, torch.tensor(sigma), projection, variance_reduced=True
-        ).mean()
+        loss = sliced_score_matching(network, x_tilde, torch.tensor(sigma), projection, variance_reduced=True).mean()
         if not loss.isfinite():
             break
         losses.append(loss.item())
@@ -155,9 +151,7 @@ def _losses(
     return np.array(losses, dtype=np.float32)
 
 
-def _draws(
-    images: np.ndarray, steps: int, batch_size: int, seed: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _draws(images: np.ndarray, steps: int, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Images in [0, 1], noise and projections of each step, (B, C, H, W)."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):

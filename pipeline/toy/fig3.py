@@ -78,9 +78,7 @@ def divergences(*, num_samples: int, seed: int) -> tuple[Divergence, ...]:
 def _langevin(num_samples: int, seed: int) -> Tensor:
     rng, start = _start(num_samples, seed)
     clean = torch.zeros(())
-    return langevin(
-        mixture().score, start, rng, sigma=clean, step_size=STEP_SIZE, steps=STEPS, convention="paper"
-    )
+    return langevin(mixture().score, start, rng, sigma=clean, step_size=STEP_SIZE, steps=STEPS, convention="paper")
 
 
 def _annealed(num_samples: int, seed: int, noisy: Noisy) -> Tensor:

@@ -107,9 +107,7 @@ def load_state(folder: Path, task: Task, device: torch.device | str = "cpu") -> 
     """
     saved = _read(folder)
     if saved.fingerprint != task.fingerprint():
-        raise UserError(
-            f"the checkpoint {folder} is another task's: train into another folder, or delete it."
-        )
+        raise UserError(f"the checkpoint {folder} is another task's: train into another folder, or delete it.")
     state = fresh(task, device)
     _fill(state, folder, saved, {})
     return state
@@ -139,9 +137,7 @@ def _fill(state: TrainingState, folder: Path, saved: Saved, own: dict[str, Tenso
         state.losses, state.step = read_losses(folder), saved.step
         state.slow_down(saved.rollbacks)
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
-        raise UserError(
-            f"the checkpoint {folder} cannot be read ({error}): delete it and run again."
-        ) from error
+        raise UserError(f"the checkpoint {folder} cannot be read ({error}): delete it and run again.") from error
 
 
 def read_losses(folder: Path) -> list[float]:
@@ -155,9 +151,7 @@ def _read(folder: Path) -> Saved:
     try:
         return Saved(**files.read_json(folder / "state.json"))
     except TypeError as error:
-        raise UserError(
-            f"{folder / 'state.json'} is not a checkpoint's: delete {folder} and run again."
-        ) from error
+        raise UserError(f"{folder / 'state.json'} is not a checkpoint's: delete {folder} and run again.") from error
 
 
 def newest_verified(

@@ -106,9 +106,7 @@ def _resume(task: Task, run_folder: Path, group: Group, device: torch.device | s
     return state
 
 
-def _newest(
-    task: Task, run_folder: Path, group: Group, device: torch.device | str, **which: int
-) -> TrainingState:
+def _newest(task: Task, run_folder: Path, group: Group, device: torch.device | str, **which: int) -> TrainingState:
     found = together(lambda: newest_verified(run_folder, task, device, **which), run_folder, group)
     state = found or fresh(task, device)
     steps = gathered(state.step, group)

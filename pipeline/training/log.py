@@ -40,10 +40,7 @@ def curve(losses: Sequence[float], task: Task) -> list[CurvePoint]:
     every = task.log_every
     parts = (losses[start : start + every] for start in range(0, len(losses), every))
     steps = [*range(every, len(losses), every), len(losses)]
-    return [
-        CurvePoint(step, step * task.batch_size, sum(p) / len(p))
-        for step, p in zip(steps, parts, strict=False)
-    ]
+    return [CurvePoint(step, step * task.batch_size, sum(p) / len(p)) for step, p in zip(steps, parts, strict=False)]
 
 
 def last_row(losses: Sequence[float], task: Task) -> CurvePoint:

@@ -149,8 +149,7 @@ def _divergence(loss: float, batch: list[MicroBatch], state: TrainingState) -> D
     worst = int(losses.nan_to_num(math.inf, math.inf).argmax())
     sigma = torch.cat([part.sigma for part in batch])[worst]
     return DivergedError(
-        f"the loss is {loss} at step {state.step + 1}: lower the recipe's optimizer.lr "
-        f"({state.task.optimizer.lr}).",
+        f"the loss is {loss} at step {state.step + 1}: lower the recipe's optimizer.lr ({state.task.optimizer.lr}).",
         float(losses[worst]),
         float(sigma),
     )

@@ -153,9 +153,7 @@ class Task:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def network_arguments(
-    settings: Any, sigmas: torch.Tensor, image_shape: tuple[int, int, int]
-) -> dict[str, Any]:
+def network_arguments(settings: Any, sigmas: torch.Tensor, image_shape: tuple[int, int, int]) -> dict[str, Any]:
     """The keyword arguments of `make_network`.
 
     Args:

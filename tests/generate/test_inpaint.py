@@ -80,9 +80,7 @@ def test_the_torch_threads_are_left_as_they_were() -> None:
 
 def test_only_langevin_dynamics_inpaint(tmp_path: Path) -> None:
     heun = Sampler("heun", LADDER, {})
-    params: Any = SimpleNamespace(
-        generate=SimpleNamespace(**SETTINGS), compute=SimpleNamespace(use_gpu=False)
-    )
+    params: Any = SimpleNamespace(generate=SimpleNamespace(**SETTINGS), compute=SimpleNamespace(use_gpu=False))
     assert run(sampler=heun) is None
     for sampler, files in ((heun, []), (SAMPLER, ["inpainting.npy"])):
         inpaint.write_inpainting(tmp_path, mirrored, sampler, ORIGINALS, params, 7)

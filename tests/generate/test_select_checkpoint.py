@@ -131,9 +131,7 @@ def test_of_equals_the_later_one_is_taken_and_the_lower_of_its_two_decides() -> 
         best_checkpoint({100: None})
 
 
-def test_a_network_whose_samples_diverge_is_passed_over(
-    place: Place, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_network_whose_samples_diverge_is_passed_over(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     choice = place.choose(place.plant(0.3, float("inf"), 0.2))
     assert choice.about["step"] == 100 and str(place.root / "1") in caplog.text
     assert choice.about["points"][1] == {"step": 200, "raw": None, "denoised": None}

@@ -92,9 +92,7 @@ def test_every_mistake_has_its_key(mine: Path) -> None:
         ("recipes.a.width", "Input should be a valid integer"),
         ("recipes.a.rat", "Extra inputs are not permitted"),
     ]
-    assert mistakes({"kind": "mine", "width": 1}) == [
-        ("recipes.a.width", "width is 1: it must be at least 2.")
-    ]
+    assert mistakes({"kind": "mine", "width": 1}) == [("recipes.a.width", "width is 1: it must be at least 2.")]
     assert mistakes({"kind": "mine"}) == [("recipes.a.width", "Field required")]
     assert mistakes({"width": 1}) == [("recipes.a", "needs a `kind`")]
     assert mistakes(None) == [("recipes.a", "must be a mapping with the key `kind`")]

@@ -113,9 +113,7 @@ def test_the_fids_of_the_choice_are_in_no_table(table: Table, artifacts: Path, t
 def findings(artifacts: Path, table: Table) -> list[str]:
     row = table.row("ncsn", False)
     assert row is not None
-    return [
-        str(found) for found in check.row_findings(row, check.Now(artifacts, ROWS, ()).row(row), artifacts)
-    ]
+    return [str(found) for found in check.row_findings(row, check.Now(artifacts, ROWS, ()).row(row), artifacts)]
 
 
 def flip(path: Path) -> None:
@@ -125,9 +123,7 @@ def flip(path: Path) -> None:
 
 
 def other(artifacts: Path) -> None:
-    selected_checkpoint.write_selection(
-        artifacts, "ncsn", artifacts / "models/ncsn/snapshots/step_00010000", ABOUT
-    )
+    selected_checkpoint.write_selection(artifacts, "ncsn", artifacts / "models/ncsn/snapshots/step_00010000", ABOUT)
 
 
 CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -153,14 +149,10 @@ CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
 def test_a_change_of_what_was_chosen_is_caught(change: str, artifacts: Path, table: Table) -> None:
     assert findings(artifacts, table) == []
     CHANGES[change][0](artifacts)
-    assert any(CHANGES[change][1] in found for found in findings(artifacts, table)), findings(
-        artifacts, table
-    )
+    assert any(CHANGES[change][1] in found for found in findings(artifacts, table)), findings(artifacts, table)
 
 
-def test_the_chosen_network_is_published_and_used_on_the_card(
-    artifacts: Path, table: Table, tmp_path: Path
-) -> None:
+def test_the_chosen_network_is_published_and_used_on_the_card(artifacts: Path, table: Table, tmp_path: Path) -> None:
     write_json(tmp_path / "reports/table.json", tables.to_json(table))
     folder = publish.publish("ncsn", tmp_path / "out", artifacts=artifacts, reports=tmp_path / "reports")
     place = artifacts / "models/ncsn/snapshots/step_00020000"

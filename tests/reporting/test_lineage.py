@@ -80,12 +80,7 @@ def test_a_row_s_parameters_are_its_own(plan: StageGraph) -> None:
     assert changed("sampler", "ncsn", {"kind": "heun"}) == {"ncsn"}, "no search starts from it"
     assert changed("noise", "ncsnv2", {}) == {"tuned"}, "whose sampler has to equal that of ncsnv2"
     assert changed("compute", "workers", 1) == changed("report", "grid", [1, 1]) == set()
-    assert (
-        changed("sampler", "edm", {})
-        == changed("noise", "edm", {})
-        == changed("rows", "more", "edm")
-        == set()
-    )
+    assert changed("sampler", "edm", {}) == changed("noise", "edm", {}) == changed("rows", "more", "edm") == set()
 
 
 def made(stage: str, hardware: str = "a CPU") -> Made:
@@ -142,9 +137,7 @@ def test_the_runs_of_a_row_are_found_by_the_bytes_that_they_wrote(tmp_path: Path
     for name in ("models/tuned/manifest.json", "samples/fewest/manifest.json"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text(name)
-    selected_checkpoint.write_selection(
-        tmp_path, "fewest", tmp_path / "models/tuned/snapshots/step_00000002", {}
-    )
+    selected_checkpoint.write_selection(tmp_path, "fewest", tmp_path / "models/tuned/snapshots/step_00000002", {})
     asked: list[Mapping[str, str]] = []
 
     def find(tags: Mapping[str, str]) -> str:

@@ -45,9 +45,7 @@ def run(setup: NoiseSetup, monkeypatch: pytest.MonkeyPatch) -> Run:
         return search_here(*arguments, **options)
 
     def searched(one: NoiseSetup = setup, **options: Any) -> FoundNoise:
-        return tune(
-            one, analytic_law(one.images, LADDER), PUBLISHED, bounds=LAW_BOUNDS, resources={}, **options
-        )
+        return tune(one, analytic_law(one.images, LADDER), PUBLISHED, bounds=LAW_BOUNDS, resources={}, **options)
 
     monkeypatch.setattr("pipeline.search.noise.search", here)
     return searched
@@ -72,10 +70,7 @@ def test_the_analytic_law_is_edms_at_the_datas_spread() -> None:
 def test_a_law_is_read_as_it_was_written() -> None:
     law = LogNormal(LADDER, -1.5, 1.1)
     assert law.plain() == {**RANGE, "p_mean": -1.5, "p_std": 1.1}
-    assert (
-        read_noise_range(law.plain() | {"rule": "tuned_continuous"}) == law
-        and read_noise_range(RANGE) == LADDER
-    )
+    assert read_noise_range(law.plain() | {"rule": "tuned_continuous"}) == law and read_noise_range(RANGE) == LADDER
 
 
 def test_the_space_adds_to_p_mean_and_multiplies_p_std() -> None:
@@ -96,9 +91,7 @@ def test_a_trial_trains_on_its_own_law(setup: NoiseSetup) -> None:
 
 
 @pytest.mark.parametrize(("max_nfe", "levels"), [(3, 2), (4, 2), (7, 4), (35, 18), (36, 18)])
-def test_samples_are_heuns_on_the_levels_that_the_budget_holds(
-    setup: NoiseSetup, max_nfe: int, levels: int
-) -> None:
+def test_samples_are_heuns_on_the_levels_that_the_budget_holds(setup: NoiseSetup, max_nfe: int, levels: int) -> None:
     sampler = replace(setup, max_nfe=max_nfe).sampler(LogNormal(LADDER, -1.5, 1.2))
     assert (sampler.kind, sampler.ladder) == ("heun", Ladder(40.0, 0.001, levels, rho=7.0))
 
@@ -109,28 +102,20 @@ def test_the_search_compares_analytic_published_and_tuned(run: Run, tmp_path: Pa
     lines = found.compared.lines
     assert list(lines) == ["tuned", "analytic", "published"]
     assert (lines["published"].values["p_mean"], lines["published"].trial) == (-1.9, 2)
-    assert {line.values["nfe"] for line in lines.values()} == {
-        7
-    } and found.compared.verdict.noise_of == "seeds"
+    assert {line.values["nfe"] for line in lines.values()} == {7} and found.compared.verdict.noise_of == "seeds"
     assert isinstance(found.winner, LogNormal) and found.winner.ladder == LADDER
     assert found.winner.p_mean == lines["tuned"].values["p_mean"]
     found.write(tmp_path)
     assert read_yaml(tmp_path / "best.yaml")["analytic"]["p_std"] == 1.2
-    assert "`published`: log σ of mean -1.9 and standard deviation 1.2, FID" in side_by_side(
-        tmp_path / "best.yaml"
-    )
+    assert "`published`: log σ of mean -1.9 and standard deviation 1.2, FID" in side_by_side(tmp_path / "best.yaml")
     assert not list(tmp_path.glob("*.png")), "the report draws"
     assert plain(run().records) == plain(found.records), "digit for digit"
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_a_trial_of_two_workers_has_the_digits_of_one(
-    setup: NoiseSetup, request: pytest.FixtureRequest
-) -> None:
+def test_a_trial_of_two_workers_has_the_digits_of_one(setup: NoiseSetup, request: pytest.FixtureRequest) -> None:
     one = replace(setup, micro_batches=2, budget=replace(setup.budget, num_trials=2, rungs=(2,)))
-    teams = tune(
-        one, analytic_law(one.images, LADDER), PUBLISHED, bounds=LAW_BOUNDS, resources={"cpu": 1}, workers=2
-    )
+    teams = tune(one, analytic_law(one.images, LADDER), PUBLISHED, bounds=LAW_BOUNDS, resources={"cpu": 1}, workers=2)
     here: Run = request.getfixturevalue("run")
     assert plain(teams.records) == plain(here(one).records)
 
@@ -139,8 +124,7 @@ def test_a_population_multiplies_the_median_of_sigma(run: Run, setup: NoiseSetup
     start = LogNormal(LADDER, 0.1, 1.2)
     ranges = space(start, [start], LAW_BOUNDS, longest=6)
     seen = {
-        perturbed({"p_mean": 0.1, "p_std": 1.2}, ranges, np.random.default_rng(seed))["p_mean"]
-        for seed in range(20)
+        perturbed({"p_mean": 0.1, "p_std": 1.2}, ranges, np.random.default_rng(seed))["p_mean"] for seed in range(20)
     }
     assert sorted(seen) == pytest.approx([0.1 + math.log(factor) for factor in FACTORS])
     budget = replace(setup.budget, num_trials=4, rungs=(2, 4), algorithm="pbt")

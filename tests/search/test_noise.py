@@ -86,9 +86,7 @@ def test_the_space_is_in_multiples_of_the_analytic_ladder_and_holds_the_publishe
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_the_search_compares_analytic_published_and_tuned(
-    setup: NoiseSetup, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_search_compares_analytic_published_and_tuned(setup: NoiseSetup, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     published = Ladder(0.5, 0.05, 5)
     found = tune(setup, START, {"twin": START, "ncsn": published}, bounds=BOUNDS, resources={"cpu": 1})
@@ -138,9 +136,7 @@ def test_the_choices_are_trained_again_whole_on_seeds_of_their_own(setup: NoiseS
 
 
 @pytest.mark.usefixtures("here")
-def test_a_search_finds_its_own_trials_and_the_newest_finished_one_stays(
-    setup: NoiseSetup, tmp_path: Path
-) -> None:
+def test_a_search_finds_its_own_trials_and_the_newest_finished_one_stays(setup: NoiseSetup, tmp_path: Path) -> None:
     one = replace(setup, budget=replace(setup.budget, rungs=(2,), num_trials=2))
     again = partial(tune, start=START, others={}, bounds=BOUNDS, resources={})
     store, others = SearchStore(tmp_path, "tune_noise"), SearchStore(tmp_path, "tune_noise")

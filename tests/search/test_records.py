@@ -34,9 +34,7 @@ def test_it_shows_the_first_samples_in_squares(channels: int) -> None:
         assert np.array_equal(tile[4::5, 4::5], tile[::5, ::5])
 
 
-@pytest.mark.parametrize(
-    ("count", "side", "shape"), [(1, 8, (32, 32)), (11, 64, (64, 512)), (40, 600, (1200, 600))]
-)
+@pytest.mark.parametrize(("count", "side", "shape"), [(1, 8, (32, 32)), (11, 64, (64, 512)), (40, 600, (1200, 600))])
 def test_few_or_large_samples_make_a_smaller_one(count: int, side: int, shape: tuple[int, int]) -> None:
     assert pixels(png(np.zeros((count, 1, side, side), np.uint8))).shape == shape
 

@@ -74,8 +74,7 @@ def test_a_trial_is_judged_without_the_last_denoising_too(setup: SamplerSetup) -
     *_, last = measured(coarse, setup, setup.network, 9)
     drawn = draw(setup.network, coarse, seed=9, indices=range(120), shape=setup.shape)
     raw, fid = (
-        distance(moments(setup.classifier.features(images)), setup.reference)
-        for images in (drawn.raw, drawn.denoised)
+        distance(moments(setup.classifier.features(images)), setup.reference) for images in (drawn.raw, drawn.denoised)
     )
     assert last["fid_raw"] == pytest.approx(raw, rel=1e-3) and last["fid"] == pytest.approx(fid, rel=1e-3)
     assert raw > 1.5 * fid and last["nfe"] == drawn.nfe["raw"] + 1
@@ -129,16 +128,10 @@ def test_a_search_of_two_budgets_keeps_to_them_and_its_choices_hold(
     assert {c.record.trial for c in found.chosen.candidates} == set(range(1, 17)) - {8, 16}, "stopped ones"
     lines, chosen = found.chosen.lines, found.chosen.by_choice
     assert lines["analytic"].trial == 9 and lines["analytic"].fid_again == pytest.approx(
-        np.exp(
-            np.mean(
-                [np.log(again(setup, Sampler.analytic(setup.trained, 4), Mixture(), n)[-1]) for n in (1, 2)]
-            )
-        )
+        np.exp(np.mean([np.log(again(setup, Sampler.analytic(setup.trained, 4), Mixture(), n)[-1]) for n in (1, 2)]))
     )
     assert lines["lowest_fid"].values["fid"] == min(c.point.fid for c in found.chosen.candidates)
-    assert (
-        lines["fewest_nfe"].reaches_baseline and lines["fewest_nfe"].fid_again <= lines["baseline"].fid_again
-    )
+    assert lines["fewest_nfe"].reaches_baseline and lines["fewest_nfe"].fid_again <= lines["baseline"].fid_again
     cheaper = [c for c in found.chosen.front if c.point.nfe < chosen["fewest_nfe"].point.nfe]
     target = lines["baseline"].fid_again
     for candidate in cheaper:
@@ -154,9 +147,7 @@ def test_a_search_of_two_budgets_keeps_to_them_and_its_choices_hold(
     assert all(not row["rho"] for row in trials if row["kind"] == "langevin"), "unused: not reported"
     assert {(r["seed"], r["samples"]) for r in repeats} == {(s, n) for s in "12" for n in ("60", "120")}
     assert {r["trial"] for r in repeats} >= {"slow", "9", *(str(c.record.trial) for c in chosen.values())}
-    assert [float(r["fid"]) for r in pareto if r["on_front"] == "1"] == [
-        c.point.fid for c in found.chosen.front
-    ]
+    assert [float(r["fid"]) for r in pareto if r["on_front"] == "1"] == [c.point.fid for c in found.chosen.front]
     assert {name for row in pareto for name in row["chosen"].split()} == {"analytic", *chosen}
     best = read_yaml(tmp_path / "best.yaml")
     assert {name: Sampler.read(best[name]["sampler"]) for name in CHOICES} == {

@@ -125,9 +125,7 @@ def test_a_failing_trial_is_recorded_and_the_search_goes_on(tmp_path: Path) -> N
 
 def test_all_trials_failing_is_the_users_to_mend() -> None:
     with pytest.raises(UserError, match="n is too small"):
-        search(
-            fragile, SPACE, metric="loss", budget=Budget(1, (1, 2), 2, 1, seed=0), points=[{"x": 1.0, "n": 1}]
-        )
+        search(fragile, SPACE, metric="loss", budget=Budget(1, (1, 2), 2, 1, seed=0), points=[{"x": 1.0, "n": 1}])
 
 
 def test_trials_share_one_process_without_mlflow_and_leave_no_files(

@@ -90,9 +90,7 @@ def test_what_was_cut_off_time_and_again_goes_forward(tmp_path: Path) -> None:
     assert repr(records) == repr(run(BUDGET, tmp_path)[0]), "times are those of the runs"
 
 
-@pytest.mark.parametrize(
-    "harm", [lambda text: text[:-20], lambda text: text.replace("5.0", "5.5"), lambda _: ""]
-)
+@pytest.mark.parametrize("harm", [lambda text: text[:-20], lambda text: text.replace("5.0", "5.5"), lambda _: ""])
 def test_a_damaged_trial_runs_anew(
     harm: Callable[[str], str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -139,9 +137,7 @@ def test_without_kinds_the_first_trials_of_a_longer_search_are_those_of_the_shor
     space = {name: SPACE[name] for name in ("x", "n")}
 
     def found(num_trials: int) -> list[str]:
-        return plain(
-            search_here(bowl, space, metric="loss", budget=shorter(num_trials), aside={"ran": [], "count": 3})
-        )
+        return plain(search_here(bowl, space, metric="loss", budget=shorter(num_trials), aside={"ran": [], "count": 3}))
 
     assert found(14)[:5] == found(5) and found(14)[:9] == found(9)
 
@@ -166,9 +162,7 @@ def test_a_search_with_other_rungs_is_that_from_nothing_on_the_measurements_it_s
     assert plain(records) == plain(expected)
     longest = {repr(record.settings): len(record.rungs) for record in expected}
     if rungs[0] == 1:
-        assert ran.count(FIRST) == (len(rungs) < longest[repr(FIRST)]), (
-            "it runs for the rungs that are missing"
-        )
+        assert ran.count(FIRST) == (len(rungs) < longest[repr(FIRST)]), "it runs for the rungs that are missing"
         assert len(ran) < len(alone)
     else:
         assert ran == alone, "what is judged first elsewhere shares nothing"
@@ -221,9 +215,7 @@ def test_a_failure_is_known_at_the_rung_that_both_searches_have(tmp_path: Path) 
         kept = SearchStore(store, "breaks") if store else None
         try:
             return plain(
-                search_here(
-                    breaks, SPACE, metric="loss", budget=budget, points=points, aside=aside, store=kept
-                )
+                search_here(breaks, SPACE, metric="loss", budget=budget, points=points, aside=aside, store=kept)
             )
         except UserError as error:
             return [str(error)]

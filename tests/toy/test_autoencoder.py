@@ -55,9 +55,7 @@ def test_it_ignores_sigma() -> None:
 
 
 @pytest.mark.parametrize(("channels_in", "channels_out"), [(3, 3), (3, 6)])
-def test_a_block_is_two_convolutions_after_elus_beside_a_shortcut(
-    channels_in: int, channels_out: int
-) -> None:
+def test_a_block_is_two_convolutions_after_elus_beside_a_shortcut(channels_in: int, channels_out: int) -> None:
     torch.manual_seed(0)
     block, x = EluBlock(channels_in, channels_out), torch.randn(2, channels_in, 5, 5)
 

@@ -82,9 +82,7 @@ def test_released_samples_have_the_law_of_the_mode(panels: dict[str, toy.SampleP
     assert scipy.stats.kstest(upper.ravel(), "norm").pvalue > 1e-3
 
 
-@pytest.mark.parametrize(
-    ("name", "variance"), [("annealed_convolution", 101.0), ("annealed_released", 100.0)]
-)
+@pytest.mark.parametrize(("name", "variance"), [("annealed_convolution", 101.0), ("annealed_released", 100.0)])
 def test_on_the_other_ladder_samples_grow_as_theory_says(
     divergences: dict[str, toy.Divergence], name: str, variance: float
 ) -> None:

@@ -142,9 +142,7 @@ def test_a_file_too_many_is_seen(tmp_path: Path, undisturbed: dict[int, Path]) -
         checksums.verify(folder)
 
 
-def test_with_no_good_checkpoint_the_run_is_refused_and_without_any_it_begins(
-    task: Task, tmp_path: Path
-) -> None:
+def test_with_no_good_checkpoint_the_run_is_refused_and_without_any_it_begins(task: Task, tmp_path: Path) -> None:
     assert newest_verified(tmp_path, task) is None
     assert newest_verified(tmp_path / "nowhere", task) is None
     (tmp_path / "step_00000004").mkdir()

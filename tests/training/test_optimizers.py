@@ -37,9 +37,7 @@ def test_each_kind_is_found_by_its_name_and_tried_below() -> None:
 
 
 @pytest.mark.parametrize(("optimizer", "schedule"), CASES)
-def test_a_resumed_run_ends_in_the_same_bits(
-    optimizer: str, schedule: str, images: np.ndarray, tmp_path: Path
-) -> None:
+def test_a_resumed_run_ends_in_the_same_bits(optimizer: str, schedule: str, images: np.ndarray, tmp_path: Path) -> None:
     task = make_task(optimizer=OPTIMIZERS[optimizer], schedule=SCHEDULES[schedule], steps=4)
     state = fresh(task)
     for event in train(task, images, state=state):
@@ -53,9 +51,7 @@ def test_a_resumed_run_ends_in_the_same_bits(
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_nothing_that_an_optimizer_remembers_is_left_out_of_a_checkpoint(
-    optimizer: str, images: np.ndarray
-) -> None:
+def test_nothing_that_an_optimizer_remembers_is_left_out_of_a_checkpoint(optimizer: str, images: np.ndarray) -> None:
     state = stepped(make_task(optimizer=OPTIMIZERS[optimizer]), images)
     names = {name.split("/", 1)[1] for name in optimizer_tensors(state)}
     assert names == {name for name, _ in state.network.named_parameters()}
@@ -65,9 +61,7 @@ def test_nothing_that_an_optimizer_remembers_is_left_out_of_a_checkpoint(
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("rollbacks", [0, 2])
-def test_the_rate_is_the_schedule_s_halved_by_each_rollback(
-    optimizer: str, rollbacks: int, images: np.ndarray
-) -> None:
+def test_the_rate_is_the_schedule_s_halved_by_each_rollback(optimizer: str, rollbacks: int, images: np.ndarray) -> None:
     state = fresh(make_task(optimizer=OPTIMIZERS[optimizer], schedule=Warmup(4)))
     state.slow_down(rollbacks)
     for event in train(state.task, images, state=state):
@@ -81,8 +75,7 @@ def test_adamw_shrinks_every_weight_before_adam_s_step() -> None:
     start = torch.tensor([[2.0, -3.0]])
     gradient = torch.tensor([[0.5, -0.1]])
     adam, adamw = (
-        stepped_matrix(start, gradient, settings)
-        for settings in (Adam(0.1, BETAS, 1e-8), AdamW(0.1, BETAS, 1e-8, 0.2))
+        stepped_matrix(start, gradient, settings) for settings in (Adam(0.1, BETAS, 1e-8), AdamW(0.1, BETAS, 1e-8, 0.2))
     )
     torch.testing.assert_close(adamw, adam - start + start * (1 - 0.1 * 0.2))
 

@@ -53,9 +53,7 @@ def test_snapshots_change_no_bit_of_the_training(task: Task, undisturbed: Path, 
     assert digest(end) == digest(undisturbed / end.name)
     assert not (tmp_path / "snapshots").exists()
     assert plain.fingerprint() == task.fingerprint()
-    assert (
-        fit.complete(tmp_path, plain) and fit.complete(undisturbed, task) and fit.complete(undisturbed, plain)
-    )
+    assert fit.complete(tmp_path, plain) and fit.complete(undisturbed, task) and fit.complete(undisturbed, plain)
     assert fit.complete(tmp_path, task) is None, "a run without them is not finished for one that has them"
 
 

@@ -134,8 +134,7 @@ def _arrows(axes: Axes, fields: ScoreFields, score: Array, title: str) -> None:
         origin="lower",
         interpolation="bicubic",
         cmap="Blues",
-        alpha=0.7
-        * np.clip(1 + fields.log_density / 12, 0, 1),  # the ground, light or dark, where there is none
+        alpha=0.7 * np.clip(1 + fields.log_density / 12, 0, 1),  # the ground, light or dark, where there is none
         vmin=-12,
         vmax=-1,
     )
