@@ -104,7 +104,8 @@ def test_generate_runs_on_it_without_training(
     content = states(kind)
     assert main(content, "--kind", kind, *SIZES) == 0
     sampler = Sampler.langevin(Ladder(9.0, 0.02, 6), step_size=1e-12, steps_per_level=1)
-    write_yaml(tmp_path / f"artifacts/sampler/{kind}.yaml", sampler.plain())
+    settled = {"network": kind, "searches": [], "sampler": sampler.plain()}
+    write_yaml(tmp_path / f"artifacts/sampler/{kind}.yaml", settled)
     monkeypatch.chdir(tmp_path)
     held_out = np.zeros((1, 3, 32, 32), np.uint8)
     monkeypatch.setattr(generate, "open_dataset", lambda _: SimpleNamespace(split=lambda _: held_out))

@@ -42,8 +42,8 @@ class PredictorCorrector(SamplerSettings):
     """Predictor-corrector sampling of the variance-exploding SDE.
 
     At each level the corrector takes its steps, then the predictor goes to the next level: the released
-    order, in which the last prediction, from sigma_L to 0, is the denoising step. So the last samples have
-    noise sigma_L. On L levels it costs L - 1 evaluations for a predictor and L * corrector_steps for the corrector.
+    order, in which the last prediction, from sigma_L to 0, is the denoising step. The last samples have noise
+    sigma_L. On L levels it costs L - 1 evaluations for a predictor, L * corrector_steps for a corrector.
     """
 
     num_levels: int

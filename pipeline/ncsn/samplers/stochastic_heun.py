@@ -21,7 +21,7 @@ class StochasticHeun(SamplerSettings):
     """The probability-flow ODE by Heun's method, each step of which begins by adding noise.
 
     From sigma x goes up to sigma_hat = (1 + gamma) sigma, where gamma = min(churn / L, sqrt(2) - 1). The
-    score is evaluated there, so it must be one for any sigma, unlike that of a network conditional on its levels.
+    score is evaluated there, so it must be one for any sigma; a network conditional on its levels is not.
     """
 
     num_levels: int
