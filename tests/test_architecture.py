@@ -129,10 +129,11 @@ def circles(root: Path) -> list[str]:
     paths = (root / "pipeline").rglob("*.py")
     targets = {path: {files_of(name, root)[-1:] for name in imports(path, root)} for path in paths}
     edges = {path: {one for found in several for one in found} for path, several in targets.items()}
-    while outside := edges.keys() - {p for p in edges if edges[p] & edges.keys()} & set().union(
-        *edges.values()
-    ):
-        edges = {path: below for path, below in edges.items() if path not in outside}
+    inside: set[Path] = set()
+    while inside != edges.keys():  # those that import others and are imported, until no module drops out
+        inside = set(edges)
+        targeted = set().union(*edges.values())
+        edges = {path: below & inside for path, below in edges.items() if below & inside and path in targeted}
     return sorted(module_of(path, root) for path in edges)
 
 
