@@ -16,7 +16,8 @@ from pipeline.training.schedules import check_warmup, warmed
 class Cosine:
     """Half a cosine from the full rate to a fraction of it.
 
-    It depends on the number of steps, so a shorter training is not the beginning of a longer one, which starts at step 0.
+    It depends on the number of steps. So a shorter training is not the beginning of a longer one, which starts at
+    step 0.
     """
 
     warmup_steps: int
