@@ -28,7 +28,7 @@ test: $(VENV)/installed ## set up, run the tests, but for those on a real Ray
 testray: $(VENV)/installed ## run the tests on a real Ray: its workers, tasks, trials and jobs
 	@$(TESTS) -m ray
 
-verify: $(VENV)/installed ## say of each row of reports/table.json whether it still stands
+verify: $(VENV)/installed ## check each row of reports/table.json against files, sources and runs
 	@python -m pipeline.verify reports/table.json
 
 ui: $(VENV)/installed ## open the MLflow UI on http://127.0.0.1:5000, or say where MLFLOW_TRACKING_URI has it

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.data.dataset import open_dataset
 from pipeline.files import read_json, read_yaml
-from pipeline.metrics import features, statistics
+from pipeline.metrics import features, fid
 from pipeline.ncsn.ladder import Ladder
 from pipeline.params import load
 from pipeline.search import Budget, noise_trial
@@ -28,8 +28,8 @@ def setup(network: str, steps: list[int]) -> noise_trial.Setup:
         recipe=params.recipes[network].kwargs(),
         full_steps=steps[-1],
         images=open_dataset(ARTIFACTS / "data").split("train"),
-        classifier=features.load(ARTIFACTS / "features"),
-        reference=statistics.load_moments(ARTIFACTS / "features", "train"),
+        classifier=features.load_space(ARTIFACTS / "features"),
+        reference=fid.load_moments(ARTIFACTS / "features", "train"),
         device="cpu",
         budget=Budget.read(tune),
         batch_size=params.train.batch_size,

@@ -21,7 +21,7 @@ def main(params: Params, row: str) -> None:
     settled = read_yaml(ARTIFACTS / f"sampler/{params.all_rows()[row].row}.yaml")
     data, compute = open_dataset(ARTIFACTS / "data"), params.compute
     spread = score.scorer(
-        features.load(ARTIFACTS / "features"),
+        features.load_space(ARTIFACTS / "features"),
         Path(compute.storage),
         workers=compute.workers,
         cpus_per_worker=compute.cpus_per_worker,

@@ -5,7 +5,7 @@ from pathlib import Path
 from pipeline import entry, tracking
 from pipeline.cluster.connect import has_gpu
 from pipeline.files import read_json, read_yaml, whole_folder
-from pipeline.metrics import features, statistics
+from pipeline.metrics import features, fid
 from pipeline.ncsn.ladder import Ladder
 from pipeline.params import Params
 from pipeline.search.frontier import Point, Setup, frontier, write
@@ -38,8 +38,8 @@ def _setup(params: Params) -> Setup:
         network=load_network(model, device),
         trained=Ladder.read(read_yaml(ARTIFACTS / f"noise/{chosen.network}.yaml")),
         shape=(trained["channels"], trained["image_size"], trained["image_size"]),
-        features=features.load(ARTIFACTS / "features").on(device).features,
-        reference=statistics.load_moments(ARTIFACTS / "features", "train"),
+        features=features.load_space(ARTIFACTS / "features").on(device).features,
+        reference=fid.load_moments(ARTIFACTS / "features", "train"),
         options=chosen.options,
         workers=1 if gpu else compute.workers * compute.cpus_per_worker,
         device=device,

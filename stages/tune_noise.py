@@ -7,7 +7,7 @@ from pipeline import entry, resolve, tracking
 from pipeline.cluster import connect
 from pipeline.data.dataset import Dataset, open_dataset
 from pipeline.files import whole_folder
-from pipeline.metrics import features, statistics
+from pipeline.metrics import features, fid
 from pipeline.ncsn.kinds import plain
 from pipeline.params import Params
 from pipeline.search import Budget, SearchStore, log_normal, noise, noise_trial, resources
@@ -51,8 +51,8 @@ def _search(params: Params, data: Dataset, **options: Any) -> noise.Found:
             recipe=recipe.kwargs(),
             full_steps=recipe.steps or params.train.steps,
             images=data.split("train"),
-            classifier=features.load(ARTIFACTS / "features").on(device),
-            reference=statistics.load_moments(ARTIFACTS / "features", "search"),
+            classifier=features.load_space(ARTIFACTS / "features").on(device),
+            reference=fid.load_moments(ARTIFACTS / "features", "search"),
             device=device,
             budget=Budget.read(tune.kwargs()),
             **{key: getattr(tune, key) for key in ("batch_size", "micro_batches", "num_samples", "max_nfe")},

@@ -649,7 +649,7 @@ def with_key(key: str, value: Any) -> dict[str, Any]:
     return raw
 
 
-@pytest.mark.parametrize("entry", TABLE, ids=lambda entry: f"{entry.old}={entry.value}")
+@pytest.mark.parametrize("entry", TABLE, ids=lambda entry: f"{entry.old}={entry.value!s:.9}")
 def test_an_old_key_is_refused_with_the_new_one(entry: Renamed) -> None:
     value = {ANY: 1, str: "ncsnv2"}.get(entry.value, entry.value)
     with pytest.raises(UserError) as caught:

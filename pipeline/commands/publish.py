@@ -24,11 +24,13 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from pipeline import files
-from pipeline.data.dataset import open_dataset
+from pipeline.data.dataset import Manifest, open_dataset
+from pipeline.metrics.drawn import Drawn
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.networks import make_network
 from pipeline.ncsn.prior import Law
-from pipeline.reporting import model_card
+from pipeline.ncsn.sampler import Sampler
+from pipeline.reporting import cards
 from pipeline.reporting.rows import Table
 from pipeline.selected_checkpoint import network_folder
 from pipeline.training import checksums
@@ -51,26 +53,24 @@ def publish(variant: str, folder: Path, *, artifacts: Path, reports: Path) -> Pa
         raise UserError(f"{model} is missing: name a trained variant, or run `dvc repro train@{variant}`.")
     checksums.verify(model)
     table = _table(variant, reports / "table.json", files.sha256(model / "ema.safetensors"))
-    manifest = files.read_json(artifacts / "data/manifest.json")
-    sampler = files.read_json(samples / "manifest.json")["sampler"]
+    manifest: Manifest = files.read_json(artifacts / "data/manifest.json")
+    sampler = Drawn.read(samples).sampler
     with files.whole_folder(folder) as part:
         shutil.copyfile(model / "ema.safetensors", part / WEIGHTS)
         files.write_json(part / CONFIG, _config(files.read_json(model / "state.json"), sampler))
-        files.write_text(
-            part / CARD, model_card.model_card(table, manifest, {variant: sampler}, published=True)
-        )
-        if sampler.get("start") == "data":
+        files.write_text(part / CARD, cards.model_card(table, manifest, {variant: sampler}, published=True))
+        if sampler.start == "data":
             law = Law.of(open_dataset(artifacts / "data").split("train"))
             (part / START).write_bytes(save({"mean": law.mean, "root": law.root}))
         files.write_text(part / SUMS, _sums(part))
     return folder
 
 
-def _config(state: Mapping[str, Any], sampler: Mapping[str, Any]) -> dict[str, Any]:
+def _config(state: Mapping[str, Any], sampler: Sampler) -> dict[str, object]:
     task = state["task"]
     return {
         "network": task["network"],
-        "sampler": dict(sampler),
+        "sampler": sampler.plain(),
         "range": "pixels in [0, 1]; sigmas are in that unit",
         "steps": state["step"],
         "task_sha256": state["fingerprint"],

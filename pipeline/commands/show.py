@@ -14,7 +14,7 @@ from pipeline.data.summary import Pixels, histogram, pixels
 from pipeline.ncsn import noise
 from pipeline.ncsn.errors import UserError
 from pipeline.reporting.figures import style
-from pipeline.reporting.figures.grids import Panel, grid
+from pipeline.reporting.figures.grids import GridPanel, grid
 
 SPLITS: tuple[Split, ...] = ("train", "held_out")
 ROWS = COLUMNS = 8
@@ -75,7 +75,7 @@ def techniques(images: np.ndarray, *, sigma_min: float, overlap: float, steps_pe
 def picture(opened: Dataset, path: Path) -> None:
     """A PNG of examples of both splits, evenly spread over each in its order."""
     panels = [
-        Panel(name, f"{len(images):,} images", images[np.linspace(0, len(images) - 1, places).astype(int)])
+        GridPanel(name, f"{len(images):,} images", images[np.linspace(0, len(images) - 1, places).astype(int)])
         for name, images in ((name, opened.split(name)) for name in SPLITS)
         if (places := min(len(images), ROWS * COLUMNS))
     ]

@@ -1,4 +1,4 @@
-"""Archives, opened for reading: their members are read one by one and never extracted; bombs are refused."""
+"""Archives read member by member and never extracted; archive bombs are refused."""
 
 import tarfile
 import zipfile

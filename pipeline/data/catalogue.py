@@ -1,4 +1,4 @@
-"""Every data set of the papers in one table: source, licence, checksums, sizes."""
+"""Catalogue of data sets: source, licence, checksums, sizes."""
 
 from functools import partial
 from importlib import import_module
@@ -50,9 +50,7 @@ CATALOGUE: dict[str, Source] = {
         image_sizes=(8,),
         files=(
             RawFile(
-                "digits.csv.gz",
-                "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8",
-                264_712,
+                "digits.csv.gz", "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8", 264_712
             ),
         ),
         packaged=_scikit_learn,

@@ -1,4 +1,4 @@
-"""A file from the network: over https, resumable, capped, accepted before it gets its name."""
+"""Download of a file over https: resumable, of limited size, verified before it gets its name."""
 
 import fcntl
 import hashlib
@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 def download(url: str, to: Path, *, largest: int, accept: Callable[[Path], None]) -> Path:
     """Download a file: it gets its name once it is whole and accepted.
 
-    Until then it is a hidden .part file beside that name, one for each url. A later call goes on where an
-    interrupted one ended, if the server knows ranges.
+    Until then it is a hidden .part file next to it, one per url. A later call resumes an interrupted
+    download if the server supports ranges.
 
     Args:
         largest: bytes above which the download is given up.
@@ -58,7 +58,7 @@ def download(url: str, to: Path, *, largest: int, accept: Callable[[Path], None]
         finally:
             if not os.fstat(file.fileno()).st_size:
                 part.unlink(missing_ok=True)
-    return download(url, to, largest=largest, accept=accept)  # what was kept was of another file: anew
+    return download(url, to, largest=largest, accept=accept)  # the kept part was of another file: start again
 
 
 def _check(url: str) -> None:
@@ -83,7 +83,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _receive(url: str, file: BinaryIO, largest: int) -> None:
-    """Append what is missing of a file, or write it anew where the server sends the whole."""
+    """Append what is missing of a file, or rewrite it where the server sends the whole."""
     start = file.tell()
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
@@ -99,7 +99,9 @@ def _receive(url: str, file: BinaryIO, largest: int) -> None:
         whole = file.seek(0, 2) + (answer.length or 0)
         _copy(answer, file, largest, whole)
     if file.tell() < whole:
-        raise ConnectionError(f"it broke off after {file.tell()} of {whole} bytes: run again to go on there")
+        raise ConnectionError(
+            f"the connection broke after {file.tell()} of {whole} bytes: run again to resume"
+        )
 
 
 def _copy(answer: http.client.HTTPResponse, file: BinaryIO, largest: int, whole: int) -> None:

@@ -1,8 +1,10 @@
-"""Images that are equal to others, counted by a fingerprint of each; eight bytes an image are kept."""
+"""Duplicate images, counted by an eight-byte fingerprint of each."""
 
 import hashlib
 
 import numpy as np
+
+from pipeline.data.dataset import Duplicates
 
 
 def fingerprints(images: np.ndarray) -> np.ndarray:
@@ -11,7 +13,7 @@ def fingerprints(images: np.ndarray) -> np.ndarray:
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
-def count(train: np.ndarray, held_out: np.ndarray) -> dict[str, int]:
+def count(train: np.ndarray, held_out: np.ndarray) -> Duplicates:
     """How many images of each split repeat an earlier one of it, and how many held-out ones are in train.
 
     Args:

@@ -1,4 +1,4 @@
-"""The files of a source: found on this machine or downloaded, and verified before anyone reads them."""
+"""Files of a source: found on this machine or downloaded, then verified."""
 
 import dataclasses
 import hashlib
@@ -55,18 +55,18 @@ def verify(file: RawFile, path: Path) -> None:
                 digest.update(data)
                 size += len(data)
     except (EOFError, zlib.error, OSError) as error:
-        raise UserError(f"{path} cannot be read ({error}): {_mend(file)}") from error
+        raise UserError(f"{path} cannot be read ({error}): {_fix(file)}") from error
     if size != file.size:
         less = "fewer" if size < file.size else "more"
-        raise UserError(f"{path} has {less} than the {file.size} bytes of {file.name}: {_mend(file)}")
+        raise UserError(f"{path} has {less} than the {file.size} bytes of {file.name}: {_fix(file)}")
     if digest.hexdigest() != file.sha256:
         raise UserError(
             f"{path} is not the published {file.name}: its sha256 is {digest.hexdigest()}, "
-            f"not {file.sha256}. {_mend(file)}"
+            f"not {file.sha256}. {_fix(file)}"
         )
 
 
-def _mend(file: RawFile) -> str:
+def _fix(file: RawFile) -> str:
     origin = f", downloaded again from {file.urls[0]}" if file.urls else ""
     return f"delete it or put the right file there{origin}."
 

@@ -1,10 +1,10 @@
-"""From a source to the prepared form: images.npy, labels.npy and the manifest that vouches for them."""
+"""Preparation of a data set: from a source to images.npy, labels.npy and their manifest."""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ import torch
 from pipeline import files
 from pipeline.data import duplicates
 from pipeline.data.catalogue import source_of
-from pipeline.data.dataset import IMAGES, LABELS, MANIFEST, RANGE, seal
+from pipeline.data.dataset import IMAGES, LABELS, MANIFEST, RANGE, Duplicates, Manifest, SourceFile, seal
 from pipeline.data.fetch import locate
 from pipeline.data.order import HOLD_OUT, permutation
 from pipeline.data.source import Raw, Source
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 def prepare(
     out: Path, *, name: str, source: str | None, image_size: int, num_held_out: int | None, seed: int
-) -> dict[str, Any]:
+) -> Manifest:
     """Write a data set of the catalogue to the folder `out`, whole or not at all; memory stays flat.
 
     images.npy is uint8 (N, C, H, W), the training images first and the held-out ones after them, both in
@@ -50,15 +50,31 @@ def prepare(
     raw = entry.read(paths, image_size)
     held = _held_rows(name, raw, num_held_out, seed)
     with files.whole_folder(out) as folder:
-        found = _write(folder, raw, held, image_size)
-        manifest = _describe(folder, entry, raw, held, name=name, image_size=image_size)
-        manifest |= found
-        manifest["max_pairwise_distance"] = _largest_distance(folder / IMAGES, *manifest["split"]["train"])
-        manifest["split"]["seed"] = seed if num_held_out else None
-        manifest["split"]["held_out_source_rows"] = held.tolist() if num_held_out else None
-        manifest["source"] = _origin(entry, paths)
+        classes, equal = _write(folder, raw, held, image_size)
+        train = raw.count - len(held)
+        manifest: Manifest = {
+            "name": name,
+            "title": entry.title,
+            "licence": entry.licence,
+            "homepage": entry.homepage,
+            "shape": [raw.count, raw.channels, image_size, image_size],
+            "dtype": "uint8",
+            "range": RANGE,
+            "sha256": {"images": files.sha256(folder / IMAGES), "labels": files.sha256(folder / LABELS)},
+            "split": {
+                "train": [0, train],
+                "held_out": [train, raw.count],
+                "seed": seed if num_held_out else None,
+                "held_out_source_rows": held.tolist() if num_held_out else None,
+            },
+            "transformations": list(raw.transformations),
+            "classes": classes,
+            "duplicates": equal,
+            "max_pairwise_distance": _largest_distance(folder / IMAGES, train),
+            "source": _origin(entry, paths),
+        }
         files.write_json(folder / MANIFEST, seal(manifest))
-    _tell(found["duplicates"])
+    _warn_of_duplicates(equal)
     return manifest
 
 
@@ -86,8 +102,8 @@ def _held_rows(name: str, raw: Raw, num_held_out: int | None, seed: int) -> np.n
     return np.sort(permutation(raw.count, HOLD_OUT, seed)[:num_held_out])
 
 
-def _write(folder: Path, raw: Raw, held: np.ndarray, image_size: int) -> dict[str, Any]:
-    """Write both arrays a block at a time; returns what only the pixels and labels tell.
+def _write(folder: Path, raw: Raw, held: np.ndarray, image_size: int) -> tuple[int, Duplicates]:
+    """Write both arrays a block at a time; returns the number of classes and of equal images.
 
     Plain writes rather than a memory map: on a full disk they raise, where a map kills the process.
     """
@@ -108,7 +124,7 @@ def _write(folder: Path, raw: Raw, held: np.ndarray, image_size: int) -> dict[st
                 label_ends[end].write(labels[rows].tobytes())
             prints[row : row + len(images)] = duplicates.fingerprints(images)
             row += len(images)
-    return {"classes": highest + 1, "duplicates": duplicates.count(prints[keep], prints[~keep])}
+    return highest + 1, duplicates.count(prints[keep], prints[~keep])
 
 
 @contextmanager
@@ -125,9 +141,8 @@ def _two_ends(
             yield first, second
 
 
-def _largest_distance(images: Path, start: int, stop: int) -> float | None:
-    """Largest distance of two training images, pixels in [0, 1] (technique 1 of NCSNv2); None of one."""
-    mapped = np.load(images, mmap_mode="c")[start:stop]
+def _largest_distance(images: Path, train: int) -> float | None:
+    mapped = np.load(images, mmap_mode="c")[:train]
     return max_pairwise_distance(torch.from_numpy(mapped)) / 255 if len(mapped) > 1 else None
 
 
@@ -140,25 +155,7 @@ def _highest(labels: np.ndarray) -> int:
     return int(labels.max())
 
 
-def _describe(
-    folder: Path, entry: Source, raw: Raw, held: np.ndarray, *, name: str, image_size: int
-) -> dict[str, Any]:
-    train = raw.count - len(held)
-    return {
-        "name": name,
-        "title": entry.title,
-        "licence": entry.licence,
-        "homepage": entry.homepage,
-        "shape": [raw.count, raw.channels, image_size, image_size],
-        "dtype": "uint8",
-        "range": RANGE,
-        "sha256": {"images": files.sha256(folder / IMAGES), "labels": files.sha256(folder / LABELS)},
-        "split": {"train": [0, train], "held_out": [train, raw.count]},
-        "transformations": list(raw.transformations),
-    }
-
-
-def _origin(entry: Source, paths: list[Path]) -> list[dict[str, str | None]]:
+def _origin(entry: Source, paths: list[Path]) -> list[SourceFile]:
     """Name and checksum of each file that was read; a folder of images has no checksum."""
     if not entry.files:
         return [
@@ -170,10 +167,10 @@ def _origin(entry: Source, paths: list[Path]) -> list[dict[str, str | None]]:
     ]
 
 
-def _tell(found: dict[str, int]) -> None:
+def _warn_of_duplicates(found: Duplicates) -> None:
     if any(found.values()):
         log.warning(
             "equal images: %d repeat another of the training images, %d of the held-out ones, "
             "and %d held-out images are training images too",
-            *(found[key] for key in ("train", "held_out", "held_out_in_train")),
+            *(found["train"], found["held_out"], found["held_out_in_train"]),
         )

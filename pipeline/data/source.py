@@ -1,4 +1,4 @@
-"""The nouns of the catalogue: a source, the files it is published as, and its images on their way in."""
+"""Sources of data: an entry of the catalogue, its published files, and images as a reader yields them."""
 
 import gzip
 import math
@@ -23,7 +23,7 @@ def rows_in_block(*shape: int) -> int:
 
 @dataclass(frozen=True)
 class Raw:
-    """What a reader hands on: images in the order of the source, a block at a time."""
+    """Output of a reader: images in the order of the source, a block at a time."""
 
     count: int
     channels: int
@@ -40,11 +40,11 @@ Reader = Callable[[list[Path], int], Raw]
 
 @dataclass(frozen=True)
 class RawFile:
-    """One file as its authors publish it."""
+    """File as its authors publish it."""
 
     name: str
     sha256: str
-    """Of what `of` says."""
+    """Hash of the bytes that `of` names."""
     size: int
     """Bytes of what is hashed."""
     of: Literal["content", "file"] = "content"
@@ -53,12 +53,12 @@ class RawFile:
     urls: tuple[str, ...] = ()
     """Where it can be downloaded; none: only by hand, from the homepage."""
     unpacked: str | None = None
-    """A folder that may stand in for an archive; its images have no published checksum."""
+    """Folder that may replace an archive; its images have no published checksum."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One row of the catalogue."""
+    """Entry of the catalogue."""
 
     title: str
     licence: str
@@ -71,7 +71,7 @@ class Source:
     packaged: Callable[[], Path] | None = None
     """The folder where a package of this machine puts the files, if it is installed."""
     hint: str = ""
-    """A further way to get the files, told where they are missing."""
+    """Another way to get the files, named in the error where they are missing."""
 
 
 def open_content(path: Path) -> BinaryIO:

@@ -1,4 +1,4 @@
-"""What a data set holds, in numbers; read a block at a time."""
+"""Pixel statistics of a data set, read a block at a time."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class Pixels:
 
 
 def histogram(images: np.ndarray) -> np.ndarray:
-    """How often each value stands in each channel: (N, C, H, W) uint8 -> (C, 256) int64."""
+    """Histogram of the values of each channel: (N, C, H, W) uint8 -> (C, 256) int64."""
     counts = np.zeros((images.shape[1], 256), np.int64)
     rows = rows_in_block(*images.shape[1:])
     for start in range(0, len(images), rows):

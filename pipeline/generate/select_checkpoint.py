@@ -93,10 +93,10 @@ def choose(
     if len(folders) == 1:
         return Choice(next(iter(folders.values())))
     from pipeline.generate.score import Scorer  # what most runs have no use for
-    from pipeline.metrics import features, statistics
+    from pipeline.metrics import features, fid
     from pipeline.metrics.fid import distance
 
-    space, target = features.load(reference), statistics.load_moments(reference, "train")
+    space, target = features.load_space(reference), fid.load_moments(reference, "train")
     sizes: dict[str, Any] = {"workers": workers, "cpus_per_worker": cpus_per_worker, "use_gpu": use_gpu}
     with connect.place(**sizes) as device:
         scorer = Scorer(space.on(device), storage)

@@ -1,1 +1,1 @@
-"""How good samples are: a feature space, the distances in it, and one call that reports them all."""
+"""Measures of samples: a feature space, distances in it, and the evaluation of a row."""

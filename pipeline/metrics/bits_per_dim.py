@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.metrics.deterministic import exact
 from pipeline.metrics.features import Images
+from pipeline.metrics.measures import Values
 from pipeline.ncsn.likelihood import bits_per_dim
 from pipeline.ncsn.networks import conditional_on_levels
 from pipeline.ncsn.nfe import CountEvaluations
@@ -24,7 +24,7 @@ spikes narrower than the cells that the images are spread over, and its density 
 
 def likelihood(
     network: nn.Module, images: Images, *, num_images: int, num_levels: int, seed: int, device: str = "cpu"
-) -> dict[str, Any]:
+) -> Values:
     """Bits/dim of images drawn from a held-out set: `pipeline.ncsn.likelihood.bits_per_dim`.
 
     The law is the one the ODE makes of N(1/2, sigma_1^2 I), from the network's largest noise down to its

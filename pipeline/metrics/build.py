@@ -5,9 +5,8 @@ from pathlib import Path
 from pipeline.files import whole_folder, write_json
 from pipeline.metrics import features
 from pipeline.metrics.features import FeatureKind, Split
-from pipeline.metrics.fid import distance, moments
+from pipeline.metrics.fid import distance, moments, save_moments
 from pipeline.metrics.selftest import selftest
-from pipeline.metrics.statistics import save_moments
 from pipeline.ncsn.kinds import kind_of
 
 SELFTEST = "selftest.json"

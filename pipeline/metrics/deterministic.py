@@ -1,4 +1,4 @@
-"""The same bits each time, whatever the caller did to torch before."""
+"""Deterministic evaluation: the same bits each time, whatever torch's state."""
 
 import contextlib
 import os

@@ -1,79 +1,33 @@
 """Evaluation of a row: the measures of its samples, raw and denoised, with the floor next to them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
 from torch import nn
 
-from pipeline.files import read_json, sha256
+from pipeline.metrics.drawn import Drawn
 from pipeline.metrics.features import FeatureSpace, Images
 from pipeline.metrics.inputs import (
+    UNSEEN,
     Described,
     EvaluateSettings,
     ImageInputs,
     NetworkInputs,
     SampleInputs,
+    SplitSettings,
     nearest_distances,
+    reference_split,
 )
-from pipeline.metrics.measures import compute, results
-from pipeline.metrics.memorisation import nearest
-from pipeline.metrics.reference_split import UNSEEN, SplitSettings, reference_split
+from pipeline.metrics.measures import Evaluation, compute, results
+from pipeline.metrics.neighbours import nearest
 from pipeline.ncsn.errors import UserError
 
 SHOWN, NEIGHBOURS = 8, 5
 """Samples whose nearest training images are named, and how many of these."""
-Evaluation = dict[str, Any]
-"""As JSON: see `evaluate_row`."""
 
 
 class RowSettings(EvaluateSettings, SplitSettings, Protocol):
     """Section `evaluate` of params.yaml."""
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Samples of a row as `generate` wrote them."""
-
-    folder: Path
-    num_samples: int
-    """N, of one set."""
-    nfe: Mapping[str, int]
-    """Network evaluations for each sample, raw and denoised."""
-    sha256: Mapping[str, str]
-    """By file name."""
-    sample_sets: int = 1
-    """Set k is the images k N ... (k + 1) N - 1."""
-
-    @classmethod
-    def read(cls, folder: Path) -> "Drawn":
-        """The manifest of a folder; raises UserError where it is missing or lacks a key."""
-        manifest = read_json(folder / "manifest.json")
-        try:
-            numbers = {key: manifest[key] for key in ("num_samples", "nfe", "sha256")}
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"{folder / 'manifest.json'} has no key {error}: delete {folder} and run `dvc repro`."
-            ) from error
-        return cls(folder, **numbers, sample_sets=manifest.get("sample_sets", manifest.get("sets", 1)))
-
-    def images(self, kind: str) -> Images:
-        """raw.npy or denoised.npy, uint8 (K N, C, H, W); raises UserError where it is missing or damaged."""
-        path = self.folder / f"{kind}.npy"
-        fix = f"delete {self.folder} and run `dvc repro`."
-        if not path.is_file():
-            raise UserError(f"{path} is missing: {fix}")
-        if sha256(path) != self.sha256.get(path.name):
-            raise UserError(f"{path} does not have the sha256 that its manifest.json gives: {fix}")
-        images: Images = np.load(path, mmap_mode="r", allow_pickle=False)
-        return images
-
-    def sets(self, kind: str) -> list[Images]:
-        """The images of each set, (N, C, H, W)."""
-        images, n = self.images(kind), self.num_samples
-        return [images[start : start + n] for start in range(0, self.sample_sets * n, n)]
 
 
 def evaluate_row(

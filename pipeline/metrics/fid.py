@@ -1,21 +1,27 @@
-"""The Frechet distance between two sets of features."""
+"""FID: the Frechet distance between two sets of features, and the moments that it is taken of."""
 
 import dataclasses
 from collections.abc import Iterable
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.memmap import release
+from pipeline.metrics import features as feature_spaces
 from pipeline.metrics.deterministic import exact
 from pipeline.ncsn.errors import UserError
 
 SHARD = 4_000
-"""Features whose moments are taken at once, by whomever: a part of what fixes the bits."""
+"""Features whose moments are taken at once: a part of what fixes the bits."""
+STATISTICS = "statistics.safetensors"
+"""Moments by name: "train" and "held_out" of the splits; "search" of every second held-out image, which the
+searches judge by and no FID of the report."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +68,7 @@ def merged(parts: Iterable[Moments]) -> Moments:
 
     Exact but for rounding: n - 1 times the covariance is the sum of that of both sides and of
     n_a n_b / n times the outer product of the means' difference with itself (T. Chan et al., 1979). The
-    roots are stacked and decomposed anew, so that no covariance is squared and rooted.
+    roots are stacked and decomposed again, so that no covariance is squared and rooted.
 
     Raises:
         UserError: fewer than two features in all.
@@ -129,3 +135,17 @@ def standard_error(features: NDArray[np.floating], reference: Moments) -> float:
 
         starts = range(0, len(features), SHARD)
         return float(torch.cat([influence(features[k : k + SHARD]) for k in starts]).std() / own.n**0.5)
+
+
+def save_moments(folder: Path, statistics: dict[str, Moments]) -> None:
+    """Write moments by their names to a folder."""
+    tensors: dict[str, Tensor] = {}
+    for split, m in statistics.items():
+        tensors |= {f"{split}.mean": m.mean, f"{split}.root": m.root, f"{split}.n": torch.tensor(m.n)}
+    (folder / STATISTICS).write_bytes(safetensors.torch.save(tensors))
+
+
+def load_moments(folder: Path, name: str) -> Moments:
+    """The moments of "train", "held_out" or "search"; raises UserError where the file is damaged."""
+    tensors = safetensors.torch.load_file(feature_spaces.verified(folder, STATISTICS))
+    return Moments(tensors[f"{name}.mean"], tensors[f"{name}.root"], int(tensors[f"{name}.n"]))

@@ -1,7 +1,6 @@
-"""FID without the bias of a finite number of samples."""
+"""FID at infinity: extrapolated to remove the bias of a finite number of samples."""
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +8,12 @@ from numpy.typing import NDArray
 from pipeline.metrics.fid import Moments, distance, moments
 
 _RANK = 2
-"""The fewest samples behind a FID, in dimensions: nearer to one the bias is no line in 1/N."""
+"""The fewest samples behind a FID, in dimensions: nearer to one the bias is not linear in 1/N."""
 
 
 def fid_infinity(
     features: NDArray[np.floating], reference: Moments, *, points: int, stderr: float, seed: int
-) -> dict[str, Any]:
+) -> dict[str, float | str | None]:
     """FID extrapolated to infinitely many samples (M. J. Chong, D. Forsyth, arXiv 1911.07023).
 
     FID is biased upwards by a term in 1/N and terms in 1/N^2. It is taken of random subsets of N samples,

@@ -1,4 +1,4 @@
-"""The kernel distance between two sets of features."""
+"""KID: the kernel distance between two sets of features."""
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ def kernel_distance(
         features: (n, D) with n at least `subset_size`.
         reference: (m, D) with m at least `subset_size`.
         subsets: how many pairs of subsets are drawn, from `seed`.
-        subset_size: examples drawn from either side, without putting back.
+        subset_size: examples drawn from either side, without replacement.
     """
     with exact(seed):
         values = torch.stack(
@@ -43,7 +43,7 @@ def _mmd(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _drawn(features: NDArray[np.floating], size: int) -> Tensor:
-    """So many of the features, float64, drawn without putting back from torch's generator."""
+    """`size` of the features, float64, drawn without replacement by torch's generator."""
     rows = np.array(features[torch.randperm(len(features))[:size].numpy()], dtype=np.float64)
     release(features)
     return torch.from_numpy(rows)

@@ -5,7 +5,7 @@ A new measure is an entry here with its function, or a file extensions/measures/
 do not import this table, so that a new measure repeats none of them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from pipeline.metrics.inputs import ImageInputs, NetworkInputs, SampleInputs
 
 Values = Mapping[str, Any]
-"""What a measure adds to an evaluation, as JSON."""
+"""Part of an evaluation that a measure adds, as JSON."""
+Evaluation = dict[str, Any]
+"""Evaluation of images or of a row by the names of the measures, as JSON."""
 Spread = Literal["std", "stderr", "interval"]
 
 
@@ -34,8 +36,7 @@ class Measure:
     compute: Callable[[Any], Values]
     """From `ImageInputs`, `SampleInputs` or `NetworkInputs`, as `of` says, to {name: number}.
 
-    None is "not measured". NAME_std or NAME_stderr next to it is its spread, NAME_not_measured says why it is
-    None. One function may compute several measures."""
+    None means "not measured", and NAME_not_measured gives the reason. NAME_std or NAME_stderr is the spread. One function may compute several measures."""
     of: Literal["images", "samples", "network"] = "images"
     """Images: of samples and of the floor. Samples: of samples alone. Network: once for a network."""
     full: str = ""
@@ -105,7 +106,7 @@ def _prdc(x: "ImageInputs") -> Values:
 
 
 def _memorisation(x: "SampleInputs") -> Values:
-    from pipeline.metrics.memorisation import distance_ratio
+    from pipeline.metrics.neighbours import distance_ratio
 
     return {
         f"memorisation_{space}": distance_ratio(near, x.fresh_distances[space], seed=x.settings.seed)
@@ -122,7 +123,7 @@ def _bits_per_dim(x: "NetworkInputs") -> Values:
 
 
 _PRECISION, _DENSITY = "arXiv 1904.06991", "arXiv 2002.09797"
-_COPIES = "this project: `pipeline.metrics.memorisation.distance_ratio`"
+_COPIES = "this project: `pipeline.metrics.neighbours.distance_ratio`"
 
 MEASURES = (
     Measure("fid", "FID", "lower", "arXiv 1706.08500, equation 6", _fid),
@@ -166,10 +167,10 @@ def measure(name: str) -> Measure:
     return {one.name: one for one in measures()}[name]
 
 
-def compute(of: str, inputs: "ImageInputs | NetworkInputs") -> dict[str, Any]:
+def compute(of: str, inputs: "ImageInputs | NetworkInputs") -> Evaluation:
     """All measures of images, samples or a network, each function called once."""
     functions = dict.fromkeys(one.compute for one in measures() if one.of == of)
-    return _merged(function(inputs) for function in functions)
+    return {key: value for function in functions for key, value in function(inputs).items()}
 
 
 def results() -> tuple[Measure, ...]:
@@ -180,7 +181,3 @@ def results() -> tuple[Measure, ...]:
 def further() -> tuple[Measure, ...]:
     """The measures of the small table below it."""
     return tuple(one for one in measures() if one.table == "further")
-
-
-def _merged(parts: Iterable[Values]) -> dict[str, Any]:
-    return {key: value for part in parts for key, value in part.items()}

@@ -1,8 +1,8 @@
-"""The evaluator asked what is known: closed forms, and sets against themselves."""
+"""Self-test of the evaluator on known answers: closed forms, and sets against themselves."""
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,38 +10,50 @@ from numpy.typing import NDArray
 from pipeline.metrics.fid import frechet_distance
 from pipeline.metrics.inception_score import inception_score
 from pipeline.metrics.kid import kernel_distance
-from pipeline.metrics.memorisation import distance_ratio, nearest
-from pipeline.metrics.neighbours import prdc
+from pipeline.metrics.neighbours import distance_ratio, nearest, prdc
 from pipeline.ncsn.errors import UserError
 
 Features = NDArray[np.floating[Any]]
 _N, _DIM, _CLASSES = 200, 8, 10
 
 
+class KnownAnswer(TypedDict):
+    """Check as selftest.json has it; a value that is not finite is None."""
+
+    name: str
+    expected: float
+    found: float | None
+    tolerance: float
+    passed: bool
+
+
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One question to the evaluator whose answer is known."""
+    """Check of the evaluator against a known answer."""
 
     name: str
     expected: float
     found: float
     tolerance: float
 
-    def plain(self) -> dict[str, Any]:
-        """The check and whether it `passed`, for JSON: what is not finite is None."""
-        found = self.found if np.isfinite(self.found) else None
-        return dataclasses.asdict(self) | {"found": found, "passed": self.passed}
+    def plain(self) -> KnownAnswer:
+        """The check and whether it passed, for JSON."""
+        return {
+            "name": self.name,
+            "expected": self.expected,
+            "found": self.found if np.isfinite(self.found) else None,
+            "tolerance": self.tolerance,
+            "passed": self.passed,
+        }
 
     @property
     def passed(self) -> bool:
+        """Whether the value found is within the tolerance."""
         return bool(abs(self.found - self.expected) <= self.tolerance)
 
 
-def selftest(train: Features, held_out: Features) -> list[dict[str, Any]]:
-    """Ask the evaluator about Gaussians, point masses and this data set's features (n, D) and (m, D).
-
-    Returns:
-        Of each check {name, expected, found, tolerance, passed}.
+def selftest(train: Features, held_out: Features) -> list[KnownAnswer]:
+    """Check the evaluator on Gaussians, point masses and this data set's features (n, D) and (m, D).
 
     Raises:
         UserError: a check failed; all that did are named.
@@ -50,8 +62,8 @@ def selftest(train: Features, held_out: Features) -> list[dict[str, Any]]:
     failed = [f"{c.name} is {c.found:.6g}, not {c.expected:.6g}" for c in checks if not c.passed]
     if failed:
         raise UserError(
-            f"the evaluator fails its self-test, so no number of it is to be believed: {'; '.join(failed)}. "
-            "Make the environment anew (delete .venv, run `make`); if that changes nothing, report it."
+            f"the evaluator fails its self-test, so none of its numbers can be trusted: {'; '.join(failed)}. "
+            "Rebuild the environment (delete .venv, run `make`); if that changes nothing, report it."
         )
     return [check.plain() for check in checks]
 

@@ -46,7 +46,7 @@ class Likelihood(Section):
 
 class Evaluate(Section):
     reference: Literal["train", "held_out"]
-    """Whose statistics every number is taken against; see `pipeline.metrics.reference_split`."""
+    """Whose statistics every number is taken against; see `pipeline.metrics.inputs.reference_split`."""
     nearest_k: Count
     kid_subsets: Count
     kid_subset_size: Count

@@ -1,1 +1,1 @@
-"""What a run shows of itself: the table, the figures, the model card and the page that holds them."""
+"""Report of a run: the table, the figures, the cards and the page."""

@@ -1,4 +1,4 @@
-"""Columns of the Markdown table: what each cell says, and to how many digits."""
+"""Columns of the Markdown table: their cells and digits."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -7,10 +7,10 @@ from functools import partial
 
 from pipeline.git import Commit
 from pipeline.metrics.measures import Measure, further, measure, results
-from pipeline.reporting import equivalence
+from pipeline.reporting import verdict
 from pipeline.reporting.intervals import Interval
 from pipeline.reporting.papers import Published
-from pipeline.reporting.rows import Row, Table, common
+from pipeline.reporting.rows import Estimate, Row, Table, common
 
 DASH = "–"
 NOT_RUN = "not run"
@@ -30,26 +30,31 @@ class Column:
 
 def markdown_table(columns: Sequence[Column], entries: Sequence[Entry]) -> str:
     """A Markdown table, a line per entry."""
-    lines = [[column.title for column in columns]]
-    lines.append(["--:" if column.numeric else ":--" for column in columns])
-    lines += [[column.cell(entry).replace("|", "\\|") for column in columns] for entry in entries]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    cells = [[column.cell(entry).replace("|", "\\|") for column in columns] for entry in entries]
+    align = "".join("r" if column.numeric else "l" for column in columns)
+    return pipe_table([column.title for column in columns], align, cells)
+
+
+def pipe_table(head: Sequence[str], align: str, rows: Iterable[Sequence[str]]) -> str:
+    """Markdown of a table; `align` has an l or r for each column."""
+    rules = [":--" if side == "l" else "--:" for side in align]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rules, *rows))
 
 
 def sample_counts(table: Table) -> list[int]:
-    """The numbers of samples that FIDs were measured on, ascending: one column each."""
+    """Numbers of samples that FIDs were measured on, ascending: one column each."""
     return sorted({row.n for row in table.rows if row.measured and row.n is not None})
 
 
 def result_columns(table: Table) -> list[Column]:
-    """System, denoising, the papers' cells, the measures of the first table, and what the samples cost."""
+    """Columns of the first table: system, denoising, the papers' cells, measures and cost."""
     rows = [row for row in table.rows if row.measured]
     columns = [Column("System", _system, numeric=False), Column("Denoising", _denoising, numeric=False)]
     columns.append(Column("Paper's FID", lambda e: _quoted(table, e, "fid")))
     if table.published:
         columns.append(Column("Paper's IS", lambda e: _quoted(table, e, "inception_score")))
     columns += _fid_columns(rows) or [Column("FID", _first_cell)]
-    judged = {(v.row, v.measure): v.outcome for v in equivalence.against_papers(table)}
+    judged = {(v.row, v.measure): v.outcome for v in verdict.against_papers(table)}
     if judged:
         columns.append(Column("FID against the paper's", lambda e: judged.get((e, "fid"), DASH)))  # type: ignore[arg-type]
     return [
@@ -62,24 +67,45 @@ def result_columns(table: Table) -> list[Column]:
 
 
 def further_columns(rows: Sequence[Row]) -> list[Column]:
-    """The measures of the small table, with their intervals."""
+    """Columns of the small table: the further measures with their intervals."""
     return [_text("Row", _name), *(measure_column(one, rows) for one in further())]
 
 
 def measure_column(one: Measure, rows: Sequence[Row]) -> Column:
-    """The values of a measure with its spread, to the digits that the spread leaves."""
+    """Column of a measure: values with their spread, to the digits that the spread leaves."""
+    places = _places(one, [row.estimate(one.name) for row in rows])
+
+    def text(row: Row) -> str | None:
+        return _spread(one, row.estimate(one.name), places)
+
+    return Column(one.label, lambda e: _ours(e, text), numeric=one.spread != "stderr")
+
+
+def _places(one: Measure, found: Sequence[Estimate]) -> int:
+    if one.digits is not None or one.spread == "interval":
+        return 3 if one.digits is None else one.digits
+    if one.spread is None:
+        return decimals([estimate.value for estimate in found])
+    errors = [estimate.interval.stderr if estimate.interval else estimate.stderr for estimate in found]
+    return decimals(errors if one.spread == "stderr" else [e.std for e in found], digits=2)
+
+
+def _spread(one: Measure, found: Estimate, places: int) -> str | None:
+    """A value with its interval over repetitions; of a single measurement, with the measure's own spread."""
+    value, std, stderr, low, high = (
+        _number(part, places) for part in (found.value, found.std, found.stderr, found.low, found.high)
+    )
     if one.spread == "interval":
-        return Column(one.label, partial(_with_own_ends, one))
-    if one.spread == "stderr":
-        return _estimate(one, rows)
-    if one.spread == "std":
-        return _with_deviation(one, rows)
-    places = decimals([row.value(one.name) for row in rows]) if one.digits is None else one.digits
-    return Column(one.label, lambda e: _ours(e, lambda r: _number(r.value(one.name), places)))
+        ends = f" [{low}, {high}]" if low and high else ""
+        return f"{value}{ends}" if value else "not measured"
+    if one.spread == "stderr" and found.interval:
+        return f"{value}{_ends(found.interval, places)}"
+    error = {"std": std, "stderr": stderr, None: None}[one.spread]
+    return f"{value} ± {error}" if value and error else value
 
 
 def repeat_columns(rows: Sequence[Row]) -> list[Column]:
-    """What repetition says of FID: its parts of the variance and the minimum of three; then KID and IS."""
+    """Columns of repeated rows: the parts of FID's variance, the minimum of three, then KID and IS."""
     places = max(2, decimals([row.fid for row in rows]))
     columns = [
         _text("Row", _name),
@@ -95,7 +121,7 @@ def repeat_columns(rows: Sequence[Row]) -> list[Column]:
 
 
 def provenance_columns(table: Table) -> list[Column]:
-    """Commit, data hash, MLflow run and command of a row; evaluator and reference set where rows differ."""
+    """Columns of provenance: commit, hashes, run and command; evaluator and hardware where rows differ."""
     texts: list[tuple[str, Callable[[Row], str | None]]] = [
         ("Row", _name),
         ("Commit", lambda row: Commit(row.commit, row.dirty).short()),
@@ -115,7 +141,7 @@ def provenance_columns(table: Table) -> list[Column]:
 
 
 def checkpoint_lines(table: Table) -> list[str]:
-    """What chose the checkpoints, said once where it is the same for all."""
+    """Rule that chose the checkpoints, stated once where all rows share it."""
     rules = {row.system: row.checkpoint_rule for row in table.rows if row.checkpoint_rule}
     if len(set(rules.values())) == 1:
         rules = {"every row": next(iter(rules.values()))}
@@ -165,49 +191,6 @@ def _with_ends(one: Measure, rows: Sequence[Row]) -> Column:
         return mean and f"{mean}{_ends(row.interval(one.name), places)}"
 
     return _text(one.label, text)
-
-
-def _estimate(one: Measure, rows: Sequence[Row]) -> Column:
-    """A mean with its interval or, of what was measured once, ± its own standard error."""
-    known = [row.estimate(one.name) for row in rows]
-    spreads = [found.interval.stderr if found.interval else found.stderr for found in known]
-    places = decimals(spreads, digits=2) if one.digits is None else one.digits
-
-    def text(row: Row) -> str | None:
-        found = row.estimate(one.name)
-        mean, error = _number(found.value, places), _number(found.stderr, places)
-        if ends := _ends(found.interval, places):
-            return f"{mean}{ends}"
-        return f"{mean} ± {error}" if mean and error else mean
-
-    return _text(one.label, text)
-
-
-def _with_deviation(one: Measure, rows: Sequence[Row]) -> Column:
-    """`mean ± standard deviation`, to two digits of the smallest deviation."""
-    places = decimals([row.estimate(one.name).std for row in rows], digits=2)
-    places = places if one.digits is None else one.digits
-
-    def text(row: Row) -> str | None:
-        found = row.estimate(one.name)
-        mean, deviation = _number(found.value, places), _number(found.std, places)
-        return f"{mean} ± {deviation}" if mean and deviation else mean
-
-    return Column(one.label, lambda e: _ours(e, text))
-
-
-def _with_own_ends(one: Measure, entry: Entry) -> str:
-    """A value with its interval over repetitions or, of what was measured once, the measure's own."""
-    places = 3 if one.digits is None else one.digits
-
-    def text(row: Row) -> str | None:
-        found = row.estimate(one.name)
-        value, low, high = (_number(part, places) for part in (found.value, found.low, found.high))
-        if value is None:
-            return "not measured"
-        return f"{value} [{low}, {high}]" if low and high else value
-
-    return _ours(entry, text)
 
 
 def _deviation(name: str, places: int, entry: Entry) -> str:

@@ -1,4 +1,4 @@
-"""Mean and confidence interval of a number that was measured several times, and what it varies with."""
+"""Confidence intervals of repeated measurements, and their components of variance."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """What S training seeds x K sampling sets say of one measure."""
+    """Interval of a measure over S training seeds x K sampling sets."""
 
     measure: str
     mean: float

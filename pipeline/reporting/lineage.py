@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from pipeline import dvcfile, environment
 from pipeline.files import read_yaml, sha256
@@ -69,6 +69,20 @@ class Made:
     """The stage's instance: NETWORK or NETWORK-SEED of `train`, else ROW or ROW-SEED; None of the report."""
 
 
+class Origin(TypedDict):
+    """Origin of a row: the fields of `rows.Row` that say what made its numbers."""
+
+    commit: str | None
+    dirty: bool
+    data_sha256: str
+    params_sha256: str | None
+    run_id: str | None
+    files: tuple[File, ...]
+    made: tuple[Made, ...]
+
+
+Parameters = Mapping[str, Any]
+"""The content of params.yaml."""
 Find = Callable[[Mapping[str, str]], str | None]
 TagsOf = Callable[[str], Mapping[str, str]]
 
@@ -98,7 +112,7 @@ def _made(stage: str, name: str, run_id: str, tags: Mapping[str, str]) -> Made:
 
 
 def witnessed(runs: tuple[Made, ...], here: Commit) -> tuple[Made, ...]:
-    """The runs of a row, and the report's own process behind them where the evaluation has no run."""
+    """Runs of a row, followed by the report's own process where the evaluation has no run."""
     if runs and runs[-1].stage == "evaluate":
         return runs
     own = Made(REPORT, None, here.sha, here.dirty, environment.versions(), environment.hardware())
@@ -106,7 +120,7 @@ def witnessed(runs: tuple[Made, ...], here: Commit) -> tuple[Made, ...]:
 
 
 def agreed(runs: tuple[Made, ...], name: str) -> str | None:
-    """A field that all runs share, or else each one's behind the name of its stage; None where unknown."""
+    """Value of a field that all runs share, else one per stage by name; None where unknown."""
     values: dict[tuple[str, str | None], None] = {(run.stage, getattr(run, name)): None for run in runs}
     if len({value for _, value in values}) == 1:
         return next(value for _, value in values)
@@ -119,7 +133,9 @@ def files(artifacts: Path, row: str, kind: str | None, names: Sequence[str] = ()
     Args:
         names: ROW and ROW-SEED of each training behind the row; none: ROW alone.
     """
-    shared, own = (SHARED, OWN) if kind else (_only(SHARED, "evaluator"), _only(OWN, "evaluation"))
+    shared, own = (
+        (SHARED, OWN) if kind else ({"evaluator": SHARED["evaluator"]}, {"evaluation": OWN["evaluation"]})
+    )
     network = network_of(artifacts, row)
     given = [{"row": row, "network": network, "space": space} for space in SPACES]
     named = list(dict.fromkeys((w, text.format(**one)) for w, text in shared.items() for one in given))
@@ -134,31 +150,27 @@ def files(artifacts: Path, row: str, kind: str | None, names: Sequence[str] = ()
     )
 
 
-def _only(patterns: Mapping[str, str], what: str) -> dict[str, str]:
-    return {what: patterns[what]}
-
-
-class Plan:
-    """dvc.yaml and params.yaml beside `artifacts`, read once."""
+class StageGraph:
+    """Graph of the pipeline's stages, from the dvc.yaml and params.yaml next to `artifacts`."""
 
     def __init__(self, root: Path) -> None:
         """
         Raises:
             UserError: params.yaml is no YAML, or lacks a key that a placeholder of dvc.yaml names.
         """
-        self.params: dict[str, Any] = read_yaml(root / "params.yaml")
+        self.params: Parameters = read_yaml(root / "params.yaml")
         self.entries = dvcfile.entries(root)
 
     @classmethod
-    def read(cls, root: Path) -> "Plan | None":
-        """The plan of a folder, None where it has no dvc.yaml."""
+    def read(cls, root: Path) -> "StageGraph | None":
+        """The graph of a folder; None where it has no dvc.yaml."""
         return cls(root) if (root / "dvc.yaml").exists() and (root / "params.yaml").exists() else None
 
     def chain(self, row: str | None, names: Sequence[str] = ()) -> list[str]:
         """The stages that a row's numbers follow from, in dvc.lock's names, sorted; the floor's for None.
 
-        With `names`, ROW-SEED of further training seeds, those of their numbers too. A search stands among
-        them only where the row, or its network, takes what the search found.
+        With `names`, ROW-SEED of further training seeds, those of their numbers too. A search is among them
+        only where the row, or its network, uses its result.
         """
         todo = {f"evaluate@{row}"} if row else {"prepare", "features"}
         todo |= {f"evaluate_more@{name}" for name in names if name != row}
@@ -169,24 +181,19 @@ class Plan:
         todo, seen = set(stages), set[str]()
         while todo := (todo & self.entries.keys()) - seen:
             seen |= todo
-            todo = {maker for stage in todo for dep in self._inputs(stage) for maker in self._makers(dep)}
+            open_stages = todo - SETTLED.keys()  # of a settled entry `_makers` names the search
+            inputs = {dep for stage in open_stages for dep in self.entries[stage].inputs()}
+            todo = {maker for dep in inputs for maker in self._makers(dep)}
         return seen
 
-    def _inputs(self, stage: str) -> Iterator[str]:
-        """What a stage reads, but of a settling stage what it writes an entry's file from: see `_makers`."""
-        return iter(() if stage in SETTLED else self.entries[stage].inputs())
-
     def _makers(self, dep: str) -> Iterator[str]:
-        """The stages whose outputs are, hold, or lie in what a stage reads; of a settled entry its search."""
+        """Stages whose outputs are, contain or lie in an input; of a settled entry also its search."""
         for name, entry in self.entries.items():
             if any(f"{a}/".startswith(f"{b}/") for out in entry.outs for a, b in ((dep, out), (out, dep))):
                 yield name
-                if name in SETTLED:
-                    yield from self._searches(SETTLED[name], Path(dep).stem)
-
-    def _searches(self, section: str, entry: str) -> Iterator[str]:
-        found = self.params.get(section, {}).get(entry, {}).get("from")
-        return iter([found] if found else [])
+                section = self.params.get(SETTLED[name], {}) if name in SETTLED else {}
+                if search := section.get(Path(dep).stem, {}).get("from"):
+                    yield search
 
     def settled(self, chain: Sequence[str]) -> set[str]:
         """The dotted keys of the entries, such as noise.ncsn, whose files the stages of a chain read."""
@@ -194,7 +201,7 @@ class Plan:
         sections = [dep for dep in deps if dep.parent.name in SETTLED.values() and dep.suffix == ".yaml"]
         return {f"{dep.parent.name}.{dep.stem}" for dep in sections}
 
-    def parameters(self, row: str | None) -> dict[str, Any]:
+    def parameters(self, row: str | None) -> dict[str, object]:
         """The values of params.yaml that a row's numbers depend on, by dotted key."""
         chain = self.chain(row)
         read = {key for stage in chain if stage not in SETTLED for key in self.entries[stage].params}
@@ -216,18 +223,18 @@ class Plan:
 
 @dataclass(frozen=True)
 class Lineage:
-    """Where the rows of a table come from."""
+    """Lineage of the rows of a table."""
 
     artifacts: Path
     data_sha256: str
     here: Commit
     """The report's own checkout."""
     runs: Mapping[str, tuple[Made, ...]]
-    """ROW or ROW-SEED -> `made`."""
-    plan: Plan | None
+    """By ROW or ROW-SEED, see `made`."""
+    plan: StageGraph | None
 
-    def of(self, row: str, kind: str | None, names: Sequence[str] = ()) -> dict[str, Any]:
-        """Those fields of a row; of the floor's, read from a row's evaluation, where `kind` is None.
+    def of(self, row: str, kind: str | None, names: Sequence[str] = ()) -> Origin:
+        """Origin of a row, or where `kind` is None of the floor in that row's evaluation.
 
         The first training's runs come last: the row's commit and run are its evaluation's.
         """
@@ -242,9 +249,3 @@ class Lineage:
             "files": files(self.artifacts, row, kind, names),
             "made": runs,
         }
-
-
-def plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row's JSON with `files` and `made` as objects again."""
-    found = {"files": tuple(File(**f) for f in row.get("files", ()))}
-    return {**row, **found, "made": tuple(Made(**m) for m in row.get("made", ()))}

@@ -1,11 +1,23 @@
-"""Page of the report: table, verdict, figures and provenance, as Markdown in reports/README.md."""
+"""Page of the report: table, verdict, figures and provenance, as reports/README.md and reports/index.html."""
 
+import base64
+import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import NotRequired, TypedDict
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+from PIL import Image
+
+from pipeline.metrics.selftest import KnownAnswer
+from pipeline.ncsn.sampler import Sampler
 from pipeline.reporting import tables
-from pipeline.reporting.columns import DASH, NOT_RUN
+from pipeline.reporting.columns import DASH, NOT_RUN, pipe_table
+from pipeline.reporting.figures import style
 from pipeline.reporting.figures.style import FigureEntry, Picture
 from pipeline.reporting.rows import Table
 
@@ -36,9 +48,42 @@ SETTINGS = (
     ("Step size ε", "step_size"),
 )
 
+TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
+FULL = style.WIDTH * style.DPI
+"""Pixels of a PNG that fills the page; a narrower one fills less, so that all texts have one size."""
+COLOURS = {
+    "ground": ("#ffffff", "#16181d"),
+    "ink": (style.INK, "#e8e8e6"),
+    "soft": (style.GREY, "#a3a8b0"),
+    "rule": (style.RULE, "#343941"),
+}
+"""The neutral colours of page and figures alike, on a light screen and on a dark one."""
+
+
+class FeatureNumbers(TypedDict):
+    """Metrics of the feature space: metrics/features.json."""
+
+    held_out_accuracy: NotRequired[float]
+    """Of the classifier; missing for a network that others have trained."""
+
+
+class PanelNumbers(TypedDict):
+    """Numbers of one panel of the toy's Fig 3."""
+
+    fraction: float
+    """Share of the samples in the heavier mode."""
+    spread: float
+    """Standard deviation within a mode."""
+
+
+class ToyNumbers(TypedDict):
+    """Metrics of the two-mode mixture: toy/numbers.json."""
+
+    panels: dict[str, PanelNumbers]
+
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """Section of the page: a title, Markdown text, and a figure above the text; either may be missing."""
 
     title: str
@@ -49,37 +94,36 @@ class Section:
 def sections(
     table: Table,
     shown: Sequence[FigureEntry],
-    samplers: Mapping[str, Mapping[str, Any]],
-    features: Mapping[str, Any],
-    toy: Mapping[str, Any],
-    checks: Sequence[Mapping[str, Any]] = (),
-) -> list[Section]:
-    """The page's parts in their order, the same in Markdown and in HTML.
+    samplers: Mapping[str, Sampler],
+    features: FeatureNumbers | None,
+    toy: ToyNumbers | None,
+    checks: Sequence[KnownAnswer] = (),
+) -> list[PageSection]:
+    """Sections of the page in order, the same in Markdown and in HTML.
 
     Args:
-        samplers: row -> settings of the sampler that made its samples.
-        features: metrics of the feature space.
-        toy: metrics of the two-mode mixture.
+        samplers: by row, what drew its samples.
+        features, toy: None where the stage has not run.
         checks: the evaluator's self-test.
     """
     origin = [tables.provenance(table), *_accuracy(features), _stages()]
     return [
-        Section("The table", "\n\n".join([tables.results_table(table), tables.verdict_lines(table)])),
-        *(Section(figure.title, figure=figure) for figure in shown),
+        PageSection("The table", "\n\n".join([tables.results_table(table), tables.verdict_lines(table)])),
+        *(PageSection(figure.title, figure=figure) for figure in shown),
         *_toy_sections(toy),
-        Section("How the samples were made", _settings(samplers)),
-        Section("What is measured", tables.measures_table()),
+        PageSection("How the samples were made", _settings(samplers)),
+        PageSection("What is measured", tables.measures_table()),
         *_selftest(checks),
-        Section("Where it comes from", "\n\n".join(origin)),
+        PageSection("Where it comes from", "\n\n".join(origin)),
     ]
 
 
 def title(table: Table) -> str:
-    """What the page is called."""
+    """Title of the page."""
     return f"Results on {table.data}"
 
 
-def readme(table: Table, parts: Sequence[Section]) -> str:
+def readme(table: Table, parts: Sequence[PageSection]) -> str:
     """The page as Markdown; its pictures are links relative to the page."""
     text = [
         f"# {title(table)}",
@@ -95,12 +139,12 @@ def readme(table: Table, parts: Sequence[Section]) -> str:
 
 
 def made_by(figure: FigureEntry) -> str:
-    """The figure's caption and what makes it, in Markdown."""
+    """Caption of a figure and the command that makes it, in Markdown."""
     return f"*{figure.caption}* Made by `{figure.command}`."
 
 
 def not_run(figure: FigureEntry, picture: Picture) -> str:
-    """What is shown in the place of a picture whose stage has not run, in Markdown."""
+    """Placeholder of a picture whose stage has not run, in Markdown."""
     return f"{NOT_RUN}: `{figure.command}{f'@{picture.label}' if picture.label else ''}`"
 
 
@@ -118,41 +162,42 @@ def _figure(figure: FigureEntry) -> Iterator[str]:
         yield made_by(figure)
 
 
-def _toy_sections(toy: Mapping[str, Any]) -> Iterator[Section]:
+def _toy_sections(toy: ToyNumbers | None) -> Iterator[PageSection]:
     """The panels of the toy's Fig 3 in numbers; nothing where the stage has not run."""
     if not toy:
         return
-    head = ["| Samples of the mixture | In the heavier mode | Std within a mode |", "| :-- | --: | --: |"]
-    lines = [f"| {name} | {p['fraction']:.3f} | {p['spread']:.3f} |" for name, p in toy["panels"].items()]
-    yield Section("Toy: in numbers", "\n".join([*head, "| the mixture itself | 0.8 | 1 |", *lines]))
+    head = ("Samples of the mixture", "In the heavier mode", "Std within a mode")
+    lines = [(name, f"{p['fraction']:.3f}", f"{p['spread']:.3f}") for name, p in toy["panels"].items()]
+    yield PageSection(
+        "Toy: in numbers", pipe_table(head, "lrr", [("the mixture itself", "0.8", "1"), *lines])
+    )
 
 
-def _selftest(checks: Sequence[Mapping[str, Any]]) -> Iterator[Section]:
-    """What the evaluator answered where the answer is known; nothing where it was not asked."""
+def _selftest(checks: Sequence[KnownAnswer]) -> Iterator[PageSection]:
+    """The evaluator's answers where the right ones are known; nothing without a self-test."""
     if not checks:
         return
-    head = ["| Asked before anything is scored | Known | Found | Tolerance |", "| :-- | --: | --: | --: |"]
+    head = ("Asked before anything is scored", "Known", "Found", "Tolerance")
     lines = [
-        f"| {c['name']} | {c['expected']:.6g} | {c['found']:.6g} | {c['tolerance']:.1e} |" for c in checks
+        (c["name"], f"{c['expected']:.6g}", f"{c['found']:.6g}", f"{c['tolerance']:.1e}") for c in checks
     ]
-    yield Section("The evaluator's self-test", "\n".join([*head, *lines]))
+    yield PageSection("The evaluator's self-test", pipe_table(head, "lrrr", lines))
 
 
-def _settings(samplers: Mapping[str, Mapping[str, Any]]) -> str:
+def _settings(samplers: Mapping[str, Sampler]) -> str:
     head = ["Row", *(title for title, _ in SETTINGS)]
-    lines = [head, [":--", *("--:" for _ in SETTINGS)]]
-    for row, settings in samplers.items():
-        lines.append([f"`{row}`", *(_setting(settings.get(key)) for _, key in SETTINGS)])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    plain = {row: sampler.plain() for row, sampler in samplers.items()}
+    lines = [[f"`{row}`", *(_setting(own.get(key)) for _, key in SETTINGS)] for row, own in plain.items()]
+    return pipe_table(head, "l" + "r" * len(SETTINGS), lines)
 
 
-def _setting(value: Any) -> str:
+def _setting(value: str | float | None) -> str:
     if value is None:
         return DASH
     return f"`{value}`" if isinstance(value, str) else f"{value:.4g}"
 
 
-def _accuracy(features: Mapping[str, Any]) -> Iterator[str]:
+def _accuracy(features: FeatureNumbers | None) -> Iterator[str]:
     """How good the classifier of the feature space is; nothing for one that others have trained."""
     if not features:
         yield f"The feature space: {NOT_RUN}: `dvc repro features`"
@@ -161,5 +206,92 @@ def _accuracy(features: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _stages() -> str:
-    head = ["| Made by | What | Decided in params.yaml by |", "| :-- | :-- | :-- |"]
-    return "\n".join([*head, *(f"| `dvc repro {name}` | {what} | {key} |" for name, what, key in STAGES)])
+    lines = [(f"`dvc repro {name}`", what, key) for name, what, key in STAGES]
+    return pipe_table(("Made by", "What", "Decided in params.yaml by"), "lll", lines)
+
+
+def html_page(title: str, parts: Sequence[PageSection], figures: Path) -> str:
+    """The page as HTML with every picture in it; the same parts give the same bytes.
+
+    Args:
+        parts: the page's parts; their texts are Markdown, escaped where they hold HTML.
+        figures: the folder of the pictures.
+    """
+    folder = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"markdown": _markdown, "anchor": _anchor, "line": _line}
+    environment.globals |= {
+        "made_by": made_by,
+        "not_run": not_run,
+        "uri": lambda name: uri(figures / name),
+        "still": lambda name: still(figures / name),
+        "moves": lambda name: _moves(figures / name),
+        "share": lambda name: _share(figures / name),
+        "colours": COLOURS,
+    }
+    return environment.get_template("page.html.j2").render(title=title, parts=parts)
+
+
+def uri(path: Path) -> str:
+    """A picture as a data URI; a vector one with the colours that it has on a dark page."""
+    content = path.read_bytes()
+    if path.suffix == ".svg":
+        content = _themed(content.decode()).encode()
+    return _uri(content, TYPES[path.suffix])
+
+
+def still(path: Path) -> str:
+    """The last frame of an animation as a data URI, for readers who ask for no motion."""
+    with Image.open(path) as image:
+        image.seek(image.n_frames - 1)  # type: ignore[attr-defined]
+        out = io.BytesIO()
+        image.save(out, "PNG")
+    return _uri(out.getvalue(), TYPES[".png"])
+
+
+def _moves(path: Path) -> bool:
+    with Image.open(path) as image:
+        return getattr(image, "n_frames", 1) > 1
+
+
+def _share(path: Path) -> str:
+    """The share of the page's width that a picture takes."""
+    with Image.open(path) as image:
+        return f"{min(1.0, image.width / FULL):.3f}"
+
+
+def _uri(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _themed(svg: str) -> str:
+    """An SVG whose neutral colours, written as matplotlib writes them, follow the reader's colour scheme."""
+    rules = "".join(
+        f'[style*="{kind}: {light.lower()}"]{{{kind}:{dark} !important}}'
+        for light, dark in COLOURS.values()
+        for kind in ("fill", "stroke")
+    )
+    themed = f"<style>@media (prefers-color-scheme:dark){{{rules}}}</style>"
+    return re.sub(r"(<svg\b[^>]*>)", lambda match: match[1] + themed, svg, count=1)
+
+
+_RENDERER = MarkdownIt("commonmark", {"html": False}).enable("table")
+
+
+def _markdown(text: str) -> Markup:
+    """Markdown as HTML, each table in a box that scrolls by itself."""
+    html = _RENDERER.render(text)
+    html = html.replace(
+        "<table>", '<div class="scroll" tabindex="0" role="region" aria-label="table"><table>'
+    )
+    return Markup(html.replace("</table>", "</table></div>"))
+
+
+def _line(text: str) -> Markup:
+    return Markup(_RENDERER.renderInline(text))
+
+
+def _anchor(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

@@ -1,4 +1,4 @@
-"""Report of a run: one call from the stages' files to the folder reports/."""
+"""Report of a run: from the stages' files to the folder reports/, figures included."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -6,11 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.data.dataset import Manifest
 from pipeline.files import read_json, whole_folder, write_json, write_text
 from pipeline.git import commit
-from pipeline.reporting import dataset_card, html, latex, model_card, page, tables
-from pipeline.reporting.figures.draw import draw_figures
+from pipeline.metrics.drawn import Drawn
+from pipeline.metrics.selftest import KnownAnswer
+from pipeline.ncsn.sampler import Sampler
+from pipeline.reporting import cards, latex, page, tables
+from pipeline.reporting.figures import contours, curves, samples, searches, toy
 from pipeline.reporting.figures.grids import Images
+from pipeline.reporting.figures.style import FigureEntry
 from pipeline.reporting.lineage import Made
 from pipeline.reporting.read_table import SELFTEST, read_table
 from pipeline.reporting.rows import Table
@@ -21,7 +26,7 @@ def write_report(
     artifacts: Path,
     rows: Mapping[str, str],
     *,
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     real: Images,
     grid: Sequence[int],
     margin: float | None = None,
@@ -35,8 +40,7 @@ def write_report(
     Args:
         artifacts: the stages' outputs.
         rows: ROW: NETWORK, in order.
-        manifest: of the data set.
-        real: its training images, uint8 (n, C, H, W).
+        real: training images of the data set, uint8 (n, C, H, W).
         grid: rows and columns of the sample grids.
         margin, extra_seeds: see `read_table`.
         runs: ROW or ROW-SEED -> the runs that made its numbers.
@@ -45,18 +49,17 @@ def write_report(
         UserError: a file of an evaluated row is missing or damaged.
     """
     table = read_table(artifacts, rows, manifest, commit(), runs, extra_seeds=extra_seeds, margin=margin)
-    samplers = _samplers(artifacts, rows)
-    features, toy = (_numbers(artifacts / name) for name in ("metrics/features.json", "toy/numbers.json"))
-    checks = read_json(path) if (path := artifacts / SELFTEST).exists() else ()
+    sampled_by = _samplers(artifacts, rows)
+    features: page.FeatureNumbers | None = _read(artifacts / "metrics/features.json")
+    numbers: page.ToyNumbers | None = _read(artifacts / "toy/numbers.json")
+    checks: list[KnownAnswer] = _read(artifacts / SELFTEST) or []
     with whole_folder(out) as folder:
         shown = draw_figures(folder / page.FIGURES, artifacts, table, real, grid)
-        parts = page.sections(table, shown, samplers, features, toy, checks)
+        parts = page.sections(table, shown, sampled_by, features, numbers, checks)
         write_text(folder / "README.md", page.readme(table, parts))
-        write_text(folder / "index.html", html.html_page(page.title(table), parts, folder / page.FIGURES))
-        write_text(folder / "model_card.md", model_card.model_card(table, manifest, samplers))
-        write_text(
-            folder / "dataset_card.md", dataset_card.dataset_card(manifest, _classes(artifacts, manifest))
-        )
+        write_text(folder / "index.html", page.html_page(page.title(table), parts, folder / page.FIGURES))
+        write_text(folder / "model_card.md", cards.model_card(table, manifest, sampled_by))
+        write_text(folder / "dataset_card.md", cards.dataset_card(manifest, _classes(artifacts, manifest)))
         write_text(folder / "table.md", tables.markdown(table))
         write_text(folder / "table.tex", latex.latex_table(table))
         write_text(folder / "table.csv", tables.to_csv(table))
@@ -64,22 +67,50 @@ def write_report(
     return table
 
 
-def _samplers(artifacts: Path, rows: Iterable[str]) -> dict[str, dict[str, Any]]:
-    paths = {row: artifacts / f"samples/{row}/manifest.json" for row in rows}
-    return {row: read_json(path)["sampler"] for row, path in paths.items() if path.exists()}
+def _samplers(artifacts: Path, rows: Iterable[str]) -> dict[str, Sampler]:
+    folders = {row: artifacts / f"samples/{row}" for row in rows}
+    return {row: Drawn.read(folder).sampler for row, folder in folders.items() if folder.exists()}
 
 
-def _classes(artifacts: Path, manifest: Mapping[str, Any]) -> dict[str, list[int]]:
+def _classes(artifacts: Path, manifest: Manifest) -> dict[str, list[int]]:
     """Images of each class in each split; none where the labels are not there."""
     path = artifacts / "data/labels.npy"
     if not path.exists():
         return {}
-    labels, bounds = np.load(path, allow_pickle=False), manifest["split"]
+    labels, split = np.load(path, allow_pickle=False), manifest["split"]
     return {
-        name: np.bincount(labels[slice(*bounds[name])], minlength=manifest["classes"]).tolist()
-        for name in ("train", "held_out")
+        name: np.bincount(labels[slice(*rows)], minlength=manifest["classes"]).tolist()
+        for name, rows in (("train", split["train"]), ("held_out", split["held_out"]))
     }
 
 
-def _numbers(path: Path) -> dict[str, Any]:
-    return dict(read_json(path)) if path.exists() else {}
+def _read(path: Path) -> Any:
+    """The content of a JSON file; None where its stage has not run."""
+    return read_json(path) if path.exists() else None
+
+
+def draw_figures(
+    folder: Path, artifacts: Path, table: Table, real: Images, grid: Sequence[int]
+) -> list[FigureEntry]:
+    """Figures that the run's files allow, drawn into the folder, in the page's order.
+
+    Those whose stage has not run have a placeholder; neighbours, completed images and the frontier are left out.
+    """
+    rows, networks = list(table.drawn()), list(dict.fromkeys(table.drawn().values()))
+    names = list(dict.fromkeys(name for row in table.rows for name in row.names))
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        samples.sample_grids(folder, artifacts, table, real, grid),
+        samples.ways_figure(folder, artifacts, rows),
+        *samples.completion_figures(folder, artifacts, rows),
+        *samples.neighbour_figures(folder, artifacts, rows, real),
+        *curves.frontier_figures(folder, artifacts, table),
+        curves.loss_figure(folder, artifacts, networks),
+        *curves.choice_figures(folder, artifacts, names),
+        searches.step_size_figure(folder, artifacts),
+        *searches.sampler_figures(folder, artifacts),
+        *contours.contour_figures(folder, artifacts, searches.TUNE_SAMPLER),
+        *searches.noise_figures(folder, artifacts),
+        *contours.contour_figures(folder, artifacts, searches.TUNE_NOISE),
+        *toy.toy_entries(folder, artifacts),
+    ]

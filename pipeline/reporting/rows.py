@@ -10,6 +10,8 @@ from pipeline.reporting import lineage
 from pipeline.reporting.intervals import Interval
 from pipeline.reporting.papers import Published
 
+Cells = dict[str, object]
+"""Cells of a line of a table, by column."""
 FLOOR, TRAIN_FLOOR = "held-out data (the floor)", "training data (the floor)"
 
 
@@ -31,8 +33,8 @@ class Estimate:
     interval: Interval | None = None
     """Over training seeds and sampling sets; None where it was measured once."""
 
-    def cells(self) -> dict[str, Any]:
-        """What is known, as cells of a CSV line: NAME, NAME_std and so on."""
+    def cells(self) -> Cells:
+        """Known values as cells of a CSV line: NAME, NAME_std and so on."""
         ends = ("std", "stderr", "low", "high", "note")
         named = {self.measure: self.value} | {f"{self.measure}_{end}": getattr(self, end) for end in ends}
         return {name: value for name, value in named.items() if value is not None}
@@ -64,7 +66,7 @@ class Row:
     fid_minimum_of_three: float | None = None
     """Of the first three sets of the first training, as EDM reports it; not comparable with a mean."""
     not_run: tuple[str, ...] = ()
-    """The commands of the training seeds that were asked for and are not in the row."""
+    """Commands of the requested training seeds that are not in the row."""
     n_reference: int | None = None
     """Real images they are compared with: those of `reference_set`."""
     nfe: int | None = None
@@ -130,7 +132,7 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The row's name where its denoising is not a column of its own."""
+        """Name of the row with its denoising."""
         return self.system if self.is_floor else f"{self.system}, {self.how}"
 
     @property
@@ -161,8 +163,8 @@ class Row:
         """What the row was made on, each stage's own where they differ."""
         return lineage.agreed(self.made, "hardware")
 
-    def cells(self) -> dict[str, Any]:
-        """Everything that the row holds by name, the measures as `Estimate.cells`."""
+    def cells(self) -> Cells:
+        """All fields by name, the measures as `Estimate.cells`."""
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del own["measures"]
         return own | {key: value for one in self.measures for key, value in one.cells().items()}
@@ -175,14 +177,18 @@ class Row:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Row":
         """The inverse of `to_json`."""
-        measures = tuple(_estimate(name, one) for name, one in value["measures"].items())
-        lists = {key: tuple(value[key]) for key in ("names", "not_run")}
-        return cls(**(lineage.plain(value) | lists | {"measures": measures}))
-
-
-def _estimate(name: str, value: Mapping[str, Any]) -> Estimate:
-    found = value["interval"]
-    return Estimate(name, **{**value, "interval": Interval(**found) if found else None})
+        measures = tuple(
+            Estimate(name, **{**one, "interval": Interval(**one["interval"]) if one["interval"] else None})
+            for name, one in value["measures"].items()
+        )
+        objects = {
+            "measures": measures,
+            "names": tuple(value["names"]),
+            "not_run": tuple(value["not_run"]),
+            "files": tuple(lineage.File(**one) for one in value.get("files", ())),
+            "made": tuple(lineage.Made(**one) for one in value.get("made", ())),
+        }
+        return cls(**{**value, **objects})
 
 
 @dataclass(frozen=True)
@@ -197,7 +203,7 @@ class Table:
     margin: float | None = None
     """Relative; what counts as equal to a paper's number. None: rows are not judged by the papers'."""
     selftest: str | None = None
-    """How many of the known answers the evaluator gave; None where it was not asked."""
+    """How many known answers the evaluator reproduced; None without a self-test."""
 
     def row(self, system: str, denoised: bool | None) -> Row | None:
         """The row of a system, or None."""

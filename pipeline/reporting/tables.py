@@ -1,7 +1,7 @@
 """Table as Markdown, CSV and JSON: three views of the same rows.
 
 FIDs of different sample counts never share a column, since the same model scores 25 to 30 points higher on
-1,000 samples than on 50,000. A cell is never left blank: it says what would measure the missing number.
+1,000 samples than on 50,000. A cell is never blank: it names the command that measures the missing number.
 """
 
 import csv
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipeline.metrics.measures import further, measures
-from pipeline.reporting import columns, equivalence, verdict
+from pipeline.reporting import columns, verdict
 from pipeline.reporting.intervals import LEVEL
 from pipeline.reporting.papers import TERMS, Published
 from pipeline.reporting.rows import Row, Table, common
@@ -74,7 +74,7 @@ def verdict_lines(table: Table) -> str:
 
 
 def provenance(table: Table) -> str:
-    """Where each row comes from, with what all rows share said once."""
+    """Provenance of each row; what all rows share is stated once."""
     shared = [
         f"- {title}: {common(table.rows, name)}"
         for title, name in (
@@ -109,19 +109,23 @@ def to_csv(table: Table) -> str:
 
 
 def to_json(table: Table) -> dict[str, Any]:
-    """The table as data, with the verdict beside it; `Table.from_json` reads it back."""
+    """The table as data, with the verdict next to it; `Table.from_json` reads it back."""
     floor = [
         {"system": v.row.system, "denoised": v.row.denoised, "ratio": v.ratio, "within": v.within}
         for v in verdict.against_floor(table)
     ]
     tuned = [{"denoised": v.row.denoised, "holds": v.holds} for v in verdict.against_baseline(table)]
-    judged = {"margin": verdict.MARGIN, "against_floor": floor, "tuned_against_ncsnv2": tuned}
-    papers: list[dict[str, Any]] = [
+    judged: dict[str, object] = {
+        "margin": verdict.MARGIN,
+        "against_floor": floor,
+        "tuned_against_ncsnv2": tuned,
+    }
+    papers: list[dict[str, object]] = [
         {"system": v.row.system, "denoised": v.row.denoised, "measure": v.measure, "published": v.published}
         | {"outcome": v.outcome, "interval": v.interval, "reason": v.reason}
-        for v in equivalence.against_papers(table)
+        for v in verdict.against_papers(table)
     ]
-    judged |= {"paper_margin": table.margin, "alpha": equivalence.ALPHA, "against_papers": papers}
+    judged |= {"paper_margin": table.margin, "alpha": verdict.ALPHA, "against_papers": papers}
     return table.to_json() | {"verdict": judged | {"sentences": verdict.sentences(table)}}
 
 
@@ -142,8 +146,8 @@ def repetition(table: Table) -> str:
 
 def measures_table() -> str:
     """What each measure is, which way is better, and where it was defined."""
-    head = ["| Measure | Better | Defined in |", "| :-- | :-- | :-- |"]
-    return "\n".join([*head, *(f"| {one.label} | {one.better} | {one.source} |" for one in measures())])
+    lines = [(one.label, one.better, one.source) for one in measures()]
+    return columns.pipe_table(("Measure", "Better", "Defined in"), "lll", lines)
 
 
 def _count(number: int, what: str) -> str:
@@ -161,14 +165,15 @@ def _notes(table: Table) -> list[str]:
     return [f"Papers' cells are quoted as printed, by the papers' own evaluators; {terms}. {seeds}"]
 
 
-def _plain(value: str | float | tuple[Any, ...] | None) -> str | float:
-    """A cell: what a row holds several of as JSON, None as nothing."""
+def _plain(value: object) -> str | float:
+    """Cell of a CSV line: several values as JSON, None as an empty cell."""
     if isinstance(value, tuple):
         return json.dumps(value, default=dataclasses.asdict)
+    assert value is None or isinstance(value, str | float | int)
     return "" if value is None else value
 
 
-def _csv_published(paper: Published) -> dict[str, Any]:
+def _csv_published(paper: Published) -> dict[str, str | float]:
     values = {
         "kind": "published",
         "source": paper.source,

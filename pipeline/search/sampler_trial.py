@@ -10,10 +10,8 @@ import torch
 
 from pipeline.data.dataset import open_dataset
 from pipeline.generate.draw import Shape, draw, single_threaded
-from pipeline.metrics.features import FeatureSpace
-from pipeline.metrics.features import load as load_features
-from pipeline.metrics.fid import Moments, distance, moments
-from pipeline.metrics.statistics import load_moments
+from pipeline.metrics.features import FeatureSpace, load_space
+from pipeline.metrics.fid import Moments, distance, load_moments, moments
 from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.networks import conditional_on_levels
 from pipeline.ncsn.prior import Law
@@ -50,7 +48,7 @@ class Setup:
         cls, artifacts: Path, network: str, trained: Ladder, *, device: str = "cpu", **rest: Any
     ) -> Self:
         """From the files of the stages; `rest` are the fields that no file holds."""
-        data, classifier = open_dataset(artifacts / "data"), load_features(artifacts / "features")
+        data, classifier = open_dataset(artifacts / "data"), load_space(artifacts / "features")
         train = data.split("train")
         return cls(
             network=load_network(artifacts / "models" / network),

@@ -1,8 +1,8 @@
-"""Say of each row of a table whether it still stands: `python -m pipeline.verify reports/table.json`.
+"""Check of each row of a table: `python -m pipeline.verify reports/table.json`.
 
 Recomputed: every hash and number of the row from artifacts/ and params.yaml; code, parameters and files of
 the stages behind it against dvc.lock; its commits from git; its runs from MLflow. Exit code 0 where all rows
-stand, 1 where one does not or cannot be checked, 2 for bad input.
+are verified, 1 where one differs or cannot be checked, 2 for bad input.
 """
 
 import argparse
@@ -13,23 +13,21 @@ from pathlib import Path
 
 from pipeline import dvcfile, tracking
 from pipeline.ncsn.errors import UserError
-from pipeline.reporting.lineage import SETTLED, Plan
+from pipeline.reporting.lineage import SETTLED, StageGraph
 from pipeline.reporting.rows import Row, Table
-from pipeline.verify import history, records, table, tree
-from pipeline.verify.findings import Finding, State, lines, state
-from pipeline.verify.history import History
-from pipeline.verify.tree import Tree
+from pipeline.verify import Finding, RowState, lines, sources, state, table
+from pipeline.verify.sources import History, Tree
 
 
-class Check:
-    """All that a table's rows are held against, read once."""
+class RowChecker:
+    """Checker of the rows of a table; everything they are compared with is read once."""
 
     def __init__(self, root: Path, checked: Table, *, runs: bool) -> None:
         """
         Raises:
             UserError: `root` has no dvc.yaml.
         """
-        plan = Plan.read(root)
+        plan = StageGraph.read(root)
         if plan is None:
             raise UserError("there is no dvc.yaml here: run it in the repository's folder.")
         self._plan, self._lock, self._tree = plan, dvcfile.lock(root), Tree(root)
@@ -49,20 +47,20 @@ class Check:
         self._history.close()
 
     def row(self, row: Row) -> Iterator[Finding]:
-        """What speaks against a row."""
+        """Findings of a row."""
         name = table.system_of(row)
         chain = self._chain(None if row.is_floor else name, row.names)
         if not chain:
             yield Finding(f"evaluate@{name} of dvc.yaml", "a stage", "none", "add it to `rows`")
-        yield from table.findings(row, self._now.row(row), self._artifacts)
+        yield from table.row_findings(row, self._now.row(row), self._artifacts)
         for stage, only in chain.items():
-            yield from tree.stage(self._tree, self._lock, self._plan.params, stage, only)
+            yield from sources.stage_findings(self._tree, self._lock, self._plan.params, stage, only)
         for made in row.made:
-            yield from history.findings(self._history, self._tree, made, self._lock, chain)
+            yield from sources.commit_findings(self._history, self._tree, made, self._lock, chain)
             if self._unread and made.run_id:
                 yield Finding("MLflow's record of the runs", None, None, self._unread)
             elif self._runs:
-                yield from records.findings(
+                yield from table.run_findings(
                     made, made.network or name, row.data_sha256, self._artifacts, self._records
                 )
 
@@ -80,10 +78,10 @@ def report(found: list[tuple[Row, list[Finding]]], rest: list[Finding]) -> Itera
         yield f"{row.label}: {head}"
         yield from (f"    {line}" for line in lines(findings))
     if rest:
-        yield f"the table beside its rows: {state(rest)}"
+        yield f"the table outside its rows: {state(rest)}"
         yield from (f"    {line}" for line in lines(rest))
-    stand = sum(state(findings) is State.STANDS for _, findings in found)
-    yield f"{stand} of {len(found)} rows stand"
+    verified = sum(state(findings) is RowState.VERIFIED for _, findings in found)
+    yield f"{verified} of {len(found)} rows verified"
 
 
 def main(arguments: list[str] | None = None, root: Path = Path()) -> int:
@@ -93,13 +91,13 @@ def main(arguments: list[str] | None = None, root: Path = Path()) -> int:
     parser.add_argument("--no-runs", action="store_true", help="leave MLflow's store out")
     given = parser.parse_args(arguments)
     try:
-        checked, written = table.read(root / given.table)
-        with contextlib.closing(Check(root, checked, runs=not given.no_runs)) as check:
+        checked, written = table.read_written(root / given.table)
+        with contextlib.closing(RowChecker(root, checked, runs=not given.no_runs)) as check:
             found = [(row, list(check.row(row))) for row in checked.rows]
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    rest = list(table.whole(checked, written))
+    rest = list(table.table_findings(checked, written))
     sys.stdout.writelines(f"{line}\n" for line in report(found, rest))
     return 1 if rest or any(findings for _, findings in found) else 0
 

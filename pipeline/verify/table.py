@@ -1,18 +1,18 @@
-"""A written table against the one that the files give now, field by field and hash by hash."""
+"""A written table against the one that the files give now, and its runs against MLflow's records."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pipeline.files import read_json, sha256
 from pipeline.git import Commit
 from pipeline.ncsn.errors import UserError
 from pipeline.reporting import tables
-from pipeline.reporting.lineage import File
+from pipeline.reporting.lineage import RESULTS, File, Made, key_tag
 from pipeline.reporting.read_table import read_table
 from pipeline.reporting.rows import Row, Table
-from pipeline.verify.findings import AGAIN, PULL, Finding
+from pipeline.tracking import Record
+from pipeline.verify import AGAIN, PULL, Finding
 
 RECORDED = {"commit", "dirty", "run_id", "made"}
 """Fields that only git and MLflow can speak of."""
@@ -22,8 +22,8 @@ NEEDED = (MANIFEST, IMAGES, "evaluation/{row}.json")
 NEEDED_OF_SAMPLES = ("samples/{row}/manifest.json", "metrics/generate_{row}.json")
 
 
-def read(path: Path) -> tuple[Table, dict[str, Any]]:
-    """A table.json as a table and as it stands there; raises UserError where it is none."""
+def read_written(path: Path) -> tuple[Table, dict[str, object]]:
+    """Content of table.json as a table and as plain data; raises UserError where it is not a table."""
     value = read_json(path)
     try:
         return Table.from_json(value), value
@@ -70,8 +70,8 @@ class Now:
         return read_table(self._artifacts, rows, manifest, Commit(None), extra_seeds=self._extra_seeds)
 
 
-def findings(row: Row, now: Row | str, artifacts: Path) -> Iterator[Finding]:
-    """What of a row is not what the files give: a missing or another file, hash or number."""
+def row_findings(row: Row, now: Row | str, artifacts: Path) -> Iterator[Finding]:
+    """Findings of a row against the files: a missing file, another hash or another number."""
     if gone := _gone(row, artifacts):
         yield from (Finding(path, None, None, PULL) for path in gone)
     elif isinstance(now, str):
@@ -120,14 +120,14 @@ def _witnesses(row: Row) -> Iterator[Finding]:
         yield Finding("the runs behind the row", "one", "none", AGAIN)
         return
     last, dirty = row.made[-1], any(run.dirty for run in row.made)
-    told = {"commit": last.commit, "run_id": last.run_id, "dirty": dirty}
-    for name, expected in told.items():
+    expectations = {"commit": last.commit, "run_id": last.run_id, "dirty": dirty}
+    for name, expected in expectations.items():
         if getattr(row, name) != expected:
             yield Finding(f"the table's {name}", str(expected), str(getattr(row, name)), AGAIN)
 
 
-def whole(table: Table, written: Mapping[str, Any]) -> Iterator[Finding]:
-    """What of the table outside its rows is not what the rows give: verdict, the papers' rows, data."""
+def table_findings(table: Table, written: Mapping[str, object]) -> Iterator[Finding]:
+    """Findings of the table outside its rows: verdict, the papers' rows, data."""
     again = json.loads(json.dumps(tables.to_json(table)))
     digests = {row.data_sha256 for row in table.rows}
     for key in {**again, **written}:
@@ -135,3 +135,41 @@ def whole(table: Table, written: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding(key, str(again.get(key)), str(written.get(key)), AGAIN)
     for digest in digests - {table.data_sha256}:
         yield Finding("the table's data_sha256", digest, table.data_sha256, AGAIN)
+
+
+def run_findings(
+    made: Made, name: str, data_sha256: str | None, artifacts: Path, records: Mapping[str, Record]
+) -> Iterator[Finding]:
+    """Findings of a run in MLflow against the row and the file that the run wrote.
+
+    Args:
+        name: of the stage's instance.
+        data_sha256: of the images that the row names.
+        records: run id -> MLflow's record; a run that it does not have is left out.
+    """
+    if made.run_id is None:
+        return
+    what = f"MLflow run {made.run_id} of {made.stage}"
+    if (record := records.get(made.run_id)) is None:
+        fix = f"set MLFLOW_TRACKING_URI to the store that has it, or {AGAIN}"
+        yield Finding(what, "FINISHED", "no such run", fix)
+        return
+    if record.status != "FINISHED":
+        yield Finding(what, "FINISHED", record.status, AGAIN)
+    expectations = _tags(made, name, artifacts)
+    if "data.sha256" in record.tags:  # `generate` reads no images
+        expectations["data.sha256"] = data_sha256
+    for tag, expected in expectations.items():
+        if (found := record.tags.get(tag)) != expected:
+            yield Finding(f"{what}, tag {tag}", expected, found or "none", AGAIN)
+
+
+def _tags(made: Made, name: str, artifacts: Path) -> dict[str, str | None]:
+    """The tags that such a run must have; the commit's only where there is one."""
+    git = {"mlflow.source.git.commit": made.commit, "git.dirty": str(made.dirty).lower()}
+    key = key_tag(made.stage)
+    own = {"stage": made.stage, key: name, "versions": made.versions, "hardware": made.hardware}
+    tag, pattern = RESULTS.get(made.stage, ("", ""))
+    written = artifacts / pattern.format(name=name)
+    result = {tag: sha256(written)} if tag and written.is_file() else {}
+    return own | (git if made.commit else {}) | result

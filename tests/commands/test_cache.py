@@ -76,7 +76,9 @@ def test_a_flipped_bit_in_the_cache_is_caught_and_mended(repository: Path) -> No
     (data / "images.npy").unlink()
     run(repository, "dvc", "checkout", "--quiet")  # it says nothing
     assert (data / "images.npy").read_bytes() != good
-    with pytest.raises(UserError, match=r"images\.npy is corrupt .*`python -m pipeline\.cache`.*-f prepare`"):
+    with pytest.raises(
+        UserError, match=r"images\.npy is corrupt .*`python -m pipeline\.commands\.cache`.*-f prepare`"
+    ):
         open_dataset(data)
     assert f"removed {bad}" in run(repository, "pipeline.commands.cache")
     run(repository, "dvc", "repro", "--quiet", "-f", "prepare")

@@ -32,6 +32,7 @@ from pipeline.training.optimizers.adam import Adam
 from pipeline.training.schedules.constant import Constant
 from pipeline.training.state import fresh
 from pipeline.training.task import Task
+from tests.reporting.conftest import manifest
 
 NETWORK = {"kind": "ncsnv2", "channels": 1, "image_size": 8, "width": 8, "sigmas": (1.0, 0.1, 0.01)}
 TASK = Task(
@@ -41,8 +42,7 @@ TASK = Task(
     loss=Levels(), seed=0, data_sha256="0" * 64,
 )  # fmt: skip
 FILES = {"README.md", "SHA256SUMS", "config.json", "model.safetensors"}
-MANIFEST = {"name": "digits", "title": "Digits", "licence": "MIT", "homepage": "https://example.org",
-            "shape": [60, 1, 8, 8], "sha256": {"images": "3f1c" * 16, "labels": "00" * 32}}  # fmt: skip
+MANIFEST = manifest() | {"licence": "MIT"}
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def root(tmp_path: Path) -> Path:
     }
     write_json(artifacts / "evaluation/tuned.json", dict.fromkeys(("raw", "denoised", "floor"), measured))
     sampler = Sampler.langevin(Ladder(1.0, 0.01, 3), step_size=1e-5, steps_per_level=2).plain()
-    samples = {"nfe": {"raw": 6, "denoised": 7}, "num_samples": 50, "sampler": sampler}
+    samples = {"nfe": {"raw": 6, "denoised": 7}, "num_samples": 50, "sampler": sampler, "sha256": {}}
     write_json(artifacts / "samples/tuned/manifest.json", samples)
     write_json(artifacts / "metrics/generate_tuned.json", {"seconds": 1.0})
     write_json(artifacts / "data/manifest.json", MANIFEST)

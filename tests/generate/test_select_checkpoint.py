@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.generate import generate, select_checkpoint
 from pipeline.generate.select_checkpoint import Choice, best, choose
-from pipeline.metrics import features, statistics
+from pipeline.metrics import features, fid
 from pipeline.metrics.fid import distance, moments
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
@@ -87,8 +87,8 @@ class Place:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     rng = np.random.default_rng(0)
     train = np.clip(255 * rng.normal(TRUE, 0.1, (4000, *SHAPE)) + 0.5, 0, 255).astype(np.uint8)
-    monkeypatch.setattr(features, "load", lambda _: Pixels())
-    monkeypatch.setattr(statistics, "load_moments", lambda *_: moments(Pixels().features(train)))
+    monkeypatch.setattr(features, "load_space", lambda _: Pixels())
+    monkeypatch.setattr(fid, "load_moments", lambda *_: moments(Pixels().features(train)))
     monkeypatch.setattr(
         select_checkpoint,
         "load_network",
@@ -118,7 +118,7 @@ def test_the_fid_is_that_of_the_network_s_own_samples(place: Place) -> None:
     (point, _) = place.choose(place.plant(0.4, 0.3)).about["points"]
     known = ("shape", "num_samples", "shard_size", "precision", "compile", "seed")
     made = generate.generate(Gaussian(0.4), SAMPLER, **{key: SETTINGS[key] for key in known})
-    target = statistics.load_moments(place.reference, "train")
+    target = fid.load_moments(place.reference, "train")
     for kind in ("raw", "denoised"):
         assert point[kind] == distance(moments(Pixels().features(getattr(made, kind))), target)
 

@@ -8,8 +8,7 @@ import pytest
 from pipeline.metrics import features
 from pipeline.metrics.build import build
 from pipeline.metrics.features.classifier import Classifier
-from pipeline.metrics.fid import distance, frechet_distance, moments
-from pipeline.metrics.statistics import STATISTICS, load_moments
+from pipeline.metrics.fid import STATISTICS, distance, frechet_distance, load_moments, moments
 from pipeline.ncsn.errors import UserError
 
 SETTINGS = {"width": 4, "epochs": 4, "batch_size": 64, "lr": 1e-2, "seed": 0}
@@ -24,7 +23,7 @@ def made(digits, tmp_path_factory):
 
 def test_what_is_written_is_what_is_told(made, digits):
     folder, metrics = made
-    classifier = features.load(folder)
+    classifier = features.load_space(folder)
     assert classifier.held_out_accuracy == metrics["held_out_accuracy"]
     assert metrics["held_out_accuracy"] == classifier.accuracy(digits.held_out, digits.held_out_labels)
     assert metrics["train_accuracy"] == classifier.accuracy(digits.train, digits.train_labels)
@@ -36,7 +35,7 @@ def test_what_is_written_is_what_is_told(made, digits):
 
 def test_moments_are_those_of_the_features(made, digits):
     folder, _ = made
-    found, x = load_moments(folder, "held_out"), features.load(folder).features(digits.held_out)
+    found, x = load_moments(folder, "held_out"), features.load_space(folder).features(digits.held_out)
     assert found.n == 720
     assert found.mean.numpy() == pytest.approx(x.astype(float).mean(axis=0), abs=1e-9)
     centred = x.astype(float) - x.astype(float).mean(axis=0)
@@ -45,7 +44,7 @@ def test_moments_are_those_of_the_features(made, digits):
 
 def test_searches_judge_by_every_second_held_out_image(made, digits):
     found = load_moments(made[0], "search")
-    half = moments(features.load(made[0]).features(digits.held_out[::2]))
+    half = moments(features.load_space(made[0]).features(digits.held_out[::2]))
     assert found.n == 360 and distance(found, half) == pytest.approx(0, abs=1e-6)
 
 

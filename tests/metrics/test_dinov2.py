@@ -127,7 +127,7 @@ def test_the_stage_keeps_it_and_no_inception_score_is_made_up(
     torch.save(weights, path)
     splits = [(pictures(n), np.zeros(n, np.int64)) for n in (6, 5)]
     made = build(tmp_path / "features", *splits, DINOv2(str(path), sha256(path)))
-    loaded = features.load(tmp_path / "features")
+    loaded = features.load_space(tmp_path / "features")
     assert loaded.name == made["evaluator"] and loaded.name.startswith("DINOv2")
     sets = [inputs.Described.by(loaded, images) for images, _ in splits]
     settings = {

@@ -9,9 +9,8 @@ import torch
 from pipeline.files import read_json, sha256, write_json
 from pipeline.metrics import evaluate_row as module
 from pipeline.metrics.evaluate_row import evaluator, headline
-from pipeline.metrics.inputs import Described, ImageInputs
-from pipeline.metrics.memorisation import nearest
-from pipeline.metrics.reference_split import UNSEEN, reference_split
+from pipeline.metrics.inputs import UNSEEN, Described, ImageInputs, reference_split
+from pipeline.metrics.neighbours import nearest
 from pipeline.ncsn.errors import UserError
 
 KID = {"kid_subsets": 5, "kid_subset_size": 100}

@@ -92,7 +92,7 @@ def test_probabilities_are_of_the_penultimate_layer_and_sum_to_one(classifier, d
 
 
 def test_saved_and_loaded_are_one(saved, classifier, digits):
-    loaded = features.load(saved)
+    loaded = features.load_space(saved)
     assert np.array_equal(loaded.features(digits.held_out), classifier.features(digits.held_out))
     assert loaded.name == measured(classifier).name
     assert "width 16" in loaded.name and "0.5000" in loaded.name
@@ -115,7 +115,7 @@ def test_network_and_images_go_to_the_device(classifier, digits):
 def test_missing_file(saved, name):
     (saved / name).unlink()
     with pytest.raises(UserError, match=name):
-        features.load(saved)
+        features.load_space(saved)
 
 
 @pytest.mark.parametrize("position", [0, 1000, -1])
@@ -125,7 +125,7 @@ def test_one_flipped_bit(saved, position):
     content[position] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"classifier\.safetensors does not have the sha256"):
-        features.load(saved)
+        features.load_space(saved)
 
 
 def test_a_folder_without_its_kind(saved):
@@ -133,7 +133,7 @@ def test_a_folder_without_its_kind(saved):
     del config["kind"]
     (saved / features.CONFIG).write_text(json.dumps(config))
     with pytest.raises(UserError, match="names no kind: delete"):
-        features.load(saved)
+        features.load_space(saved)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_config_of_another_network(saved, shape):
     config["shape"] = {**config["shape"], **shape} if shape else shape
     (saved / features.CONFIG).write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"config\.json does not describe"):
-        features.load(saved)
+        features.load_space(saved)
 
 
 @pytest.mark.parametrize(

@@ -166,14 +166,14 @@ def test_saved_and_loaded_are_one(weights_file, network, tmp_path, monkeypatch):
     found = build(tmp_path / "features", *splits, settings)
     assert found["floor_fid"] == frechet_distance(*(network.features(few[k]) for k in ("held_out", "train")))
     assert "train_accuracy" not in found and found["evaluator"] == network.name
-    loaded = features.load(tmp_path / "features")
+    loaded = features.load_space(tmp_path / "features")
     np.testing.assert_array_equal(loaded.features(few["train"]), network.features(few["train"]))
     path = tmp_path / "features" / "inception.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"inception\.safetensors does not have the sha256"):
-        features.load(tmp_path / "features")
+        features.load_space(tmp_path / "features")
 
 
 def test_no_byte_is_parsed_before_its_hash_is_checked(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from pipeline.metrics.features.classifier import ClassifierSpace
 from pipeline.metrics.inputs import Described, ImageInputs
 from pipeline.metrics.measures import MEASURES, Measure
 from pipeline.reporting import columns, tables
-from pipeline.reporting.repeats import blocks, estimate
+from pipeline.reporting.read_table import blocks, estimate
 from pipeline.reporting.rows import Row, Table
 
 SETTINGS = {"nearest_k": 5, "kid_subsets": 2, "kid_subset_size": 50, "splits": 5, "fid_points": 3, "seed": 0}

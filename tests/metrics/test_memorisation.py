@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from pipeline.metrics import memorisation
-from pipeline.metrics.memorisation import distance_ratio, nearest
+from pipeline.metrics import neighbours
+from pipeline.metrics.neighbours import distance_ratio, nearest
 
 
 def brute_force(x, train, k):
@@ -31,8 +31,8 @@ def test_nearest_of_bytes_are_those_of_brute_force_ties_and_all(digits, k):
 def test_parts_held_at_once_change_nothing(digits, monkeypatch, rows, columns):
     x, train = digits.held_out[:40], digits.train[:300]
     whole = nearest(x, train, k=5)
-    monkeypatch.setattr(memorisation, "_ROWS", rows)
-    monkeypatch.setattr(memorisation, "_COLUMNS", columns)
+    monkeypatch.setattr(neighbours, "_NEAREST_ROWS", rows)
+    monkeypatch.setattr(neighbours, "_NEAREST_COLUMNS", columns)
     for part, all_at_once in zip(nearest(x, train, k=5), whole, strict=True):
         np.testing.assert_array_equal(part, all_at_once)
 
@@ -75,7 +75,7 @@ def test_the_interval_covers_the_true_ratio_19_times_in_20():
     rng = np.random.default_rng(1)
     draws = [(0.8 * rng.exponential(size=150), rng.exponential(size=100)) for _ in range(300)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memorisation, "_RESAMPLINGS", 150)
+        patch.setattr(neighbours, "_RESAMPLINGS", 150)
         found = [distance_ratio(*draw, seed=k) for k, draw in enumerate(draws)]
     covered = np.mean([f["low"] <= 0.8 <= f["high"] for f in found])
     assert 0.9 < covered < 0.98

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.data.dataset import Manifest
 from pipeline.git import Commit
 from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.sampler import Sampler
@@ -26,10 +27,16 @@ NFES = {"ncsn": 1000, "ncsnv2": 85, "tuned": 80}
 FLOOR = 1.4713
 
 
-def manifest(name: str = "digits", size: int = 8) -> dict[str, Any]:
-    shape = [60, 1, size, size]
-    text = {"title": f"{name}: made up", "licence": "CC0", "homepage": "https://example.org"}
-    return {"name": name, "shape": shape, "sha256": {"images": "3f1c" * 16, "labels": "00" * 32}, **text}
+def manifest(name: str = "digits", size: int = 8) -> Manifest:
+    return {
+        "name": name, "title": f"{name}: made up", "licence": "CC0", "homepage": "https://example.org",
+        "shape": [60, 1, size, size], "dtype": "uint8", "range": "[0, 1]",
+        "sha256": {"images": "3f1c" * 16, "labels": "00" * 32},
+        "split": {"train": [0, 50], "held_out": [50, 60], "seed": 0, "held_out_source_rows": [*range(10)]},
+        "transformations": [], "classes": 10,
+        "duplicates": {"train": 0, "held_out": 0, "held_out_in_train": 0},
+        "max_pairwise_distance": None, "source": [],
+    }  # fmt: skip
 
 
 def measures(fid: float, n: int = 720) -> dict[str, Any]:
@@ -66,7 +73,7 @@ def write_samples(root: Path, row: str, rng: np.random.Generator) -> None:
     nfe = {"raw": NFES[row], "denoised": NFES[row] + 1}
     write_json(
         folder / "manifest.json",
-        {"num_samples": 720, "nfe": nfe, "sampler": sampler, "seed": 0},
+        {"num_samples": 720, "nfe": nfe, "sampler": sampler, "seed": 0, "sha256": {}},
     )
     write_json(root / f"metrics/generate_{row}.json", {"seconds": 66.1})
     for name, shape in (("raw", (60,)), ("denoised", (60,)), ("intermediate", (12, 6))):
@@ -167,7 +174,7 @@ def run_again() -> Callable[..., None]:
 
 
 @pytest.fixture
-def about() -> Callable[..., dict[str, Any]]:
+def about() -> Callable[..., Manifest]:
     """The manifest of a data set."""
     return manifest
 

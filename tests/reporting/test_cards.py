@@ -9,7 +9,7 @@ from huggingface_hub import DatasetCard, ModelCard
 
 from pipeline.data.dataset import open_dataset
 from pipeline.data.preparation import prepare
-from pipeline.reporting import dataset_card, model_card
+from pipeline.reporting import cards
 from pipeline.reporting.report import _classes
 from pipeline.reporting.rows import Row, Table
 from tests.reporting.conftest import estimates
@@ -28,7 +28,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
     artifacts = tmp_path_factory.mktemp("cards")
     prepare(artifacts / "data", name="digits", source=None, image_size=8, num_held_out=360, seed=0)
     manifest = open_dataset(artifacts / "data").manifest
-    return manifest, dataset_card.dataset_card(manifest, _classes(artifacts, manifest))
+    return manifest, cards.dataset_card(manifest, _classes(artifacts, manifest))
 
 
 def test_the_dataset_card_says_what_the_manifest_says(prepared: tuple[dict[str, Any], str]) -> None:
@@ -56,7 +56,7 @@ def test_the_classes_of_a_split_add_up_to_it(prepared: tuple[dict[str, Any], str
 
 @pytest.mark.parametrize("licence", ["none stated by its authors", "the user's"])
 def test_another_licence_is_told_in_full(licence: str, prepared: tuple[dict[str, Any], str]) -> None:
-    head = dataset_card._front_matter({**prepared[0], "licence": licence})
+    head = cards._data_front_matter({**prepared[0], "licence": licence})
     assert (head["license"], head["license_name"]) == ("other", licence)
     assert head["license_link"] == prepared[0]["homepage"]
 
@@ -67,5 +67,5 @@ def test_the_model_card_names_no_metric_that_was_not_measured(
     prepared: tuple[dict[str, Any], str],
 ) -> None:
     row = make_row("ncsn", True, None, n=720, measures=estimates(2.0, kid=0.1))
-    named = model_card.front_matter(make_table(row), prepared[0])["metrics"]
+    named = cards.front_matter(make_table(row), prepared[0])["metrics"]
     assert {"fid", "kid"} <= set(named) and "inception_score" not in named

@@ -13,7 +13,9 @@ from pipeline.commands import publish
 from pipeline.files import read_json, sha256, write_json
 from pipeline.git import Commit
 from pipeline.ncsn.errors import UserError
-from pipeline.reporting import columns, latex, model_card, page, tables
+from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.sampler import Sampler
+from pipeline.reporting import cards, columns, latex, page, tables
 from pipeline.reporting.figures import curves
 from pipeline.reporting.read_table import checkpoint_rule, choices, read_table
 from pipeline.reporting.rows import Table
@@ -111,7 +113,9 @@ def test_the_fids_of_the_choice_are_in_no_table(table: Table, artifacts: Path, t
 def findings(artifacts: Path, table: Table) -> list[str]:
     row = table.row("ncsn", False)
     assert row is not None
-    return [str(found) for found in check.findings(row, check.Now(artifacts, ROWS, ()).row(row), artifacts)]
+    return [
+        str(found) for found in check.row_findings(row, check.Now(artifacts, ROWS, ()).row(row), artifacts)
+    ]
 
 
 def flip(path: Path) -> None:
@@ -162,7 +166,7 @@ def test_the_chosen_network_is_published_and_used_on_the_card(
     assert read_json(folder / "config.json")["steps"] == 20_000 and RULE in (folder / "README.md").read_text()
     row = table.row("ncsn", True)
     assert row is not None
-    use = model_card.usage(row, manifest(), {})
+    use = cards.usage(row, manifest(), Sampler("heun", Ladder(1.0, 0.01, 3, 7.0), {}))
     assert 'load_network(Path("artifacts/models/ncsn/snapshots/step_00020000"))' in use
     flip(place / "ema.safetensors")
     with pytest.raises(UserError, match="damaged"):

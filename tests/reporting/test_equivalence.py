@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline.reporting import equivalence, tables, verdict
+from pipeline.reporting import tables, verdict
 from pipeline.reporting.intervals import nested
 from pipeline.reporting.papers import published
 from pipeline.reporting.rows import Row, Table
@@ -27,9 +27,9 @@ def row(fids: Sequence[float] = FIDS, **changes: Any) -> Row:
     return Row("ncsnv2", True, "c", **(common | counts | changes))  # type: ignore[arg-type]
 
 
-def judged(ours: Row, margin: float | None = 0.1) -> dict[str, equivalence.AgainstPaper]:
+def judged(ours: Row, margin: float | None = 0.1) -> dict[str, verdict.AgainstPaper]:
     table = Table("cifar10", "", published("cifar10"), (ours,), margin)
-    return {found.measure: found for found in equivalence.against_papers(table)}
+    return {found.measure: found for found in verdict.against_papers(table)}
 
 
 @given(
@@ -42,7 +42,7 @@ def test_it_is_two_one_sided_t_tests(values: list[float], case: tuple[float, str
     found = nested(measure, [[value] for value in values])
     assert found is not None
     higher = measure == "inception_score"
-    result = equivalence.outcome(found.at(0.9), 10, margin, higher=higher)
+    result = verdict.outcome(found.at(0.9), 10, margin, higher=higher)
 
     def rejected(bound: float, side: str) -> bool:
         return bool(stats.ttest_1samp(values, bound, alternative=side).pvalue < 0.05)
@@ -59,15 +59,15 @@ def test_it_is_two_one_sided_t_tests(values: list[float], case: tuple[float, str
 
 def test_an_fid_against_another_split_is_not_judged() -> None:
     ours = row(n=10_000, reference_set="celeba, train split (162,770 images)")
-    (found,) = equivalence.against_papers(Table("celeba64", "", published("celeba", 64), (ours,), 0.1))
+    (found,) = verdict.against_papers(Table("celeba64", "", published("celeba", 64), (ours,), 0.1))
     assert found.outcome == "inconclusive" and "against the test split" in str(found.reason)
     half = "celeba, the half of the test split that no search judged by (9,981 images)"
-    (found,) = equivalence.against_papers(
+    (found,) = verdict.against_papers(
         Table("celeba64", "", published("celeba", 64), (row(n=10_000, reference_set=half),), 0.1)
     )
     assert found.outcome == "inconclusive" and "against celeba, the half of" in str(found.reason)
     ours = row((10.1, 10.2, 10.3), n=10_000, reference_set="celeba, test split (19,962 images)")
-    (found,) = equivalence.against_papers(Table("celeba64", "", published("celeba", 64), (ours,), 0.1))
+    (found,) = verdict.against_papers(Table("celeba64", "", published("celeba", 64), (ours,), 0.1))
     assert (found.outcome, found.published) == ("within", "10.23")
     (found,) = (
         f for f in judged(row(reference_set="cifar10, train split (50,000 images)")).values() if f.interval
@@ -131,7 +131,7 @@ def test_rows_without_a_papers_number_and_tables_without_a_margin_are_not_judged
         (Row("tuned", True, "c", measures=estimates(1.0), n=50_000),),
         0.1,
     )
-    assert equivalence.against_papers(table) == () and equivalence.sentences(table) == []
+    assert verdict.against_papers(table) == () and verdict.paper_sentences(table) == []
 
 
 def test_the_verdict_stands_in_the_words_the_table_and_the_json() -> None:

@@ -1,5 +1,6 @@
 """Figures: the pixels are the data's, no text lies on another, and the same numbers give the same file."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -18,12 +19,14 @@ from PIL import Image
 from pipeline import toy
 from pipeline.generate.draw import evenly
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.noise import geometric_sigmas
-from pipeline.reporting.figures import contours, frontier, grids, samples, searches, style, trials
+from pipeline.ncsn.sampler import Sampler
+from pipeline.reporting.figures import contours, grids, samples, searches, style, trials
 from pipeline.reporting.figures import curves as lines
 from pipeline.reporting.figures import toy as toy_figures
 from pipeline.reporting.figures.trials import NOISE_LAW, NOISE_RANGE, STEP_SIZE, Trial, parallel
-from pipeline.reporting.read_table import Choice, Snapshot
+from pipeline.reporting.read_table import CheckpointChoice, Snapshot
 from pipeline.reporting.rows import FLOOR, Row
 from tests.reporting.conftest import estimates
 
@@ -74,14 +77,14 @@ def images(count: int, size: int = 8, channels: int = 1) -> grids.Images:
     return np.random.default_rng(0).integers(0, 256, (count, channels, size, size), dtype=np.uint8)
 
 
-def panels(count: int, size: int = 8) -> list[grids.Panel]:
+def panels(count: int, size: int = 8) -> list[grids.GridPanel]:
     return [
-        grids.Panel(f"row_{i}", "with denoising, FID 1234.56 (N=50,000)", images(40, size))
+        grids.GridPanel(f"row_{i}", "with denoising, FID 1234.56 (N=50,000)", images(40, size))
         for i in range(count)
     ]
 
 
-def some_trials(search: trials.Search, low: float, high: float, count: int = 12) -> list[Trial]:
+def some_trials(search: trials.TrialAxes, low: float, high: float, count: int = 12) -> list[Trial]:
     rng = np.random.default_rng(0)
 
     def draw(axis: trials.Axis) -> float:
@@ -198,9 +201,9 @@ def every_figure() -> Iterator[tuple[str, Figure]]:
     curves_of = {name: (costs, 500 / costs + place) for place, name in enumerate(kinds)}
     rows = [Row(f"row_{i}", True, "c", measures=estimates(3.0 + i), n=50_000, nfe=100 + i) for i in range(4)]
     rows.append(Row(FLOOR, None, "c", measures=estimates(0.5), n=50_000))
-    yield "frontier", frontier.frontier_plot(frontier.FrontierCurves(curves_of, 50_000), rows)
+    yield "frontier", lines.frontier_plot(lines.FrontierCurves(curves_of, 50_000), rows)
     points = tuple(Snapshot(step, 30 + 1e6 / step, 40.0) for step in range(5000, 300_001, 5000))
-    chosen = Choice(points, 300_000, "raw", 1000, 5000)
+    chosen = CheckpointChoice(points, 300_000, "raw", 1000, 5000)
     yield "choices", lines.choice_curves({f"tuned_fewest-{i}": chosen for i in range(6)})
     yield "three curves", lines.loss_curves(curves(3, 128_000))
     yield "many long curves", lines.loss_curves(curves(5, 38_400_000))
@@ -212,9 +215,11 @@ def every_figure() -> Iterator[tuple[str, Figure]]:
         drawn = contours.contours(tried(), pairs)
         assert drawn is not None
         yield f"contours of {search}", drawn
-    judged = [searches.Judged(kind, 10.0 * n, 9.0 / n, n < 4, ()) for n, kind in enumerate(kinds, 1)]
+    judged = [searches.ParetoPoint(kind, 10.0 * n, 9.0 / n, n < 4, ()) for n, kind in enumerate(kinds, 1)]
     marks = ("analytic", "fewest_nfe", "knee", "lowest_fid")
-    judged += [searches.Judged("langevin", 90.0 + n, 3.0, False, (name,)) for n, name in enumerate(marks)]
+    judged += [
+        searches.ParetoPoint("langevin", 90.0 + n, 3.0, False, (name,)) for n, name in enumerate(marks)
+    ]
     best = {"baseline": {"network": "ncsnv2", "nfe": 106, "fid_again": 12.5}}
     yield "front of samplers", searches.front(judged, best)
     settings = dict.fromkeys(searches.SAMPLER_AXES, 0.0123) | {"fid": 9.87}
@@ -301,7 +306,7 @@ def test_the_house_style_stays_in_the_house() -> None:
 
 def test_best_trial_is_judged_on_the_largest_budget() -> None:
     found = [Trial(1, {}, 5.0, 720), Trial(2, {}, 1.0, 180), Trial(3, {}, 4.0, 720), Trial(4, {}, 4.0, 720)]
-    assert trials.best(found).number == 3
+    assert trials.best_trial(found).number == 3
 
 
 @pytest.mark.parametrize("number", [1, 7, 99])
@@ -339,9 +344,9 @@ def test_a_csv_that_cannot_be_read_is_named(tmp_path: Path, content: str | None)
 def test_the_strip_is_labelled_with_the_levels_that_the_sampler_keeps(tmp_path: Path) -> None:
     folder = tmp_path / "samples/v"
     folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text(
-        '{"sampler": {"kind": "langevin", "sigma_max": 50.0, "sigma_min": 0.01, "num_levels": 232}}'
-    )
+    sampler = Sampler.langevin(Ladder(50.0, 0.01, 232), step_size=1e-5, steps_per_level=1).plain()
+    manifest = {"num_samples": 2, "nfe": {}, "sha256": {}, "sampler": sampler}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
     np.save(folder / "intermediate.npy", images(12 * 2).reshape(12, 2, 1, 8, 8))
     way = samples.read_way(tmp_path, "v")
     sigmas = geometric_sigmas(50.0, 0.01, 232)[evenly(232, 12)]
@@ -356,7 +361,7 @@ def test_a_trial_that_failed_after_a_rung_is_not_the_best(tmp_path: Path) -> Non
         "1,2.0,0.01,5,9.0,80,stopped\n2,1.0,0.01,5,1.0,160,failed\n3,1.5,0.01,5,8.0,80,stopped\n"
     )
     found = trials.read_trials(tmp_path / "trials.csv", NOISE_RANGE)
-    assert [trial.number for trial in found] == [1, 3] and trials.best(found).number == 3
+    assert [trial.number for trial in found] == [1, 3] and trials.best_trial(found).number == 3
 
 
 @pytest.mark.parametrize(

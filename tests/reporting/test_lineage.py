@@ -10,25 +10,25 @@ from pipeline import selected_checkpoint
 from pipeline.files import read_yaml, sha256, write_yaml
 from pipeline.git import Commit
 from pipeline.reporting import lineage
-from pipeline.reporting.lineage import Made, Plan
+from pipeline.reporting.lineage import Made, StageGraph
 
 ROOT = Path(__file__).resolve().parents[2]
 BOTH = ["prepare", "features", "settle_noise", "settle_sampler"]
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Plan:
+def plan(tmp_path: Path) -> StageGraph:
     """The shipped pipeline, in which `tuned` and `tuned_fewest` alone take what the searches find."""
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     shutil.copy(ROOT / "conf/digits.yaml", tmp_path / "params.yaml")
-    return Plan(tmp_path)
+    return StageGraph(tmp_path)
 
 
 def own(row: str, network: str) -> list[str]:
     return [f"train@{network}", f"generate@{row}", f"evaluate@{row}"]
 
 
-def test_a_search_is_behind_the_row_that_takes_what_it_finds(plan: Plan) -> None:
+def test_a_search_is_behind_the_row_that_takes_what_it_finds(plan: StageGraph) -> None:
     assert plan.chain("ncsn") == sorted([*BOTH, *own("ncsn", "ncsn")])
     searched = [*BOTH, "tune_noise", "tune_sampler", "train@ncsnv2"]  # whose FID `fewest_nfe` has to equal
     assert plan.chain("tuned") == sorted([*searched, *own("tuned", "tuned")])
@@ -36,7 +36,7 @@ def test_a_search_is_behind_the_row_that_takes_what_it_finds(plan: Plan) -> None
     assert plan.chain(None) == ["features", "prepare"] and plan.chain("absent") == []
 
 
-def test_each_search_counts_by_itself(plan: Plan) -> None:
+def test_each_search_counts_by_itself(plan: StageGraph) -> None:
     plan.params["sampler"]["tuned"] = plan.params["sampler"]["ncsnv2"]
     assert plan.chain("tuned") == sorted([*BOTH, "tune_noise", *own("tuned", "tuned")])
     plan.params["noise"]["tuned"] = plan.params["noise"]["ncsnv2"]
@@ -46,26 +46,26 @@ def test_each_search_counts_by_itself(plan: Plan) -> None:
     assert {"tune_sampler", "train@tuned", "train@edm"} < set(found) and "tune_noise" not in found
 
 
-def test_the_settled_entries_are_those_that_the_chain_reads(plan: Plan) -> None:
+def test_the_settled_entries_are_those_that_the_chain_reads(plan: StageGraph) -> None:
     assert plan.settled(plan.chain("ncsn")) == {"noise.ncsn", "sampler.ncsn"}
     searched = {"noise.tuned", "noise.ncsnv2", "sampler.tuned_fewest"}
     assert plan.settled(plan.chain("tuned_fewest")) == searched
     assert plan.settled(plan.chain(None)) == set()
 
 
-def test_further_training_seeds_add_their_stages_and_no_parameters(tmp_path: Path, plan: Plan) -> None:
+def test_further_training_seeds_add_their_stages_and_no_parameters(tmp_path: Path, plan: StageGraph) -> None:
     alone, digest = plan.chain("tuned_fewest"), plan.digest("tuned_fewest")
     params = read_yaml(tmp_path / "params.yaml")
     params["extra_seeds"] = [1]
     params["extra_rows"] = {"tuned_fewest-1": {"row": "tuned_fewest", "network": "tuned-1"}}
     write_yaml(tmp_path / "params.yaml", params)
-    plan = Plan(tmp_path)
+    plan = StageGraph(tmp_path)
     further = ["train_more@tuned-1", "generate_more@tuned_fewest-1", "evaluate_more@tuned_fewest-1"]
     assert plan.chain("tuned_fewest", ["tuned_fewest", "tuned_fewest-1"]) == sorted(alone + further)
     assert (plan.chain("tuned_fewest"), plan.digest("tuned_fewest")) == (alone, digest)
 
 
-def test_a_row_s_parameters_are_its_own(plan: Plan) -> None:
+def test_a_row_s_parameters_are_its_own(plan: StageGraph) -> None:
     before = {row: plan.digest(row) for row in ("ncsn", "tuned", None)}
 
     def changed(section: str, key: str, value: object) -> set[str | None]:

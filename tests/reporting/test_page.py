@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from pipeline.reporting import html
+from pipeline.reporting import page as pages
 from pipeline.reporting.figures.style import FigureEntry, Picture
-from pipeline.reporting.page import Section
+from pipeline.reporting.page import PageSection
 from tests.reporting import browser
 
 MOST = 3_000_000
@@ -106,10 +106,10 @@ def test_the_page_says_what_the_readme_says(text: str, reports: Path) -> None:
 
 def test_every_line_figure_is_vector_and_follows_the_colour_scheme(reports: Path) -> None:
     for name in ("loss", "frontier", "samples"):
-        uri = html.uri(reports / f"figures/{name}.svg")
+        uri = pages.uri(reports / f"figures/{name}.svg")
         svg = base64.b64decode(uri.split(",")[1]).decode()
         assert svg.count("prefers-color-scheme:dark") == 1
-        for light, dark in html.COLOURS.values():
+        for light, dark in pages.COLOURS.values():
             assert f"fill: {light.lower()}" in svg or f"stroke: {light.lower()}" in svg, light
             assert dark in svg
 
@@ -130,7 +130,7 @@ def test_what_is_missing_is_left_out_or_says_its_command(write: Callable[..., Pa
 def test_names_that_look_like_html_stay_text(tmp_path: Path) -> None:
     bad = '<img src="https://example.org/x">'
     shown = FigureEntry(bad, f"*{bad}*", "c", (Picture(label=bad),))
-    made = html.html_page(bad, [Section(bad, f"| {bad} |\n| :-- |\n| `{bad}` |", shown)], tmp_path)
+    made = pages.html_page(bad, [PageSection(bad, f"| {bad} |\n| :-- |\n| `{bad}` |", shown)], tmp_path)
     assert "<img" not in made and made.count("&lt;img") >= 6
     whole(made)
 
@@ -174,12 +174,12 @@ def test_a_browser_shows_it_without_complaint(
     with Image.open(tmp_path / "page.png") as shot:
         ground = shot.convert("RGB").getpixel((2, 2))
         assert shot.size[0] == width and shot.size[1] > 3000
-    light, dark = html.COLOURS["ground"]
+    light, dark = pages.COLOURS["ground"]
     assert "#{:02x}{:02x}{:02x}".format(*ground) == (dark if scheme == "dark" else light)
 
 
 def test_who_asks_for_no_motion_sees_the_last_frame(page: browser.Page | None, reports: Path) -> None:
-    shown = html.still(reports / "figures/from_noise.png")
+    shown = pages.still(reports / "figures/from_noise.png")
     if page is None:
         assert shown in (reports / "index.html").read_text()
         return

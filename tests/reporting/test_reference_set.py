@@ -10,8 +10,7 @@ import pytest
 from pipeline.files import write_json
 from pipeline.git import Commit
 from pipeline.reporting import tables, verdict
-from pipeline.reporting.read_table import described, read_table
-from pipeline.reporting.repeats import Terms
+from pipeline.reporting.read_table import Terms, described, read_table
 from pipeline.reporting.rows import FLOOR, TRAIN_FLOOR, Table, is_whole_split
 
 SOURCES = {"test": None, "held-out": [3, 5]}

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.sampler import Sampler
-from pipeline.reporting import model_card, tables
+from pipeline.reporting import cards, tables
 from pipeline.reporting.rows import Table
 
 Write = Callable[..., Path]
@@ -113,6 +113,6 @@ def test_the_card_quotes_the_sampler_of_the_best_row(
     assert row is not None
     ladder = Ladder(3.25, 0.0125, 11)
     sampler = Sampler.langevin(ladder, step_size=1.5e-5, steps_per_level=7)
-    program = model_card.usage(row, about(), sampler.plain())
+    program = cards.usage(row, about(), sampler)
     assert f"Sampler.read({sampler.plain()})" in program
     assert "denoise=True" in program

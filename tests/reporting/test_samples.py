@@ -11,7 +11,8 @@ from PIL import Image
 from pipeline.files import read_json, write_json
 from pipeline.generate.inpaint import known_columns
 from pipeline.ncsn.errors import UserError
-from pipeline.reporting.figures import frontier, grids
+from pipeline.reporting.figures import curves as frontier
+from pipeline.reporting.figures import grids
 from pipeline.reporting.figures import samples as figures
 from pipeline.reporting.figures.grids import CELL, EDGE, GUTTER, Images
 from pipeline.reporting.figures.style import FigureEntry

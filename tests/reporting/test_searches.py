@@ -35,7 +35,7 @@ def test_a_search_for_a_law_is_told_from_one_for_a_ladder(tmp_path: Path) -> Non
     first, second = searches.noise_figures(tmp_path / "figures", tmp_path / "artifacts")
     assert "EDM's law" in first.caption and "ladder" not in first.caption and first.drawn
     assert second.pictures[0].files == ("parallel_noise.png", "parallel_noise.svg")
-    best = trials.best(trials.read_trials(tmp_path / "artifacts/tune_noise/trials.csv", NOISE_LAW))
+    best = trials.best_trial(trials.read_trials(tmp_path / "artifacts/tune_noise/trials.csv", NOISE_LAW))
     assert best.number == 2
     assert [p.name for p in (tmp_path / "artifacts/tune_noise").iterdir()] == ["trials.csv"], "no pictures"
 

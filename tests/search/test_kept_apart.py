@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.cluster import connect
-from pipeline.metrics import features, statistics
+from pipeline.metrics import features, fid
 from pipeline.ncsn.ladder import Ladder
 from pipeline.params import Params, load
 from pipeline.search import noise, sampler_trial
@@ -31,7 +31,7 @@ def shipped() -> Params:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the moments that are asked for."""
     names: list[str] = []
-    for place in (statistics, sampler_trial):
+    for place in (fid, sampler_trial):
         monkeypatch.setattr(place, "load_moments", lambda _, name: names.append(name))
     return names
 
@@ -46,7 +46,7 @@ def test_the_search_of_the_sampler_judges_by_images_of_its_own(
     tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sampler_trial, "open_dataset", lambda _: SimpleNamespace(split=lambda _: IMAGES))
-    monkeypatch.setattr(sampler_trial, "load_features", lambda _: Pixels())
+    monkeypatch.setattr(sampler_trial, "load_space", lambda _: Pixels())
     monkeypatch.setattr(sampler_trial, "load_network", lambda _: Mixture())
     Setup.read(tmp_path, "v", LADDER, budget=None, max_nfe=5, kinds=KINDS)
     assert asked == ["search"]
@@ -56,7 +56,7 @@ def test_the_search_of_the_noise_range_judges_by_the_same(
     shipped: Params, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connect, "connect", lambda **_: contextlib.nullcontext(0))
-    monkeypatch.setattr(features, "load", lambda _: Pixels())
+    monkeypatch.setattr(features, "load_space", lambda _: Pixels())
     monkeypatch.setattr(noise, "tune", lambda setup, *_, **__: setup)
     data: Any = SimpleNamespace(split=lambda _: IMAGES, manifest=MANIFEST)
     assert _search(shipped, data).images is IMAGES  # type: ignore[attr-defined]

@@ -106,8 +106,8 @@ def test_an_untouched_table_stands(place: Place) -> None:
     code, told = place.verify()
     assert (code, told) == (
         0,
-        f"{V}, without denoising: stands\n{V}, with denoising: stands\nheld-out data (the floor): stands\n"
-        "3 of 3 rows stand\n",
+        f"{V}, without denoising: verified\n{V}, with denoising: verified\n"
+        "held-out data (the floor): verified\n3 of 3 rows verified\n",
     )
 
 
@@ -147,7 +147,7 @@ def test_a_byte_of_a_file_is_caught(path: str, place: Place) -> None:
     else:
         flip(Path(path))
     code, told = place.verify("--no-runs")
-    assert code == 1 and "does not stand" in told
+    assert code == 1 and "differs" in told
     assert any(line.startswith(f"    {FILES[path]}") for line in told.splitlines()), told
 
 
@@ -158,7 +158,7 @@ def test_a_changed_constant_is_caught_by_its_module(path: str, place: Place) -> 
     with Path(path).open("a") as file:
         file.write("\nOTHER = 1\n")
     code, told = place.verify("--no-runs")
-    assert code == 1 and f"{V}, without denoising: does not stand\n    {path}: expected" in told
+    assert code == 1 and f"{V}, without denoising: differs\n    {path}: expected" in told
     call(place.path, sys.executable, "-m", "pipeline.program")
     assert place.verify("--no-runs") == (code, told), "the program that was run is in DVC's cache"
 
@@ -188,7 +188,7 @@ def test_a_parameter_is_caught_by_name_and_a_comment_is_none(place: Place) -> No
     code, told = place.verify("--no-runs")
     assert code == 1 and "params.yaml train.steps: expected 6, found 7" in told
     assert told.count("the table's params_sha256") == 2, "two rows; the floor was not trained"
-    assert "the floor): stands" in told
+    assert "the floor): verified" in told
 
 
 def test_parameters_of_other_rows_are_not_the_row_s(place: Place) -> None:
@@ -215,8 +215,8 @@ def test_a_cell_of_the_table_is_caught(field: str, place: Place) -> None:
         row[field] = row[field] + 1 if field in NUMBERS else row[field][:-1] + "x"
     TABLE.write_text(json.dumps(table))
     code, told = place.verify("--no-runs")
-    assert code == 1 and f"{V}, without denoising: does not stand\n    the table's {field}: expected" in told
-    assert f"{V}, with denoising: stands" in told
+    assert code == 1 and f"{V}, without denoising: differs\n    the table's {field}: expected" in told
+    assert f"{V}, with denoising: verified" in told
 
 
 def test_a_number_of_the_evaluation_file_is_caught_twice(place: Place) -> None:
@@ -331,15 +331,15 @@ def test_the_verdict_must_follow_from_the_rows(place: Place) -> None:
     table["verdict"]["sentences"][0] += "!"
     TABLE.write_text(json.dumps(table))
     code, told = place.verify("--no-runs")
-    assert code == 1 and "the table beside its rows: does not stand\n    verdict: expected" in told
-    assert "3 of 3 rows stand" in told
+    assert code == 1 and "the table outside its rows: differs\n    verdict: expected" in told
+    assert "3 of 3 rows verified" in told
 
 
 def test_without_its_files_a_row_cannot_be_checked_and_is_mended_by_a_checkout(place: Place) -> None:
     shutil.rmtree("artifacts")
     code, told = place.verify()
-    assert code == 1 and told.count("cannot be checked") == 3 and "does not stand" not in told
-    assert told.count("run `dvc pull`, or `dvc repro`") == 3 and "0 of 3 rows stand" in told
+    assert code == 1 and told.count("cannot be checked") == 3 and "differs" not in told
+    assert told.count("run `dvc pull`, or `dvc repro`") == 3 and "0 of 3 rows verified" in told
     call(place.path, "dvc", "checkout", "-q", "--with-deps", f"evaluate@{V}", f"evaluate_more@{V}-1")
     assert place.verify()[0] == 0
 

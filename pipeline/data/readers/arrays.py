@@ -1,4 +1,4 @@
-"""Images in an .npy file, or in an .npz file beside their labels; read as a stream, without pickle."""
+"""Images in an .npy file, or in an .npz file with their labels; read as a stream, without pickle."""
 
 import math
 from collections.abc import Iterator
@@ -17,11 +17,7 @@ Shape = tuple[int, ...]
 
 
 def read_arrays(paths: list[Path], image_size: int) -> Raw:
-    """Read `images`, uint8 (N, H, W), (N, C, H, W) or (N, H, W, C), and `labels` int64 (N,), else zeros.
-
-    Raises:
-        UserError: naming the file, where it is damaged, holds no such array or images of another size.
-    """
+    """Read `images`, uint8 (N, H, W), (N, C, H, W) or (N, H, W, C), and `labels` int64 (N,), else zeros."""
     path = paths[0]
     with _member(path, "images") as (file, size):
         shape = _header(file, size, path, "images", np.dtype(np.uint8))

@@ -24,11 +24,7 @@ Opener = Callable[[str], IO[bytes]]
 
 
 def read_celeba(paths: list[Path], image_size: int) -> Raw:
-    """Read the train part (partition 0), then the test part (2); the validation part is left out.
-
-    Raises:
-        UserError: naming the file that is malformed, or every image that is missing or cannot be used.
-    """
+    """Read the train part (partition 0), then the test part (2); the validation part is left out."""
     images, partition, attributes = paths
     rows = _table(partition)
     train, test = ([name for name, part in rows.items() if part == [kind]] for kind in (TRAIN, TEST))

@@ -16,11 +16,7 @@ CLASSES = 10
 
 
 def read_cifar(paths: list[Path], image_size: int) -> Raw:
-    """Read the five training batches, then the test batch.
-
-    Raises:
-        UserError: naming the archive, and the member that is missing, cut short or holds a label above 9.
-    """
+    """Read the five training batches, then the test batch."""
     path, record = paths[0], 1 + 3 * image_size**2
     with tar_archive(path) as archive:
         sizes = {member.name: member.size for member in archive if member.isfile()}

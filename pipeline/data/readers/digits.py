@@ -11,11 +11,7 @@ LEVELS = 16
 
 
 def read_digits(paths: list[Path], image_size: int) -> Raw:
-    """Read the CSV file; values 0..16 become 0..255, rounded to the nearest.
-
-    Raises:
-        UserError: the file is no table of whole numbers in that range.
-    """
+    """Read the CSV file; values 0..16 become 0..255, rounded to the nearest."""
     try:
         with open_content(paths[0]) as file:
             table = np.array([line.split(b",") for line in file]).astype(np.int64)

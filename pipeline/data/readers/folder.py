@@ -21,9 +21,6 @@ def read_folder(paths: list[Path], image_size: int, *, any_size: bool = False, c
     Args:
         any_size: images may differ in size, each at least `image_size`.
         classes: the label of an image is the place of its outermost folder among all; else it is 0.
-
-    Raises:
-        UserError: the path is no folder or holds no images, or naming every image that cannot be used.
     """
     root = paths[0]
     if not root.is_dir():

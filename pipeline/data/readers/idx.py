@@ -16,11 +16,7 @@ UBYTE = 8
 
 
 def read_idx(paths: list[Path], image_size: int) -> Raw:
-    """Read train images, train labels, test images, test labels, in this order.
-
-    Raises:
-        UserError: naming the file that is no IDX file, is cut short, too long or of another size.
-    """
+    """Read train images, train labels, test images, test labels, in this order."""
     counts = [_count(path, image_size) for path in paths[::2]]
     labels = [_labels(path, count) for path, count in zip(paths[1::2], counts, strict=True)]
     blocks = chain.from_iterable(

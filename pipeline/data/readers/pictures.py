@@ -1,4 +1,4 @@
-"""Encoded images to arrays: decode, cut, resize; what cannot be used is told all at once."""
+"""Decoding of images to arrays: decode, crop, resize; all unusable images are reported at once."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -21,8 +21,8 @@ MODES = {
     "I;16B": "16 bits a channel",
     "F": "floating-point pixels",
 }
-TOLD = 100
-"""So many images are named in one message."""
+MOST_NAMED = 100
+"""Images named in one message, at most."""
 
 
 @contextmanager
@@ -44,11 +44,11 @@ def noted(bad: dict[str, str], name: str) -> Iterator[None]:
 def refuse(bad: Mapping[str, str], count: int, where: object) -> None:
     """Raise one UserError that names the bad ones among `count` images; none bad: do nothing."""
     if bad:
-        lines = [f"  {name} {reason}\n" for name, reason in list(bad.items())[:TOLD]]
-        more = f"  and {len(bad) - TOLD} more\n" if len(bad) > TOLD else ""
+        lines = [f"  {name} {reason}\n" for name, reason in list(bad.items())[:MOST_NAMED]]
+        more = f"  and {len(bad) - MOST_NAMED} more\n" if len(bad) > MOST_NAMED else ""
         raise UserError(
             f"{len(bad)} of {count} images in {where} cannot be used:\n{''.join(lines)}{more}"
-            "Images must be 8-bit grey (L) or colour (RGB), all alike: convert these, or take them out."
+            "Images must be 8-bit grey (L) or colour (RGB), all of one kind: convert or remove these."
         )
 
 

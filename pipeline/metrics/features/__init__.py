@@ -16,6 +16,8 @@ Images = NDArray[np.uint8]
 Split = tuple[Images, NDArray[np.int64]]
 """Images uint8 (N, C, H, W) and their labels (N,)."""
 CONFIG = "config.json"
+Config = Mapping[str, Any]
+"""Settings of a saved feature space besides its weights, as JSON: its kind's own."""
 
 
 class FeatureSpace(Protocol):
@@ -45,7 +47,7 @@ class SavedSpace(FeatureSpace, Protocol):
     def tensors(self) -> bytes:
         """The weights as the bytes of a safetensors file: equal weights, equal bytes."""
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """What else `FeatureKind.load` needs, as JSON."""
 
 
@@ -67,7 +69,7 @@ class FeatureKind(Protocol):
         """The feature space of a data set; raises UserError where it cannot be had or is not good enough."""
 
     @classmethod
-    def load(cls, weights: Path, config: Mapping[str, Any]) -> SavedSpace:
+    def load(cls, weights: Path, config: Config) -> SavedSpace:
         """The feature space from what `SavedSpace.tensors` and `config` gave."""
 
 
@@ -89,9 +91,9 @@ def verified(folder: Path, name: str) -> Path:
     return path
 
 
-def load(folder: Path) -> SavedSpace:
+def load_space(folder: Path) -> SavedSpace:
     """The feature space that `save` wrote; raises UserError where a file is missing, damaged or another's."""
-    config: dict[str, Any] = read_json(folder / CONFIG)
+    config: Config = read_json(folder / CONFIG)
     if "kind" not in config:
         raise UserError(f"{folder / CONFIG} names no kind: delete {folder} and run `dvc repro`.")
     kind: type[FeatureKind] = find("features", config["kind"])

@@ -4,11 +4,11 @@ import abc
 import hashlib
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 from urllib.error import URLError
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.metrics.deterministic import exact_on
-from pipeline.metrics.features import Built, Split
+from pipeline.metrics.features import Built, Config, Split
 from pipeline.ncsn.errors import UserError
 
 _CHUNK = 50  # images in one forward pass, each blown up for the network; part of what fixes the bits
@@ -54,18 +54,18 @@ class PretrainedSpace(abc.ABC):
         return self.both(images)[0]
 
     def on(self, device: str) -> Self:
-        """The same weights, whose network is made on the device when it is asked."""
+        """The same weights, with the network made on the device when first used."""
         return self if device == self.device else type(self)(self.weights, self.sha256, device)
 
     def tensors(self) -> bytes:
         """The weights as the bytes of a safetensors file."""
         return safetensors.torch.save({key: value.contiguous() for key, value in self.weights.items()})
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, str]:
         """What its features follow from: weights and device; the program is hashed apart."""
         return {"weights": hashlib.sha256(self.tensors()).hexdigest(), "device": self.device}
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, str]:
         """The hash of the published file."""
         return {"source_sha256": self.sha256}
 
@@ -89,7 +89,7 @@ class PretrainedSpace(abc.ABC):
             parts = [call(chunk.to(self.device)) for chunk in chunks]
             return [torch.cat(part).cpu() for part in zip(*parts, strict=True)]
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {key: value for key, value in self.__dict__.items() if key != "network"}
 
 
@@ -136,7 +136,7 @@ class Pretrained:
         return made
 
     @classmethod
-    def load(cls, weights: Path, config: Mapping[str, Any]) -> PretrainedSpace:
+    def load(cls, weights: Path, config: Config) -> PretrainedSpace:
         """The feature space from the copy of its weights that the stage `features` keeps."""
         return cls.space(safetensors.torch.load_file(weights), config["source_sha256"])
 

@@ -4,9 +4,9 @@ import dataclasses
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import safetensors.torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.metrics.deterministic import exact, exact_on
-from pipeline.metrics.features import Built, Images, Split
+from pipeline.metrics.features import Built, Config, Images, Split
 from pipeline.ncsn.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Classifier:
         return Built(ClassifierSpace(space.network, space.shape, accuracy), accuracies)
 
     @classmethod
-    def load(cls, weights: Path, config: Mapping[str, Any]) -> "ClassifierSpace":
+    def load(cls, weights: Path, config: Config) -> "ClassifierSpace":
         """The trained classifier; raises KeyError, TypeError or RuntimeError where `config` is another's."""
         network = FeatureNetwork(**config["shape"])
         network.load_state_dict(safetensors.torch.load_file(weights))
@@ -84,17 +84,13 @@ class ClassifierSpace:
         """
         Args:
             shape: the keyword arguments of `FeatureNetwork`.
-            device: where it computes; the network is moved there when it is asked.
+            device: where it computes; the network is moved there on first use.
         """
-        self.network, self.shape, self.held_out_accuracy, self.device = (
-            network,
-            shape,
-            held_out_accuracy,
-            device,
-        )
+        self.network, self.shape = network, shape
+        self.held_out_accuracy, self.device = held_out_accuracy, device
 
     def on(self, device: str) -> Self:
-        """The same network, which is moved to the device when it is asked."""
+        """The same network, moved to the device on first use."""
         if device == self.device:
             return self
         return type(self)(self.network, self.shape, self.held_out_accuracy, device)
@@ -129,11 +125,11 @@ class ClassifierSpace:
         """The network as the bytes of a safetensors file: equal networks, equal bytes."""
         return safetensors.torch.save(self.network.state_dict())
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, str]:
         """What its features follow from: weights and device; the program is hashed apart."""
         return {"weights": hashlib.sha256(self.tensors()).hexdigest(), "device": self.device}
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """The network's shape and its accuracy."""
         return {"shape": self.shape, "held_out_accuracy": self.held_out_accuracy}
 
@@ -198,7 +194,7 @@ def _batches(num_examples: int, batch_size: int, epochs: int) -> list[NDArray[np
 
 
 def _reported(batches: list[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
-    """The batches; the log says every few seconds how many are done, how fast, and the time left."""
+    """The batches; every few seconds progress, speed and time left are logged."""
     begun = reported = time.monotonic()
     for done, batch in enumerate(batches):
         if done and (now := time.monotonic()) - reported >= LOG_EVERY_S:

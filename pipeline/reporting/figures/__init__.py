@@ -1,1 +1,1 @@
-"""Figures of the report: what each shows, and how all of them look."""
+"""Figures of the report and their style; a file that is missing or damaged raises UserError with its path."""

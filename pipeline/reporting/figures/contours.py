@@ -1,4 +1,4 @@
-"""Contours of FID over two settings of a search at a time: coloured between its trials, and nowhere else."""
+"""Contours of FID over two settings of a search at a time, coloured between its trials only."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

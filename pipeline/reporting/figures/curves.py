@@ -1,8 +1,9 @@
-"""Curves of training: losses, and FIDs by which checkpoints were chosen; reading CSV; logarithmic axes."""
+"""Curves: training losses, FIDs of checkpoints, the frontier; reading CSV; logarithmic axes."""
 
 import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +12,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from pipeline.files import read_json
 from pipeline.ncsn.errors import UserError
 from pipeline.reporting.figures import style
 from pipeline.reporting.figures.style import FigureEntry, Picture, keep
-from pipeline.reporting.read_table import Choice, choices
+from pipeline.reporting.read_table import CheckpointChoice, choices
+from pipeline.reporting.rows import Row, Table, is_whole_split
 
 Floats = NDArray[np.float64]
+FRONTIER = "dvc repro frontier"
+COLOURS = (*style.CYCLE, style.GREY)
 
 
 def read_columns(path: Path, names: Sequence[str]) -> dict[str, Floats]:
-    """Columns of a CSV file by name; an empty cell is NaN.
-
-    Raises:
-        UserError: the file or a column is missing, or a cell is no number.
-    """
+    """Columns of a CSV file by name; an empty cell is NaN."""
     rows = read_rows(path)
     try:
         return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
@@ -42,7 +43,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def loss_figure(folder: Path, artifacts: Path, networks: Sequence[str]) -> FigureEntry:
-    """Loss of each network along its training; its place alone where none was trained."""
+    """Figure of the training losses; a placeholder where no network was trained."""
     caption = (
         "Loss as logged (thin) and its running mean (bold). Each curve is a mean over its own noise levels, "
         "so that heights compare within a network and not between them."
@@ -108,7 +109,7 @@ def choice_figures(folder: Path, artifacts: Path, names: Sequence[str]) -> Itera
 
 
 @style.house
-def choice_curves(found: Mapping[str, Choice]) -> Figure:
+def choice_curves(found: Mapping[str, CheckpointChoice]) -> Figure:
     """A line per row, of that kind of samples which has its lowest FID, and a hollow mark there."""
     figure = style.figure(3.2)
     axes = figure.subplots()
@@ -124,7 +125,7 @@ def choice_curves(found: Mapping[str, Choice]) -> Figure:
     return figure
 
 
-def _counts(found: Mapping[str, Choice]) -> str:
+def _counts(found: Mapping[str, CheckpointChoice]) -> str:
     return " or ".join(f"{n:,}" for n in sorted({one.num_samples for one in found.values()}))
 
 
@@ -157,3 +158,91 @@ def _thousands(value: float) -> str:
         if abs(value) >= size:
             return f"{value / size:g}{unit}"
     return f"{value:g}"
+
+
+@dataclass(frozen=True)
+class FrontierCurves:
+    """Frontier: FIDs of some samplers at some costs, all on the same number of samples."""
+
+    curves: Mapping[str, tuple[Floats, Floats]]
+    """Sampler -> (network evaluations per sample, FID), two arrays of one length, in order of cost."""
+    num_samples: int
+
+
+def frontier_figures(folder: Path, artifacts: Path, table: Table) -> Iterator[FigureEntry]:
+    """Figure of the frontier; none where the run has none."""
+    path = artifacts / "frontier/frontier.csv"
+    if not path.exists():
+        return
+    found = read_frontier(path)
+    whole = (row for row in table.rows if is_whole_split(row.reference_set, "train"))
+    same = (row for row in whole if row.n == found.num_samples)
+    marks = [row for row in same if row.measured]
+    about = path.with_name("manifest.json")
+    name = read_json(about).get("network") if about.exists() else None
+    network = f"the network `{name}`" if name else "one network"
+    beside = "the table's own points (hollow) and the floor" if marks else "no row of the table"
+    caption = (
+        f"FID on {found.num_samples:,} samples of {network} against the network evaluations per sample, for "
+        "every sampler, against the training images. Next to them is what was measured on as many "
+        f"samples, against the same images: {beside}."
+    )
+    made = keep(frontier_plot(found, marks), folder, "frontier")
+    yield FigureEntry("FID against network evaluations", caption, FRONTIER, (made,))
+
+
+def read_frontier(path: Path) -> FrontierCurves:
+    """A frontier from its CSV: sampler, nfe, fid, num_samples."""
+    numbers = read_columns(path, ("nfe", "fid", "num_samples"))
+    names = np.array([row.get("sampler") or "" for row in read_rows(path)])
+    counts = sorted(set(numbers["num_samples"].tolist()))
+    if len(counts) != 1:
+        raise UserError(
+            f"{path} holds FIDs of different numbers of samples ({counts}): delete it and run `{FRONTIER}`."
+        )
+    good = np.isfinite(numbers["fid"])
+    curves = {}
+    for name in dict.fromkeys(names[good].tolist()):
+        some = (names == name) & good
+        order = np.argsort(numbers["nfe"][some], kind="stable")
+        curves[name] = (numbers["nfe"][some][order], numbers["fid"][some][order])
+    return FrontierCurves(curves, int(counts[0]))
+
+
+@style.house
+def frontier_plot(found: FrontierCurves, marks: Sequence[Row]) -> Figure:
+    """A line per sampler, the table's own rows as hollow marks, the floor as a dashed line.
+
+    Args:
+        marks: measured rows of the table on the same number of samples, the floor maybe among them.
+    """
+    figure = style.figure(3.6)
+    axes = figure.subplots()
+    for place, (name, (nfe, fid)) in enumerate(found.curves.items()):
+        marker, dashes = (cycle[place % len(cycle)] for cycle in (style.MARKERS, style.DASHES))
+        colour = COLOURS[place % len(COLOURS)]
+        axes.plot(
+            nfe, fid, color=colour, marker=marker, markersize=4, linestyle=dashes, linewidth=1.3, label=name
+        )
+    own = [(row.system, row.nfe, row.fid) for row in marks if not row.is_floor and row.nfe and row.fid]
+    for place, system in enumerate(dict.fromkeys(name for name, _, _ in own)):
+        axes.scatter(
+            [nfe for name, nfe, _ in own if name == system],
+            [fid for name, _, fid in own if name == system],
+            s=70,
+            facecolors="none",
+            edgecolors=style.INK,
+            marker=style.MARKERS[place % len(style.MARKERS)],
+            label=f"{system} in the table",
+            zorder=4,
+        )
+    for row in marks:
+        if row.is_floor and row.fid is not None:
+            axes.axhline(
+                row.fid, color=style.GREY, linestyle="--", linewidth=1, label="held-out images (the floor)"
+            )
+    log(axes, "x")
+    log(axes, "y")
+    axes.set(xlabel="network evaluations per sample", ylabel=f"FID (N={found.num_samples:,})")
+    style.legend_above(axes, columns=4)
+    return figure

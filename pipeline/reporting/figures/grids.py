@@ -18,7 +18,7 @@ CELL = 64
 
 
 @dataclass(frozen=True)
-class Panel:
+class GridPanel:
     """Panel of a grid: a titled mosaic of images."""
 
     title: str
@@ -44,7 +44,7 @@ def mosaic(images: Images, rows: int, columns: int, factor: int, gap: int) -> Im
 
 
 @style.house
-def grid(panels: Sequence[Panel], rows: int, columns: int) -> Figure:
+def grid(panels: Sequence[GridPanel], rows: int, columns: int) -> Figure:
     """Mosaics side by side, two to a line, each with its title: what a reader compares by eye."""
     across = min(2, len(panels))
     available = (style.WIDTH * style.DPI - 2 * EDGE - (across - 1) * GUTTER) / across
@@ -63,7 +63,7 @@ def grid(panels: Sequence[Panel], rows: int, columns: int) -> Figure:
     return figure
 
 
-def _title(figure: Figure, panel: Panel, left: int, bottom: int, size: tuple[int, int]) -> None:
+def _title(figure: Figure, panel: GridPanel, left: int, bottom: int, size: tuple[int, int]) -> None:
     """The title in bold and the note behind it, starting at a pixel of the figure."""
     text = figure.text(left / size[0], bottom / size[1], panel.title, weight="bold", size=9, va="bottom")
     extent = text.get_window_extent()
@@ -77,7 +77,7 @@ def strip(intermediate: Images, labels: Sequence[str], *, rows: int = 4, columns
 
     Args:
         intermediate: (levels, n, C, H, W) uint8.
-        labels: what stands over each level, as many as levels.
+        labels: titles of the levels, as many as levels.
         rows: samples shown, at most n.
         columns: levels shown, evenly spread with the first and the last among them.
     """

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.files import read_json
+from pipeline.metrics.drawn import Drawn
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.sampler import Sampler
 from pipeline.reporting.figures import grids, style
-from pipeline.reporting.figures.grids import CELL, EDGE, Group, Images, Panel, mosaic
+from pipeline.reporting.figures.grids import CELL, EDGE, GridPanel, Group, Images, mosaic
 from pipeline.reporting.figures.style import FigureEntry, Picture, keep
 from pipeline.reporting.rows import Row, Table
 
@@ -37,11 +37,11 @@ def sample_grids(
         real: training images, uint8 (n, C, H, W).
         grid: rows and columns of each panel.
     """
-    panels = [Panel("real", f"{table.data}, training images", real)]
+    panels = [GridPanel("real", f"{table.data}, training images", real)]
     for row in filter(None, (nearest_to_floor(table, system) for system in table.drawn())):
         path = artifacts / f"samples/{row.system}/{row.kind}.npy"
         images = np.load(path, mmap_mode="r", allow_pickle=False)
-        panels.append(Panel(row.system, f"{row.how}, FID {row.fid:.4g} (N={row.n:,})", images))
+        panels.append(GridPanel(row.system, f"{row.how}, FID {row.fid:.4g} (N={row.n:,})", images))
     caption = (
         f"The first {grid[0] * grid[1]} images of each set in their order, none picked. Of each row those "
         "with or without the last denoising step are shown, whichever have the lower FID. Every pixel is a "
@@ -80,16 +80,12 @@ class Way:
 
 
 def read_way(artifacts: Path, row: str) -> Way | None:
-    """What `generate` kept of a row; None where it has not run.
-
-    Raises:
-        UserError: the samples' manifest is missing or damaged.
-    """
+    """Intermediate samples of a row; None where `generate` has not run."""
     path = artifacts / f"samples/{row}/intermediate.npy"
     if not path.exists():
         return None
     images = np.load(path, mmap_mode="r", allow_pickle=False)
-    sampler = Sampler.read(read_json(path.with_name("manifest.json"))["sampler"])
+    sampler = Drawn.read(path.parent).sampler
     ladder = sampler.ladder.sigmas()
     kept = np.linspace(0, len(ladder) - 1, len(images)).round().astype(int)
     return Way(row, sampler.kind, images, tuple(float(ladder[level]) for level in kept))
@@ -188,9 +184,6 @@ def neighbour_figures(
 
     Args:
         train: the training images, uint8 (n, C, H, W), that the indices count.
-
-    Raises:
-        UserError: neighbours that are no indices of training images.
     """
     caption = (
         "The first denoised samples, and the training images nearest to each by the Euclidean distance, the "

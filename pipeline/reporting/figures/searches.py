@@ -1,9 +1,9 @@
 """Figures of the searches for noise levels and for a sampler, drawn from their files in artifacts/tune_*."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from matplotlib.figure import Figure
 
@@ -11,7 +11,7 @@ from pipeline.files import read_yaml
 from pipeline.ncsn.errors import UserError
 from pipeline.reporting.figures import curves, style, trials
 from pipeline.reporting.figures.style import FigureEntry, Picture, keep
-from pipeline.reporting.figures.trials import NOISE_LAW, NOISE_RANGE, STEP_SIZE, Search, parallel
+from pipeline.reporting.figures.trials import NOISE_LAW, NOISE_RANGE, STEP_SIZE, TrialAxes, parallel
 
 TUNE_NOISE, TUNE_SAMPLER = "tune_noise", "tune_sampler"
 """The stages, and their folders in artifacts/."""
@@ -39,10 +39,7 @@ SAMPLER_AXES = {
 }
 """The same of tune_sampler's, where any trial has a value."""
 NOISE_WORDS = {
-    NOISE_RANGE: (
-        "the ends and the length of its ladder",
-        "techniques 1 and 2 of NCSNv2 on this data set",
-    ),
+    NOISE_RANGE: ("the ends and the length of its ladder", "techniques 1 and 2 of NCSNv2 on this data set"),
     NOISE_LAW: (
         "the mean and the standard deviation of log σ in its loss",
         "EDM's law (arXiv 2206.00364, table 1) at this data set's spread",
@@ -57,12 +54,54 @@ MARKS = {
 }
 """How the chosen trials are ringed: marker, colour, size, name."""
 
-Best = Mapping[str, Any]
-"""best.yaml: by name the settings and numbers of what was compared, and `verdict`."""
+
+class BestLine(TypedDict, total=False):
+    """Entry of a best.yaml: what was compared, and its FIDs."""
+
+    trial: int
+    network: str
+    """Of the baseline of the sampler search."""
+    sigma_max: float
+    sigma_min: float
+    num_levels: int
+    p_mean: float
+    p_std: float
+    """Of log σ, in place of a ladder."""
+    nfe: int
+    fid: float
+    """Missing where the trial failed."""
+    fid_again: float
+    seeds: int
+    """Further seeds that `fid_again` is the mean of; missing without repeats."""
+    reaches_baseline: bool
+
+
+class SearchVerdict(TypedDict, total=False):
+    """Verdict of a best.yaml; `noise_of` only of noise ranges, `denoising_*` only of samplers."""
+
+    tuned_against_analytic: str
+    fid_ratio: float
+    equal_up_to: float
+    std_of_log_fid: dict[int, float]
+    """By the steps or samples behind an FID."""
+    noise_of: str
+    denoising_fid_ratio: float
+    denoising_equal_up_to: float
+    denoising_against_none: str
+
+
+class SamplerBest(TypedDict):
+    """best.yaml of tune_sampler."""
+
+    analytic: BestLine
+    lowest_fid: BestLine
+    fewest_nfe: BestLine
+    baseline: NotRequired[BestLine]
+    verdict: SearchVerdict
 
 
 def noise_figures(folder: Path, artifacts: Path) -> Iterator[FigureEntry]:
-    """Trials of the search for noise levels; of the first figure its place alone where none was made."""
+    """Figures of the trials of the noise search; a placeholder where it has not run."""
     found = artifacts / TUNE_NOISE
     path, command = found / TRIALS, f"dvc repro {TUNE_NOISE}"
     search = noise_search(path)
@@ -84,8 +123,8 @@ def noise_figures(folder: Path, artifacts: Path) -> Iterator[FigureEntry]:
         yield FigureEntry("Noise range: every trial", caption, command, (made,))
 
 
-def noise_search(path: Path) -> Search:
-    """What the trials of a trials.csv differ in: p_mean and p_std, or ladders, as where there is no file."""
+def noise_search(path: Path) -> TrialAxes:
+    """Axes of the trials of a trials.csv: p_mean and p_std, or ladders, also without a file."""
     rows = curves.read_rows(path) if path.exists() else []
     return NOISE_LAW if rows and "p_mean" in rows[0] else NOISE_RANGE
 
@@ -95,16 +134,18 @@ def side_by_side(path: Path) -> str:
     if not path.exists():
         return ""
     best = dict(read_yaml(path))
-    verdict = best.pop("verdict", {})
+    verdict: SearchVerdict = best.pop("verdict", {})
+    lines: dict[str, BestLine] = best
     names: dict[int, list[str]] = {}
-    for name, line in best.items():
+    for name, line in lines.items():
         if name != "tuned":
             names.setdefault(line["trial"], []).append(name)
-    others = [f"`{'`, `'.join(same)}`: {_range(best[same[0]])}" for same in names.values()]
-    return f" Side by side: {'; '.join(others)}; found: {_range(best['tuned'])}.{_noise_verdict(verdict)}"
+    others = [f"`{'`, `'.join(same)}`: {_range(lines[same[0]])}" for same in names.values()]
+    shown = _noise_verdict(verdict) if "noise_of" in verdict else ""
+    return f" Side by side: {'; '.join(others)}; found: {_range(lines['tuned'])}.{shown}"
 
 
-def _range(line: Mapping[str, Any]) -> str:
+def _range(line: BestLine) -> str:
     again = f" ({line['fid_again']:.3g} on {line['seeds']} further seeds)" if "seeds" in line else ""
     if "p_mean" in line:
         noise = f"log σ of mean {line['p_mean']:.3g} and standard deviation {line['p_std']:.3g}"
@@ -113,9 +154,7 @@ def _range(line: Mapping[str, Any]) -> str:
     return f"{noise}, FID {line['fid']:.3g}{again}" if "fid" in line else f"{noise}, failed"
 
 
-def _noise_verdict(verdict: Mapping[str, Any]) -> str:
-    if "noise_of" not in verdict:
-        return ""
+def _noise_verdict(verdict: SearchVerdict) -> str:
     spread = ", ".join(f"{std:.2g} after {n}" for n, std in verdict.get("std_of_log_fid", {}).items())
     shown = f" Standard deviation of log FID between seeds, by steps: {spread}." if spread else ""
     return (
@@ -142,7 +181,7 @@ def step_size_figure(folder: Path, artifacts: Path) -> FigureEntry:
 
 
 @dataclass(frozen=True)
-class Judged:
+class ParetoPoint:
     """Trial of the sampler search that was judged on all samples, as pareto.csv has it."""
 
     kind: str
@@ -176,13 +215,13 @@ def sampler_figures(folder: Path, artifacts: Path) -> Iterator[FigureEntry]:
     yield FigureEntry("Sampler search: every trial", caption, command, (made,))
 
 
-def _fewest(best: Best) -> str:
+def _fewest(best: SamplerBest) -> str:
     if best["fewest_nfe"].get("reaches_baseline", True):
         return "the cheapest that reaches the FID of the baseline"
     return "the lowest FID once more, since none reaches that of the baseline"
 
 
-def _sampler_verdict(best: Best) -> str:
+def _sampler_verdict(best: SamplerBest) -> str:
     verdict, seeds = best["verdict"], best["lowest_fid"]["seeds"]
     spread = ", ".join(f"{std:.2g} at {n}" for n, std in verdict["std_of_log_fid"].items())
     return (
@@ -196,15 +235,11 @@ def _sampler_verdict(best: Best) -> str:
     )
 
 
-def read_judged(folder: Path) -> tuple[list[Judged], Best]:
-    """The judged trials, the cheapest first, and best.yaml.
-
-    Raises:
-        UserError: a file is missing or lacks a column.
-    """
+def read_judged(folder: Path) -> tuple[list[ParetoPoint], SamplerBest]:
+    """Trials judged on all samples, in order of cost, and best.yaml."""
     try:
         points = [
-            Judged(
+            ParetoPoint(
                 r["sampler"],
                 float(r["nfe"]),
                 float(r["fid"]),
@@ -216,11 +251,12 @@ def read_judged(folder: Path) -> tuple[list[Judged], Best]:
     except (KeyError, ValueError) as error:
         command = f"dvc repro {TUNE_SAMPLER}"
         raise UserError(f"{folder / PARETO}: bad or missing column ({error}): run `{command}`.") from error
-    return points, dict(read_yaml(folder / BEST))
+    best: SamplerBest = read_yaml(folder / BEST)
+    return points, best
 
 
 @style.house
-def front(points: Sequence[Judged], best: Best) -> Figure:
+def front(points: Sequence[ParetoPoint], best: SamplerBest) -> Figure:
     """The trials by kind, their front as steps, what was chosen ringed, the baseline as a cross.
 
     Args:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-# Okabe & Ito (2008), "Color Universal Design": told apart with any of the common colour blindnesses.
+# Okabe & Ito (2008), "Color Universal Design": distinguishable with any common colour blindness.
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 PURPLE, SKY, INK, GREY, RULE = "#CC79A7", "#56B4E9", "#222222", "#6E6E6E", "#E4E4E4"
 CYCLE = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
@@ -106,7 +106,7 @@ class Picture:
     files: tuple[str, ...] = ()
     """File names in the figures folder, the PNG first; empty where the stage has not run."""
     label: str = ""
-    """What tells it from the figure's other pictures."""
+    """Its name among the figure's pictures."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Figures 1, 2 and 3 of the 2019 paper (arXiv 1907.05600) from the numbers of `pipeline.toy`."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,6 +11,7 @@ from matplotlib.patches import Circle
 
 from pipeline.reporting.figures import style
 from pipeline.reporting.figures.curves import smoothed
+from pipeline.reporting.figures.style import FigureEntry, Picture
 from pipeline.toy import Divergence, LossCurve, Panel, ScoreFields
 from pipeline.toy.mixture import HALF_WIDTH, MEANS, Array
 
@@ -19,14 +21,47 @@ TITLES = {
     "annealed_convolution": ("Annealed, σ 20 to 1", "convolved: std √(1 + σ²)"),
     "annealed_released": ("Annealed, σ 20 to 1", "released: std σ"),
 }
-"""What each panel of figure 3 is called, and what tells it from its neighbour."""
+"""Title and subtitle of each panel of figure 3."""
 
 PAPER = {"width": 32, "batch_size": 128, "steps": 50_000, "lr": 1e-3}
 """Figure 1's setting in the paper, on CIFAR-10."""
 
 
+# Title and caption of the figures that the stage `toy` drew.
+TOYS = {
+    "fig1": (
+        "Toy: the loss without noise",
+        "Sliced score matching of a residual auto-encoder on this data set, without noise and with a little: "
+        "pixels of few grey levels leave the loss without a lower bound, noise gives it one. The network and "
+        "its training are smaller than the paper's, as written below. (Fig 1 of arXiv 1907.05600.)",
+    ),
+    "fig2": (
+        "Toy: score fields",
+        "The score of the two-mode mixture, exact and as a network learnt it by sliced score matching: right "
+        "where there are data, wrong where there are none. (Fig 2 of arXiv 1907.05600.)",
+    ),
+    "fig3": (
+        "Toy: why the noise is annealed",
+        "Samples of the mixture by plain and by annealed Langevin dynamics with exact scores, and the share "
+        "of them in each mode. The paper states two ladders for one step of 0.1. Appendix B.1's, 20 to 1 "
+        "(above), works. Section 4.3's, 10 to 0.1 (below), makes every sample about four times as large in "
+        "each iteration, until all are NaN. (Fig 3 of arXiv 1907.05600.)",
+    ),
+}
+
+
+def toy_entries(folder: Path, artifacts: Path) -> Iterator[FigureEntry]:
+    """Entries of the figures that the stage `toy` drew, with its files copied to the folder."""
+    for name, (title, caption) in TOYS.items():
+        made = [path for end in ("png", "svg") if (path := artifacts / f"toy/{name}.{end}").exists()]
+        for path in made:
+            shutil.copyfile(path, folder / f"toy_{path.name}")
+        files = tuple(f"toy_{path.name}" for path in made)
+        yield FigureEntry(title, caption, "dvc repro toy", (Picture(files),))
+
+
 @style.house
-def toy_loss_curves(curves: Sequence[LossCurve], data: str, setting: Mapping[str, Any]) -> Figure:
+def toy_loss_curves(curves: Sequence[LossCurve], data: str, setting: Mapping[str, float]) -> Figure:
     """Figure 1: the loss of each batch (thin) and its running mean (bold), a panel for each sigma.
 
     Args:
@@ -47,7 +82,7 @@ def toy_loss_curves(curves: Sequence[LossCurve], data: str, setting: Mapping[str
     return figure
 
 
-def _beside_the_papers(setting: Mapping[str, Any]) -> str:
+def _beside_the_papers(setting: Mapping[str, float]) -> str:
     what = "the paper's" if all(setting[key] == value for key, value in PAPER.items()) else "reduced"
     return (
         f"{what}: filters {setting['width']} to {4 * setting['width']} (paper: 32 to 128), "
@@ -141,7 +176,7 @@ def toy_samples(panels: Sequence[Panel], divergences: Sequence[Divergence]) -> F
 
 
 def _failure(axes: Axes, divergence: Divergence) -> None:
-    """How the samples grow, to the iteration after which one is NaN."""
+    """Growth of the samples up to the iteration after which one is NaN."""
     end = divergence.finite + 1
     _titles(axes, "Annealed, σ 10 to 0.1", TITLES[divergence.name][1])
     axes.semilogy(np.arange(1, end), divergence.sizes, color=style.VERMILION, marker=".")

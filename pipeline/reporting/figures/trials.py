@@ -31,18 +31,18 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Search:
-    """Search whose trials are drawn: its settings, and what a trial was judged on."""
+class TrialAxes:
+    """Axes of a search's trials: its settings, and what a trial was judged on."""
 
     axes: tuple[Axis, ...]
     """One panel each."""
     budget: str
-    """The column that says how far a trial went before it was judged."""
+    """Column with the samples or steps that a trial was judged on."""
     judged: str
     """What the legend calls an FID at a budget."""
 
 
-STEP_SIZE = Search(
+STEP_SIZE = TrialAxes(
     (
         Axis("step_size", "step size ε"),
         Axis("step_size_ratio", "step size / analytic choice", analytic=1.0),
@@ -51,7 +51,7 @@ STEP_SIZE = Search(
     budget="samples",
     judged="FID (N={:,})",
 )
-NOISE_RANGE = Search(
+NOISE_RANGE = TrialAxes(
     (
         Axis("sigma_max", "σ$_1$, largest noise level"),
         Axis("sigma_min", "σ$_L$, smallest noise level"),
@@ -60,11 +60,8 @@ NOISE_RANGE = Search(
     budget="steps",
     judged="FID after {:,} steps",
 )
-NOISE_LAW = Search(
-    (
-        Axis("p_mean", "P$_{mean}$ of log σ", signed=True),
-        Axis("p_std", "P$_{std}$ of log σ"),
-    ),
+NOISE_LAW = TrialAxes(
+    (Axis("p_mean", "P$_{mean}$ of log σ", signed=True), Axis("p_std", "P$_{std}$ of log σ")),
     budget="steps",
     judged="FID after {:,} steps",
 )
@@ -81,12 +78,9 @@ class Trial:
     """What it was judged on, samples or training steps: FIDs are compared only where this is equal."""
 
 
-def read_trials(path: Path, search: Search) -> list[Trial]:
+def read_trials(path: Path, search: TrialAxes) -> list[Trial]:
     """The trials of a search that have an FID, did not fail after it and have all its settings, in the order
     of proposal.
-
-    Raises:
-        UserError: the file or a column is missing, or a cell is no number.
     """
     names = ["trial", "fid", search.budget, *(axis.column for axis in search.axes)]
     columns = read_columns(path, names)
@@ -98,7 +92,7 @@ def read_trials(path: Path, search: Search) -> list[Trial]:
 
 
 @style.house
-def trials(found: Sequence[Trial], search: Search, analytic: int = 1) -> Figure:
+def trials(found: Sequence[Trial], search: TrialAxes, analytic: int = 1) -> Figure:
     """FID of every trial against each setting, on shared axes; the best and the analytic choice marked.
 
     FIDs at different budgets are not compared: trials stopped before the largest one are hollow, a marker
@@ -117,7 +111,7 @@ def trials(found: Sequence[Trial], search: Search, analytic: int = 1) -> Figure:
             _scatter(panel, axis, some, place, search.judged.format(budget) + (", stopped" if place else ""))
         if axis.analytic:
             panel.axvline(axis.analytic, color=style.GREY, linewidth=0.9, linestyle=":", zorder=1)
-        _ring(panel, axis, best(found), style.VERMILION, 130, "best")
+        _ring(panel, axis, best_trial(found), style.VERMILION, 130, "best")
         for trial in (trial for trial in found if trial.number == analytic):
             _ring(panel, axis, trial, style.INK, 60, "analytic choice")
         log(panel, "y")
@@ -136,7 +130,7 @@ def trials(found: Sequence[Trial], search: Search, analytic: int = 1) -> Figure:
     return figure
 
 
-def best(found: Sequence[Trial]) -> Trial:
+def best_trial(found: Sequence[Trial]) -> Trial:
     """The trial of lowest FID among those judged on the largest budget."""
     top = max(trial.budget for trial in found)
     judged = [trial for trial in found if trial.budget == top]

@@ -12,7 +12,18 @@ from pipeline.generate import select_checkpoint
 from pipeline.ncsn.sampler import Sampler
 from pipeline.params import Params
 from pipeline.training.checkpoints import load_network
-from stages import evaluate, frontier, generate, prepare, reference, train, tune_noise, tune_sampler
+from stages import (
+    evaluate,
+    features,
+    frontier,
+    generate,
+    prepare,
+    settle_noise,
+    settle_sampler,
+    train,
+    tune_noise,
+    tune_sampler,
+)
 
 from .conftest import Place
 from .test_no_result import SMALL, V, fit_here, small
@@ -52,10 +63,11 @@ def loaded_by(stage: Any, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def test_what_follows_the_choice_is_of_the_chosen_network(
     place: Place, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for stage in (prepare, reference, tune_noise):
+    for stage in (prepare, features, tune_noise, settle_noise):
         stage.main(params)
     train.main(params, V)
     tune_sampler.main(params)
+    settle_sampler.main(params)
     generate.main(params, V)
     about = read_json(Path(f"artifacts/selection/{V}.json"))
     assert [point["step"] for point in about["points"]] == [2, 4, 6] and about["step"] == 2
@@ -70,7 +82,7 @@ def test_what_follows_the_choice_is_of_the_chosen_network(
     again = sample.generate(network, sampler, shape=(1, 8, 8), **settings)
     assert np.array_equal(np.load(f"artifacts/samples/{V}/raw.npy"), again.raw)
 
-    monkeypatch.setattr(evaluate, "evaluate_variant", lambda *_, **__: {})
+    monkeypatch.setattr(evaluate, "evaluate_row", lambda *_, **__: {})
     followers = [(stage, loaded_by(stage, monkeypatch)) for stage in (evaluate, frontier)]
     for stage, loaded in followers:
         with pytest.raises(Enough):

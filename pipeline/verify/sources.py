@@ -1,23 +1,46 @@
-"""The working tree, or a commit's, against dvc.lock: code, parameters, and what the stages wrote.
+"""Sources of the working tree and of commits against dvc.lock: code, parameters, and what the stages wrote.
 
 Of the code dvc.lock has the hash of the program file that each stage depends on. It is compared with the
-program of the sources that are there now, whatever stands in artifacts/program.
+program of the sources that are there now, whatever is in artifacts/program.
 """
 
 import fnmatch
 import hashlib
+import io
 import json
+import subprocess
+import tempfile
+import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from pipeline import dvcfile, program
+from pipeline.files import read_yaml
 from pipeline.ncsn.errors import UserError
 from pipeline.program import is_kind
-from pipeline.verify.findings import PULL, Finding
+from pipeline.reporting.lineage import Made, Parameters
+from pipeline.verify import AGAIN, PULL, Finding
 
-Lock = Mapping[str, Mapping[str, Any]]
+
+class LockedPath(TypedDict):
+    """Path of dvc.lock with its hash."""
+
+    path: str
+    md5: str
+
+
+class LockedStage(TypedDict, total=False):
+    """Stage of dvc.lock."""
+
+    deps: list[LockedPath]
+    outs: list[LockedPath]
+    params: dict[str, dict[str, object]]
+
+
+Lock = Mapping[str, LockedStage]
+HELD = ("pipeline", "stages", "extensions", "params.yaml", "dvc.yaml", ".dvcignore")
 BACK = "run `dvc repro`, or take the change back"
 
 
@@ -31,7 +54,7 @@ class Tree:
         self._ignored = ignore.read_text().split() if ignore.exists() else []
 
     def md5(self, path: str) -> str | None:
-        """DVC's hash of a file, or of a folder with `.dir` behind it; None where there is nothing.
+        """DVC's hash of a file, or of a folder with the suffix `.dir`; None where there is nothing.
 
         A program file is hashed as `dvc repro program` would write it from the sources. Of .dvcignore only
         names are understood, which apply at any depth: this project has no others.
@@ -80,10 +103,10 @@ def _md5(content: bytes = b"") -> "hashlib._Hash":
     return hashlib.md5(content, usedforsecurity=False)
 
 
-def stage(
-    here: Tree, lock: Lock, params: Mapping[str, Any], name: str, only: Collection[str] | None = None
+def stage_findings(
+    here: Tree, lock: Lock, params: Parameters, name: str, only: Collection[str] | None = None
 ) -> Iterator[Finding]:
-    """What of a stage is not as dvc.lock has it: code, parameters, inputs, outputs.
+    """Findings of a stage against dvc.lock: code, parameters, inputs, outputs.
 
     Args:
         only: the parameters that matter to the row, of a stage whose other outputs do not; None: all do.
@@ -104,9 +127,9 @@ def _fix(path: str) -> str:
 
 
 def code(
-    tree: Tree, here: Tree, locked: Mapping[str, Any], prefix: str, fix: str, kinds: bool = True
+    tree: Tree, here: Tree, locked: LockedStage, prefix: str, fix: str, kinds: bool = True
 ) -> Iterator[Finding]:
-    """The modules of a stage that say something else than those that dvc.lock has the hash of.
+    """Findings of a stage's modules that differ from those that dvc.lock has the hash of.
 
     Args:
         tree: whose sources are compared.
@@ -133,13 +156,9 @@ def _modules(before: str, now: str) -> Iterator[tuple[str, tuple[str, str]]]:
 
 
 def parameters(
-    locked: Mapping[str, Any],
-    params: Mapping[str, Any],
-    prefix: str,
-    fix: str,
-    only: Collection[str] | None = None,
+    locked: LockedStage, params: Parameters, prefix: str, fix: str, only: Collection[str] | None = None
 ) -> Iterator[Finding]:
-    """The parameters of a stage that are others than dvc.lock's.
+    """Findings of a stage's parameters against dvc.lock.
 
     Args:
         only: dotted keys that matter, with all below them; None: all do.
@@ -150,17 +169,87 @@ def parameters(
                 yield Finding(f"{prefix} {name}", str(expected), str(found), fix)
 
 
-def _value(params: Mapping[str, Any], key: str) -> Any:
+def _value(params: Parameters, key: str) -> object:
     try:
         return dvcfile.value(dict(params), key)
     except (KeyError, TypeError):
         return "nothing"
 
 
-def _differences(name: str, one: Any, other: Any) -> Iterator[tuple[str, Any, Any]]:
+def _differences(name: str, one: object, other: object) -> Iterator[tuple[str, object, object]]:
     """The leaves in which two nested mappings differ, with dotted keys."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         for key in {**one, **other}:
             yield from _differences(f"{name}.{key}", one.get(key, "nothing"), other.get(key, "nothing"))
     elif one != other:
         yield name, one, other
+
+
+class History:
+    """The commits of a repository, each unpacked once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._place = tempfile.TemporaryDirectory()
+        self._trees: dict[str, Tree | None] = {}
+
+    def close(self) -> None:
+        """Remove what was unpacked."""
+        self._place.cleanup()
+
+    def tree(self, commit: str) -> Tree | None:
+        """A commit's code, params.yaml and dvc.yaml; None where this clone does not have it."""
+        if commit not in self._trees:
+            self._trees[commit] = self._unpacked(commit)
+        return self._trees[commit]
+
+    def _unpacked(self, commit: str) -> Tree | None:
+        names = self._git("ls-tree", "--name-only", "-z", commit, *HELD)
+        held = names.decode().split("\0")[:-1] if names else []
+        content = self._git("archive", "--format=zip", commit, *held) if held else None
+        if not content:
+            return None
+        folder = Path(self._place.name) / commit
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            archive.extractall(folder)
+        return Tree(folder)
+
+    def _git(self, *arguments: str) -> bytes | None:
+        try:
+            done = subprocess.run(["git", *arguments], cwd=self._root, capture_output=True, timeout=60)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout if done.returncode == 0 else None
+
+
+def commit_findings(
+    history: History, here: Tree, made: Made, lock: Lock, chain: Mapping[str, Collection[str] | None]
+) -> Iterator[Finding]:
+    """Findings of a run's commit: it is missing, or holds other code or parameters.
+
+    Where the working tree had changes, the commit alone made nothing, and only its being there is looked at.
+    Of the report's own commit the whole chain is.
+
+    Args:
+        here: the working tree.
+        chain: the stages of the row, with the parameters that matter, see `parameters`.
+    """
+    if made.commit is None:
+        return
+    what = f"commit {made.commit[:10]} of {made.stage}"
+    if (there := history.tree(made.commit)) is None:
+        yield Finding(what, None, None, f"run `git fetch --unshallow`, or {AGAIN}")
+    elif not made.dirty:
+        yield from _contents(what, there, here, made.stage, lock, chain)
+
+
+def _contents(
+    what: str, there: Tree, here: Tree, stage: str, lock: Lock, chain: Mapping[str, Collection[str] | None]
+) -> Iterator[Finding]:
+    params_file = there.root / "params.yaml"
+    params = read_yaml(params_file) if params_file.exists() else {}
+    fix = f"commit, then run `dvc repro`; or {AGAIN}"
+    for name, only in chain.items():
+        if name in lock and stage in (name.partition("@")[0].removesuffix("_more"), "report"):
+            yield from code(there, here, lock[name], f"{what}: ", fix, only is None)
+            yield from parameters(lock[name], params, f"{what}: params.yaml", fix, only)
