@@ -100,9 +100,7 @@ def main() -> None:
     loader = commands.add_parser("loader")
     loader.add_argument("--presets", nargs="+", default=["digits", "cifar10"], choices=IMAGES)
     loader.add_argument("--batch", type=int, help="images in a batch, by default the preset's")
-    loader.add_argument(
-        "--steps", type=int, default=20, help="batches that the loader's time is the median of"
-    )
+    loader.add_argument("--steps", type=int, default=20, help="batches that the loader's time is the median of")
     given = parser.parse_args()
     sys.stdout.write(f"{describe()}\n\n")
     if given.command == "prepare":
@@ -112,9 +110,7 @@ def main() -> None:
         rows = (prepared(count) for count in given.counts)
     else:
         torch.set_num_threads(1)
-        sys.stdout.write(
-            "| preset | image | batch | loader ms | step ms | share |\n|:--|:--|--:|--:|--:|--:|\n"
-        )
+        sys.stdout.write("| preset | image | batch | loader ms | step ms | share |\n|:--|:--|--:|--:|--:|--:|\n")
         rows = (loaded(preset, given.batch, given.steps) for preset in given.presets)
     for row in rows:
         sys.stdout.write(row + "\n")

@@ -74,9 +74,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    sys.stdout.write(
-        f"{describe()}\n\n| sampler | CPU s an evaluation | over bare calls |\n| :-- | --: | --: |\n"
-    )
+    sys.stdout.write(f"{describe()}\n\n| sampler | CPU s an evaluation | over bare calls |\n| :-- | --: | --: |\n")
     sys.stdout.write("\n".join(rows(given.batch, given.repeats)) + "\n")
 
 

@@ -137,9 +137,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.child:
         return child(given.child[0], Path(given.child[1]), given)
-    sys.stdout.write(
-        f"{describe()}\n\n| step | N | features | peak MB | CPU s | s |\n| :-- |{' --: |' * 5}\n"
-    )
+    sys.stdout.write(f"{describe()}\n\n| step | N | features | peak MB | CPU s | s |\n| :-- |{' --: |' * 5}\n")
     with tempfile.TemporaryDirectory() as place:
         for step in given.steps:
             begin = time.perf_counter()

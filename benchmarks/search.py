@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.asked import Asked, asked
 from pipeline.search import SearchStore, Trial, noise, sampler, search_here
-from pipeline.search.records import FINISHED, Record
+from pipeline.search.records import FINISHED, TrialRecord
 from stages import tune_noise as noise_stage
 from stages import tune_sampler as sampler_stage
 
@@ -75,9 +75,7 @@ class Run:
         return min((fid for fid in self.fids if fid is not None), default=float("inf"))
 
 
-def repeat(
-    ask: Asked, way: str, seed: int, store: SearchStore, price: Callable[[dict[str, float]], float]
-) -> Run:
+def repeat(ask: Asked, way: str, seed: int, store: SearchStore, price: Callable[[dict[str, float]], float]) -> Run:
     """One repetition of a way to search."""
     budget = replace(ask.budget, seed=seed, algorithm="tpe" if way.startswith("search") else "random")
     if way == "search, random proposals":
@@ -100,7 +98,7 @@ def repeat(
     )
 
 
-def _fid(record: Record) -> float | None:
+def _fid(record: TrialRecord) -> float | None:
     return record.metrics["fid"] if record.status == FINISHED else None
 
 

@@ -65,9 +65,7 @@ def measure(kind: str, batch: int, repeats: int) -> list[str]:
         for way in WAYS:
             median = statistics.median(seconds[way][1:])
             change = float((values[way] - values["plain"]).norm() / values["plain"].norm())
-            rows.append(
-                f"| {kind} | {work.__name__} | {way} | {median:.2f} | {plainly / median:.2f} | {change:.1e} |"
-            )
+            rows.append(f"| {kind} | {work.__name__} | {way} | {median:.2f} | {plainly / median:.2f} | {change:.1e} |")
     return rows
 
 

@@ -20,18 +20,19 @@ from pipeline.search import Budget, noise_trial
 ARTIFACTS = Path("artifacts")
 
 
-def setup(network: str, steps: list[int]) -> noise_trial.Setup:
+def setup(network: str, steps: list[int]) -> noise_trial.NoiseSetup:
     """The recipe and batch of params.yaml, judged on as many samples as the report uses."""
     params = load()
-    tune = params.tune_noise.kwargs() | {"rungs": steps, "num_trials": 1, "max_concurrent": 1}
-    return noise_trial.Setup(
-        recipe=params.recipes[network].kwargs(),
+    changed = {"rungs": steps, "num_trials": 1, "max_concurrent": 1}
+    tune = params.tune_noise.model_copy(update=changed)
+    return noise_trial.NoiseSetup(
+        recipe=params.recipes[network],
         full_steps=steps[-1],
         images=open_dataset(ARTIFACTS / "data").split("train"),
         classifier=features.load_space(ARTIFACTS / "features"),
         reference=fid.load_moments(ARTIFACTS / "features", "train"),
         device="cpu",
-        budget=Budget.read(tune),
+        budget=Budget.of(tune),
         batch_size=params.train.batch_size,
         num_samples=params.generate.num_samples,
         max_nfe=106,  # what ncsnv2 spends in the report
@@ -46,9 +47,7 @@ def main() -> None:
     floor = read_json(ARTIFACTS / "metrics/features.json")["floor_fid"]
     ladder = Ladder.read(read_yaml(ARTIFACTS / f"noise/{given.network}.yaml"))
     start = time.process_time()
-    sys.stdout.write(
-        "| steps | CPU seconds | loss | FID | times the floor |\n| --: | --: | --: | --: | --: |\n"
-    )
+    sys.stdout.write("| steps | CPU seconds | loss | FID | times the floor |\n| --: | --: | --: | --: | --: |\n")
     for found in noise_trial.trial(ladder.plain(), setup(given.network, given.steps)):
         fid, seconds = found["fid"], time.process_time() - start
         row = f"{found['steps']:,} | {seconds:.0f} | {found['loss']:.2f} | {fid:.2f} | {fid / floor:.1f}"

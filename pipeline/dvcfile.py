@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,14 +65,13 @@ def entries(root: Path) -> dict[str, Entry]:
     Raises:
         UserError: a placeholder names no key of params.yaml.
     """
-    names = params(root)
-    found: dict[str, Entry] = {}
+    whole, found = _Scope(params(root)), dict[str, Entry]()
     for name, stage in _read(root / "dvc.yaml").get("stages", {}).items():
         if "foreach" in stage or "matrix" in stage:
-            instances = _instances(stage, names)
-            found |= {f"{name}@{key}": _entry(stage.get("do", stage), own) for key, own in instances.items()}
+            for key, item in whole.items(stage.get("foreach"), stage.get("matrix")):
+                found[f"{name}@{key}"] = whole.of_instance(key, item).entry(stage.get("do", stage))
         else:
-            found[name] = _entry(stage, names)
+            found[name] = whole.entry(stage)
     return found
 
 
@@ -81,44 +80,57 @@ def params(root: Path) -> dict[str, Any]:
     return _read(root / "params.yaml")
 
 
-def _instances(stage: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """By key, what the placeholders of each instance may name: params.yaml, `key` and `item`."""
-    items = _each(stage["foreach"], params) if "foreach" in stage else _product(stage["matrix"], params)
-    return {key: {**params, "key": key, "item": item} for key, item in items.items()}
+@dataclass(frozen=True)
+class _Scope:
+    """What the placeholders of a stage may name: params.yaml and, of an instance, `key` and `item`."""
 
+    names: Mapping[str, Any]
 
-def _each(data: Any, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The items of `foreach`: of a mapping by key, of a list each by itself."""
-    items = _resolved(data, params)
-    pairs = items.items() if isinstance(items, Mapping) else ((item, item) for item in items)
-    return {str(key): item for key, item in pairs}
+    def of_instance(self, key: str, item: object) -> "_Scope":
+        return _Scope({**self.names, "key": key, "item": item})
 
+    def items(self, foreach: object, matrix: Mapping[str, object] | None) -> Iterator[tuple[str, object]]:
+        """The instances of a template, by key.
 
-def _product(data: Any, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The combinations of `matrix`, by their values joined with a hyphen."""
-    axes = {name: _resolved(values, params) for name, values in data.items()}
-    found = itertools.product(*axes.values())
-    return {"-".join(map(str, some)): dict(zip(axes, some, strict=True)) for some in found}
+        Of `foreach` a mapping's items by key, a list's each by itself; of `matrix` the combinations by their
+        values, joined with a hyphen.
+        """
+        if matrix is None:
+            items = self._resolved(foreach)
+            yield from items.items() if isinstance(items, Mapping) else ((str(one), one) for one in items)
+            return
+        axes = {name: self._resolved(values) for name, values in matrix.items()}
+        for some in itertools.product(*axes.values()):
+            yield "-".join(map(str, some)), dict(zip(axes, some, strict=True))
 
+    def entry(self, stage: Mapping[str, Sequence[object]]) -> Entry:
+        """A stage with its placeholders filled in; DVC writes an item as `name` or as `name: {settings}`."""
 
-def _resolved(data: Any, params: Mapping[str, Any]) -> Any:
-    """A list or mapping, or the one of params.yaml that a placeholder names."""
-    match = PLACEHOLDER.fullmatch(data) if isinstance(data, str) else None
-    return _named(match[1], params) if match else data
+        def filled(*keys: str) -> tuple[str, ...]:
+            items = (item for key in keys for item in stage.get(key, []))
+            return tuple(self._fill(next(iter(one)) if isinstance(one, dict) else str(one)) for one in items)
+
+        return Entry(filled("deps"), filled("outs", "metrics", "plots"), filled("params"))
+
+    def _resolved(self, data: Any) -> Any:
+        """A list or mapping, or the one of params.yaml that a placeholder names."""
+        match = PLACEHOLDER.fullmatch(data) if isinstance(data, str) else None
+        return self._named(match[1]) if match else data
+
+    def _fill(self, text: str) -> str:
+        return PLACEHOLDER.sub(lambda match: str(self._named(match[1])), text)
+
+    def _named(self, key: str) -> Any:
+        try:
+            return value(self.names, key.strip())
+        except (KeyError, TypeError) as error:
+            raise UserError(f"dvc.yaml names ${{{key}}}, which params.yaml lacks: add it.") from error
 
 
 def lock(root: Path) -> dict[str, Any]:
     """What dvc.lock says of each stage: its deps and outs with their md5, its params; empty without one."""
     path = root / "dvc.lock"
     return dict(_read(path).get("stages", {})) if path.exists() else {}
-
-
-def _entry(stage: Mapping[str, Any], names: Mapping[str, Any]) -> Entry:
-    def filled(*keys: str) -> tuple[str, ...]:
-        found = [item for key in keys for item in stage.get(key, [])]
-        return tuple(_fill(name, names) for name in _names(found))
-
-    return Entry(filled("deps"), filled("outs", "metrics", "plots"), filled("params"))
 
 
 def value(params: Mapping[str, Any], key: str) -> Any:
@@ -141,22 +153,6 @@ def hashes(root: Path, paths: Iterable[str]) -> dict[str, str]:
 
 def _upwards(path: str) -> list[str]:
     return [path, *(str(parent) for parent in Path(path).parents)]
-
-
-def _names(items: Iterable[Any]) -> list[str]:
-    """DVC writes an item as `name` or as `name: {settings}`."""
-    return [next(iter(item)) if isinstance(item, dict) else item for item in items]
-
-
-def _fill(text: str, names: Mapping[str, Any]) -> str:
-    return PLACEHOLDER.sub(lambda match: str(_named(match[1], names)), text)
-
-
-def _named(key: str, names: Mapping[str, Any]) -> Any:
-    try:
-        return value(names, key.strip())
-    except (KeyError, TypeError) as error:
-        raise UserError(f"dvc.yaml names ${{{key}}}, which params.yaml lacks: add it.") from error
 
 
 def _read(path: Path) -> dict[str, Any]:

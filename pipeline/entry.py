@@ -45,10 +45,7 @@ def run(main: Callable[..., None], *, submits: bool = False) -> None:
             raise
         place = error.filename or "the working folder"
         sys.exit(
-            _tell(
-                f"cannot read or write {place}: {error.strerror}. "
-                "Fix its rights or free space, then run again."
-            )
+            _tell(f"cannot read or write {place}: {error.strerror}. Fix its rights or free space, then run again.")
         )
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, then renamed into it."""
+"""Files that are whole or absent: written next to their place, then renamed into it."""
 
 import contextlib
 import hashlib
@@ -72,7 +72,7 @@ def read_yaml(path: Path) -> Any:
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path` that takes its place when the block ends well.
+    """Yield an empty folder next to `path` that takes its place when the block ends well.
 
     On an exception `path` is left as it was and the partial folder is removed.
     """

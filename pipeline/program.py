@@ -13,7 +13,7 @@ import gc
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -189,12 +189,8 @@ def meaning(node: Any) -> str:
 
 
 def _is_docstring(node: Any) -> bool:
-    """A string that stands alone, be it a module's, a function's or the one below an attribute."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+    """A string on its own, be it a module's, a function's or the one below an attribute."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _text(found: Mapping[str, str]) -> str:
@@ -207,7 +203,7 @@ def modules(value: Any, room: str = "") -> Iterator[str]:
     Args:
         value: a section of params.yaml, or what was made of one; {"sampler": {"kind": "heun"}} names
             pipeline.ncsn.samplers.heun, and extensions.samplers.heun.
-        room: of the kinds in it, where it is not told by a key of `ROOMS`.
+        room: of the kinds in it, where no key of `ROOMS` names it.
     """
     if isinstance(value, Mapping):
         yield from _of_kind(room, value.get("kind", value.get("name")))
@@ -218,6 +214,8 @@ def modules(value: Any, room: str = "") -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for below in value:
             yield from modules(below, room)
+    elif hasattr(type(value), "model_fields"):  # a section: what it names, and not the schema that checks it
+        yield from modules(dict(value), room)
     else:
         yield from _of_object(value, room)
 
@@ -250,72 +248,68 @@ def _of_object(value: Any, room: str) -> Iterator[str]:
 
 def files(root: Path = ROOT) -> dict[str, str]:
     """The text of each file below artifacts/program that a stage of root/dvc.yaml depends on, by path."""
-    params, found = dvcfile.params(root), dict[str, set[str]]()
+    roots, found = _Roots(root, dvcfile.params(root)), dict[str, set[str]]()
     for entry in dvcfile.entries(root).values():
         for path in filter(dvcfile.is_program, entry.deps):
-            found.setdefault(path, set()).update(_roots(path, entry, params, root))
-    return {path: _text(program(*sorted(roots), root=root)) for path, roots in sorted(found.items())}
+            found.setdefault(path, set()).update(roots.of(path, entry))
+    return {path: _text(program(*sorted(names), root=root)) for path, names in sorted(found.items())}
 
 
-def _roots(path: str, entry: Entry, params: Mapping[str, Any], root: Path) -> Iterator[str]:
-    """The modules behind a program file: its stage's, and those of the kinds that it names."""
-    stage = path.removeprefix(PROGRAMS).split("/")[0]
-    yield f"stages.{stage}"
-    if stage == "report":
-        yield "pipeline.reporting.report"
-    if stage in EVERY_KIND:
-        yield from _every_kind(EVERY_KIND[stage], root)
-    for section in _sections(entry, params):
-        yield from modules(section)
+@dataclass(frozen=True)
+class _Roots:
+    """Modules behind a program file: its stage's, and those of the kinds that its parameters name."""
+
+    root: Path
+    params: Mapping[str, Any]
+
+    def of(self, path: str, entry: Entry) -> Iterator[str]:
+        stage = path.removeprefix(PROGRAMS).split("/")[0]
+        yield f"stages.{stage}"
+        if stage == "report":
+            yield "pipeline.reporting.report"
+        if stage in EVERY_KIND:
+            yield from self._every_kind(EVERY_KIND[stage])
+        for key in entry.params:
+            yield from modules(self._nested(key))
+        for dep in entry.deps:
+            yield from self._behind(dep)
+
+    def _every_kind(self, room: str) -> Iterator[str]:
+        for package in _packages(room):
+            places = self.root.joinpath(*package.split(".")).glob("*.py")
+            yield from (f"{package}.{path.stem}" for path in places if not path.stem.startswith("_"))
+
+    def _behind(self, dep: str) -> Iterator[str]:
+        """The kinds behind a file in artifacts/ that an earlier stage made of its parameters."""
+        _, made, name = (*Path(dep).parts, "", "")[:3]
+        name = Path(name).stem
+        if made == "models":
+            yield from modules({"network": self._nested(f"recipes.{self._trained(name)}.network")})
+        elif made == "features":
+            yield from modules(self._nested("features"))
+        elif made == "sampler":
+            rows = self.params.get("sampler", {})
+            chosen = [rows[name]] if name in rows else list(rows.values())
+            yield from modules({"sampler": chosen})
+            if any("from" in row for row in chosen):
+                yield from modules(self._nested("tune_sampler.kinds"))
+
+    def _nested(self, key: str) -> dict[str, object]:
+        """The value at a dotted key below the keys that enclose it; nothing where there is none."""
+        try:
+            found = dvcfile.value(self.params, key)
+        except (KeyError, TypeError):
+            return {}
+        for piece in reversed(key.split(".")):
+            found = {piece: found}
+        return dict(found)
+
+    def _trained(self, network: str) -> str:
+        """The network of params.yaml that NETWORK or NETWORK-SEED is."""
+        return network if network in self.params.get("recipes", {}) else network.rpartition("-")[0]
 
 
-def _every_kind(room: str, root: Path) -> Iterator[str]:
-    for package in _packages(room):
-        places = root.joinpath(*package.split(".")).glob("*.py")
-        yield from (f"{package}.{path.stem}" for path in places if not path.stem.startswith("_"))
-
-
-def _sections(entry: Entry, params: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The parameters that a stage reads, by itself or through the file that an earlier stage made of them."""
-    for key in entry.params:
-        yield _nested(key, params)
-    for dep in entry.deps:
-        yield from _behind(dep, params)
-
-
-def _behind(dep: str, params: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The parameters behind a file in artifacts/ that names kinds: networks, samplers, the feature space."""
-    _, made, name = (*Path(dep).parts, "", "")[:3]
-    name = Path(name).stem
-    if made == "models":
-        yield {"network": _nested(f"recipes.{_trained(name, params)}.network", params)}
-    elif made == "features":
-        yield _nested("features", params)
-    elif made == "sampler":
-        rows = params.get("sampler", {})
-        chosen = [rows[name]] if name in rows else list(rows.values())
-        yield {"sampler": chosen}
-        if any("from" in row for row in chosen):
-            yield _nested("tune_sampler.kinds", params)
-
-
-def _nested(key: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The value at a dotted key below the keys that enclose it; nothing where there is none."""
-    try:
-        found = dvcfile.value(params, key)
-    except (KeyError, TypeError):
-        return {}
-    for piece in reversed(key.split(".")):
-        found = {piece: found}
-    return dict(found)
-
-
-def _trained(network: str, params: Mapping[str, Any]) -> str:
-    """The network of params.yaml that NETWORK or NETWORK-SEED is."""
-    return network if network in params.get("recipes", {}) else network.rpartition("-")[0]
-
-
-def write(root: Path) -> None:
+def write_programs(root: Path) -> None:
     """Write `files` into artifacts/program of a repository."""
     with whole_folder(root / PROGRAMS) as folder:
         for path, text in files(root).items():
@@ -325,6 +319,6 @@ def write(root: Path) -> None:
 if __name__ == "__main__":
     gc.disable()  # syntax trees are many objects and no garbage: half the time went into looking
     try:
-        write(Path.cwd())
+        write_programs(Path.cwd())
     except (UserError, SyntaxError) as error:
         sys.exit(f"error: {error}")

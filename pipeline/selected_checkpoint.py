@@ -9,7 +9,7 @@ from pipeline.ncsn.errors import UserError
 
 
 def choice(artifacts: Path, row: str) -> dict[str, Any]:
-    """What `write` left of ROW or ROW-SEED; empty where `generate` has not run.
+    """What `write_selection` left of ROW or ROW-SEED; empty where `generate` has not run.
 
     Raises:
         UserError: the file is not of that kind.
@@ -36,7 +36,7 @@ def network_of(artifacts: Path, row: str) -> str:
     return network_folder(artifacts, row).relative_to(artifacts).parts[1]
 
 
-def write(artifacts: Path, row: str, folder: Path, about: Mapping[str, Any]) -> None:
+def write_selection(artifacts: Path, row: str, folder: Path, about: Mapping[str, object]) -> None:
     """Write selection/ROW.json: the folder, relative to `artifacts`, and `about` the choice.
 
     An output of its own next to the samples: what follows from the network alone does not run again for

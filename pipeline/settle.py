@@ -5,16 +5,18 @@ and the result that it names, and writes one file per network and one per row. T
 these files, so that a changed entry repeats its own work and no search.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.files import read_yaml, write_yaml
+from pipeline.ncsn import noise as theory
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
-from pipeline.params.noise import Noise, SearchedNoise
+from pipeline.params.noise import AnalyticNoise, Noise, NoiseLevels, SearchedNoise
 from pipeline.params.sampler import Sampler, SearchedSampler
-from pipeline.resolve import levels
+from pipeline.params.search import Analytic
 
 BEST = "best.yaml"
 
@@ -31,17 +33,38 @@ def write_noise(folder: Path, noise: Mapping[str, Noise], manifest: Mapping[str,
     """
     for network, entry in noise.items():
         if isinstance(entry, SearchedNoise):
-            plain = {**_found_noise(entry, _best(search, f"noise.{network}")), "from": entry.from_}
+            plain = {**_found_noise(entry, _line(search, "tuned", f"noise.{network}")), "from": entry.from_}
         else:
             plain = {**levels(entry, manifest).plain(), "kind": entry.kind}
         write_yaml(folder / f"{network}.yaml", plain)
 
 
-def _found_noise(entry: SearchedNoise, best: Mapping[str, Any]) -> dict[str, Any]:
+def _found_noise(entry: SearchedNoise, tuned: Mapping[str, float]) -> dict[str, float]:
     """The levels found, or p_mean and p_std found for the range of the entry."""
     if not entry.has_range:
-        return Ladder.read(best["tuned"]).plain()
-    return Ladder.read(entry.kwargs()).plain() | {key: best["tuned"][key] for key in ("p_mean", "p_std")}
+        return Ladder.read(tuned).plain()
+    return Ladder.read(entry.kwargs()).plain() | {key: tuned[key] for key in ("p_mean", "p_std")}
+
+
+def levels(settings: NoiseLevels | AnalyticNoise | Analytic, manifest: Mapping[str, Any]) -> Ladder:
+    """The noise levels of an entry of `noise`, as given or analytic.
+
+    Analytic levels are those of NCSNv2 (arXiv 2006.09011). By technique 1, sigma_max is the largest distance
+    of two training images. By technique 2, there are as many levels as let neighbours overlap by `overlap`.
+
+    Args:
+        manifest: of the prepared data set.
+
+    Raises:
+        UserError: a single training image, or an overlap that no number of levels has.
+    """
+    if isinstance(settings, NoiseLevels):
+        return Ladder(settings.sigma_max, settings.sigma_min, settings.num_levels)
+    sigma_max, dim = manifest["max_pairwise_distance"], math.prod(manifest["shape"][1:])
+    if sigma_max is None:
+        raise UserError("there is a single training image, and analytic noise needs the distance of two: give noise.")
+    count = theory.num_levels(sigma_max, settings.sigma_min, dim, settings.overlap)
+    return Ladder(sigma_max, settings.sigma_min, count)
 
 
 def write_samplers(
@@ -62,22 +85,24 @@ def write_samplers(
         searches = [trained["from"]] if "from" in trained else []
         if isinstance(entry, SearchedSampler):
             searches.append(entry.from_)
-            plain = _best(search, f"sampler.{row}")[entry.choose]["sampler"]
+            plain = _line(search, entry.choose, f"sampler.{row}")["sampler"]
         else:
             plain = entry.on(Ladder.read(trained)).plain()
         write_yaml(folder / f"{row}.yaml", {"network": network, "searches": searches, "sampler": plain})
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read_settled(folder: Path) -> dict[str, object]:
     """The settled files of a folder by network or row."""
-    return {path.stem: dict(read_yaml(path)) for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: read_yaml(path) for path in sorted(folder.glob("*.yaml"))}
 
 
-def _best(search: Path, key: str) -> dict[str, Any]:
+def _line(search: Path, name: str, key: str) -> Mapping[str, Any]:
+    """The line of a search's best.yaml, see `pipeline.search.comparison.BestLine`; `key` takes it."""
     path = search / BEST
     if not path.exists():
         raise UserError(
             f"{key} is from {search.name}, but {path} is missing: run `dvc repro {search.name}`, with "
             f"{search.name}.num_trials above 0."
         )
-    return dict(read_yaml(path))
+    line: Mapping[str, Any] = read_yaml(path)[name]
+    return line

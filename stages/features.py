@@ -19,9 +19,7 @@ def main(params: Params) -> None:
         where = device("auto" if params.compute.use_gpu else False)
         metrics = build(Path("artifacts/features"), train, held_out, params.features, device=where)
         shown = ("held_out_accuracy", "floor_fid")
-        write_json(
-            Path("artifacts/metrics/features.json"), {key: metrics[key] for key in shown if key in metrics}
-        )
+        write_json(Path("artifacts/metrics/features.json"), {key: metrics[key] for key in shown if key in metrics})
         run.log_metrics(metrics)
 
 

@@ -8,7 +8,7 @@ from pipeline.files import read_json, read_yaml, whole_folder
 from pipeline.metrics import features, fid
 from pipeline.ncsn.ladder import Ladder
 from pipeline.params import Params
-from pipeline.search.frontier import Point, Setup, frontier, write
+from pipeline.search.frontier import FrontierPoint, FrontierSetup, frontier, write_frontier
 from pipeline.selected_checkpoint import network_folder
 from pipeline.training.checkpoints import load_network
 
@@ -22,19 +22,19 @@ def main(params: Params) -> None:
         setup, found = _setup(params), []
         for point in frontier(setup, settings["nfe"]):
             found.append(point)
-            if isinstance(point, Point):
+            if isinstance(point, FrontierPoint):
                 run.log_metrics({"fid": {point.sampler.kind: point.fid}}, point.nfe)
         with whole_folder(OUT) as folder:
-            write(folder, found, settings)
+            write_frontier(folder, found, settings)
         run.log_artifact(OUT)
 
 
-def _setup(params: Params) -> Setup:
+def _setup(params: Params) -> FrontierSetup:
     chosen, compute = params.frontier, params.compute
     gpu = has_gpu(compute.use_gpu)
     model, device = network_folder(ARTIFACTS, chosen.network), "cuda" if gpu else "cpu"
     trained = read_json(model / "state.json")["task"]["network"]
-    return Setup(
+    return FrontierSetup(
         network=load_network(model, device),
         trained=Ladder.read(read_yaml(ARTIFACTS / f"noise/{chosen.network}.yaml")),
         shape=(trained["channels"], trained["image_size"], trained["image_size"]),

@@ -15,7 +15,7 @@ from pipeline.params import Params
 from pipeline.training.checkpoints import load_network
 from pipeline.training.snapshots import candidates
 
-ARTIFACTS = Path("artifacts")
+ARTIFACTS, FEATURES = Path("artifacts"), Path("artifacts/features")
 
 
 def main(params: Params, row: str) -> None:
@@ -30,8 +30,8 @@ def main(params: Params, row: str) -> None:
         law = Law.of(data.split("train")) if sampler.start else None
         settings = {"shape": shape, "law": law, **_settings(params, offset)}
         apart = params.generate.selection.kwargs()
-        apart |= {"seed": apart["seed"] + offset, "reference": ARTIFACTS / "features"}
-        choice = select_checkpoint.choose(networks, sampler, **settings | apart)
+        apart["seed"] += offset
+        choice = select_checkpoint.choose(networks, sampler, reference=FEATURES, **settings | apart)
         score = load_network(choice.folder)
         made = generate.generate(score, sampler, **settings)
         manifest = params.generate.model_dump(exclude={"selection"}) | {"seed": settings["seed"]}
@@ -39,12 +39,13 @@ def main(params: Params, row: str) -> None:
         with whole_folder(ARTIFACTS / "samples" / row) as folder:
             for name in ("raw", "denoised", "intermediate"):
                 np.save(folder / f"{name}.npy", getattr(made, name))
-            inpaint.write(folder, score, sampler, data.split("held_out"), manifest, params.compute.use_gpu)
+            images = data.split("held_out")
+            inpaint.write_inpainting(folder, score, sampler, images, params, settings["seed"])
             manifest["sha256"] = {path.name: sha256(path) for path in sorted(folder.glob("*.npy"))}
             write_json(folder / "manifest.json", manifest)
         # Apart from the samples: a clock repeats no bits.
         write_json(ARTIFACTS / f"metrics/generate_{row}.json", {"seconds": made.seconds})
-        selected_checkpoint.write(ARTIFACTS, row, choice.folder, choice.about)
+        selected_checkpoint.write_selection(ARTIFACTS, row, choice.folder, choice.about)
         made.discard()
         choice.discard()
         run.log_metrics({"nfe": made.nfe, "seconds": made.seconds})

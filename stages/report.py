@@ -1,4 +1,4 @@
-"""Stage `report`: the table beside the papers', the figures, the model card, and one page that shows them."""
+"""Stage `report`: the table next to the papers', the figures, the model card, and one page that shows them."""
 
 from pathlib import Path
 
@@ -23,10 +23,7 @@ def main(params: Params) -> None:
             manifest=data.manifest,
             real=data.split("train"),
             extra_seeds=params.extra_seeds,
-            runs={
-                row: lineage.made(ARTIFACTS, row, params.preset, run.find, run.tags_of)
-                for row in params.all_rows()
-            },
+            runs={row: lineage.made(ARTIFACTS, row, params.preset, run.find, run.tags_of) for row in params.all_rows()},
             **params.report.kwargs(),
         )
         run.summarise(table.headline(), OUT)

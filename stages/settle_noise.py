@@ -15,7 +15,7 @@ def main(params: Params) -> None:
     manifest = read_manifest(ARTIFACTS / "data" / MANIFEST)
     with tracking.stage("settle_noise", None, params) as run, whole_folder(ARTIFACTS / "noise") as folder:
         settle.write_noise(folder, params.noise, manifest, ARTIFACTS / "tune_noise")
-        run.log_params({"settled_noise": settle.read(folder)})
+        run.log_params({"settled_noise": settle.read_settled(folder)})
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ def main(params: Params) -> None:
     noise, found = ARTIFACTS / "noise", ARTIFACTS / "tune_sampler"
     with tracking.stage("settle_sampler", None, params) as run, whole_folder(ARTIFACTS / "sampler") as folder:
         settle.write_samplers(folder, params.sampler, params.rows, noise, found)
-        run.log_params({"settled_sampler": settle.read(folder)})
+        run.log_params({"settled_sampler": settle.read_settled(folder)})
 
 
 if __name__ == "__main__":

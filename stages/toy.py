@@ -17,7 +17,7 @@ def main(params: Params) -> None:
     """artifacts/data -> artifacts/toy/{fig{1,2,3}.{png,svg},numbers.json}, artifacts/metrics/toy.json."""
     with tracking.stage("toy", None, params) as run:
         data, setting = open_dataset(DATA), params.toy.kwargs()
-        made = toy.run(data.split("train"), **setting)
+        made = toy.run_toys(data.split("train"), **setting)
         with whole_folder(OUT) as folder:
             style.save(toy_loss_curves(made.curves, data.manifest["name"], setting["losses"]), folder, "fig1")
             style.save(score_fields(made.fields), folder, "fig2")

@@ -9,9 +9,8 @@ from pipeline.ncsn.ladder import Ladder
 from pipeline.params import Params
 from pipeline.search import Budget, SearchStore, resources
 from pipeline.search import sampler as tune_sampler
-from pipeline.search.found import write
-from pipeline.search.records import tell
-from pipeline.search.sampler_trial import Setup
+from pipeline.search.records import track_trials
+from pipeline.search.sampler_trial import SamplerSetup
 from pipeline.search.sampler_verdict import Baseline
 from pipeline.training.checkpoints import load_network
 
@@ -25,21 +24,21 @@ def main(params: Params) -> None:
         with whole_folder(OUT) as folder:
             if params.tune_sampler.num_trials:
                 found = _search(params, run, store)
-                run.log_metrics(found.chosen.lines)
-                write(folder, found)
+                run.log_metrics({name: line.plain() for name, line in found.chosen.lines.items()})
+                found.write(folder)
         store.publish()
         run.log_artifact(OUT)
 
 
-def _search(params: Params, run: tracking.Run, store: SearchStore) -> tune_sampler.Found:
+def _search(params: Params, run: tracking.Run, store: SearchStore) -> tune_sampler.FoundSampler:
     tune, compute = params.tune_sampler, params.compute
     sizes = {key: getattr(compute, key) for key in ("workers", "cpus_per_worker", "use_gpu")}
     with connect.connect(**sizes) as gpus:
-        setup = Setup.read(
+        setup = SamplerSetup.read(
             ARTIFACTS,
             tune.network,
             _ladder(tune.network),
-            budget=Budget.read(tune.kwargs()),
+            budget=Budget.of(tune),
             max_nfe=tune.max_nfe[-1],
             kinds=tune.kinds,
             device="cuda" if gpus else "cpu",
@@ -51,7 +50,7 @@ def _search(params: Params, run: tracking.Run, store: SearchStore) -> tune_sampl
             resources=resources(tune.max_concurrent, gpus > 0, compute.gpus_per_trial),
             repeats=tune.repeats,
             baseline=_baseline(params),
-            on_trial=tell(run),
+            on_trial=track_trials(run),
             store=store,
         )
 

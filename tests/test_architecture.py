@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.dvcfile import PROGRAMS, SOURCES
-from pipeline.program import imports, module_of
+from pipeline.program import files_of, imports, module_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,8 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "toy": BASE | {"data"},
     "dvcfile": BASE,
     "params": BASE | {"training", "metrics"},
-    "resolve": BASE | {"params"},
-    "settle": BASE | {"params", "resolve"},
+    "settle": BASE | {"params"},
     "tracking": BASE | {"training", "dvcfile"},
     "reporting": BASE | {"data", "toy", "dvcfile", "metrics"},
     "verify": BASE | {"data", "reporting", "tracking", "dvcfile", "program"},
@@ -124,6 +123,17 @@ for m in {modules!r}: importlib.import_module(m)
     return done.stderr if done.returncode else ""
 
 
+def circles(root: Path) -> list[str]:
+    """Modules of pipeline/ that import each other, directly or through others, in a function or at the top."""
+    files_of.cache_clear()  # of another tree, before a fault was planted
+    paths = (root / "pipeline").rglob("*.py")
+    targets = {path: {files_of(name, root)[-1:] for name in imports(path, root)} for path in paths}
+    edges = {path: {one for found in several for one in found} for path, several in targets.items()}
+    while leaves := {path for path, below in edges.items() if not below & edges.keys()}:
+        edges = {path: below - leaves for path, below in edges.items() if path not in leaves}
+    return sorted(module_of(path, root) for path in edges)
+
+
 def pipeline_yaml(root: Path) -> dict[str, Any]:
     return dict(YAML(typ="safe").load(root / "dvc.yaml")["stages"])
 
@@ -131,9 +141,7 @@ def pipeline_yaml(root: Path) -> dict[str, Any]:
 def stage_mismatch(root: Path) -> list[str]:
     files = {p.stem for p in (root / "stages").glob("*.py")} - {"__init__"}
     names = set(of_one_seed(root)) - {"program"}
-    found = [f"no stages/{n}.py" for n in names - files] + [
-        f"stage {n} not in dvc.yaml" for n in files - names
-    ]
+    found = [f"no stages/{n}.py" for n in names - files] + [f"stage {n} not in dvc.yaml" for n in files - names]
     for path in (root / "stages").glob("*.py"):
         if len(path.read_text().splitlines()) > STAGE_LINES:
             found.append(f"{path.name} is longer than {STAGE_LINES} lines")
@@ -149,9 +157,7 @@ def of_one_seed(root: Path) -> dict[str, Any]:
 def seed_mismatch(root: Path) -> list[str]:
     """A stage of further seeds is its first seed's, but for where its row and network come from."""
     stages = pipeline_yaml(root)
-    wanted = {
-        f"{name}_more": more_of(stage) for name, stage in stages.items() if {"matrix", "foreach"} & {*stage}
-    }
+    wanted = {f"{name}_more": more_of(stage) for name, stage in stages.items() if {"matrix", "foreach"} & {*stage}}
     wanted = {name: stage for name, stage in wanted.items() if not name.endswith("_more_more")}
     found = {name: stage for name, stage in stages.items() if name.endswith("_more")}
     return [name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)]
@@ -192,9 +198,7 @@ def params_mismatch(root: Path) -> list[str]:
             {
                 node.attr
                 for node in ast.walk(tree)
-                if isinstance(node, ast.Attribute)
-                and isinstance(node.value, ast.Name)
-                and node.value.id == "params"
+                if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "params"
             }
             - unwatched
             - methods
@@ -207,6 +211,7 @@ def params_mismatch(root: Path) -> list[str]:
 
 RULES = [
     wrong_arrows,
+    circles,
     escaped,
     core_import_error,
     foreign_to_core,
@@ -227,6 +232,8 @@ FAULTS = [
     (wrong_arrows, "pipeline/ncsn/samplers/heun.py", "def f():\n    import pipeline.params\n"),
     (wrong_arrows, "pipeline/training/loop.py", "from pipeline import tracking\n"),
     (wrong_arrows, "pipeline/tracking/mlflow_store.py", "import stages.train\n"),
+    (circles, "pipeline/ncsn/errors.py", "def f():\n    from .kinds import find\n"),
+    (circles, "pipeline/ncsn/noise.py", "from .ladder import Ladder\n"),
     (escaped, "pipeline/training/loop.py", "def f():\n    import ray\n"),
     (escaped, "stages/train.py", "from mlflow import MlflowClient\n"),
     (core_import_error, "pipeline/ncsn/noise.py", "import scipy.stats\n"),

@@ -36,9 +36,7 @@ def test_what_a_run_or_a_writer_leaves_is_not_dirty(name: str, checkout: Path) -
     assert commit(checkout) == clean
 
 
-@pytest.mark.parametrize(
-    "name", ["pipeline/x.py", "pipeline/new.py", "params.yaml", "dvc.yaml", "requirements.lock"]
-)
+@pytest.mark.parametrize("name", ["pipeline/x.py", "pipeline/new.py", "params.yaml", "dvc.yaml", "requirements.lock"])
 def test_what_decides_a_result_is_dirty(name: str, checkout: Path) -> None:
     sha = commit(checkout).sha
     (checkout / name).write_text("2")

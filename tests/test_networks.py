@@ -55,9 +55,7 @@ def test_what_tune_noise_found_takes_the_place_of_the_recipes_law(params: Params
     recipes = task(params, "edm")
     assert recipes.loss == make("losses", SHIPPED["recipes"]["edm"]["loss"])
     levels = {key: SHIPPED["noise"]["edm"][key] for key in ("sigma_max", "sigma_min", "num_levels")}
-    write_yaml(
-        Path("artifacts/noise/edm.yaml"), {**levels, "p_mean": -1.25, "p_std": 0.75, "from": "tune_noise"}
-    )
+    write_yaml(Path("artifacts/noise/edm.yaml"), {**levels, "p_mean": -1.25, "p_std": 0.75, "from": "tune_noise"})
     other = task(params, "edm")
     assert other.loss == EDM(p_mean=-1.25, p_std=0.75)
     assert other.plain() | {"loss": None} == recipes.plain() | {"loss": None}

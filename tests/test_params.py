@@ -318,9 +318,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         "tune_noise.starts.mine: the loss of recipes.tuned is searched by sigma_max, sigma_min",
     ),
     "starting levels of a law": (
-        both(
-            search_a_law, put("tune_noise.starts.mine", {"sigma_max": 1.0, "sigma_min": 0.1, "num_levels": 2})
-        ),
+        both(search_a_law, put("tune_noise.starts.mine", {"sigma_max": 1.0, "sigma_min": 0.1, "num_levels": 2})),
         "tune_noise.starts.mine: the loss of recipes.edm is searched by p_mean and p_std: give these",
     ),
     "half a starting law": (
@@ -617,9 +615,7 @@ def test_a_training_and_a_row_are_named_by_their_further_seed() -> None:
     assert list(trained)[:5] == ["ncsn", "ncsnv2", "tuned", "edm", "ncsn-2"] and len(trained) == 4 * 3
     assert rows["tuned_fewest"] == ("tuned_fewest", "tuned", 0)
     assert rows["tuned_fewest-5"] == ("tuned_fewest", "tuned-5", 5)
-    assert {name: {"row": r.row, "network": r.network} for name, r in rows.items() if r.offset} == raw[
-        "extra_rows"
-    ]
+    assert {name: {"row": r.row, "network": r.network} for name, r in rows.items() if r.offset} == raw["extra_rows"]
 
 
 def test_the_searches_behind_a_row_are_its_networks_and_its_own() -> None:

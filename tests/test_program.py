@@ -47,9 +47,7 @@ def changed(root: Path, edit: Callable[[], object]) -> set[str]:
     before = programs(root)
     edit()
     after = programs(root)
-    return {
-        name.removeprefix(dvcfile.PROGRAMS) for name in before | after if before.get(name) != after.get(name)
-    }
+    return {name.removeprefix(dvcfile.PROGRAMS) for name in before | after if before.get(name) != after.get(name)}
 
 
 def append(path: Path, text: str) -> Callable[[], object]:
@@ -78,9 +76,7 @@ def reformatted(text: str) -> str:
 
 @pytest.mark.parametrize("name", EDITED)
 @pytest.mark.parametrize("edit", [other_docstrings, commented, reformatted])
-def test_a_docstring_a_comment_and_the_layout_change_nothing(
-    edit: Callable[[str], str], name: str, copy: Path
-) -> None:
+def test_a_docstring_a_comment_and_the_layout_change_nothing(edit: Callable[[str], str], name: str, copy: Path) -> None:
     path = copy / "pipeline" / name
     text = path.read_text()
     assert edit(text) != text
@@ -158,9 +154,7 @@ def test_settings_name_the_modules_of_their_kinds() -> None:
     }
     search = {"tune_sampler": {"network": "tuned", "kinds": ["heun"], "baseline": {"sampler": {"kind": "x"}}}}
     assert {*modules(search)} - {"builtins"} == {
-        f"{package}.{kind}"
-        for package in ("pipeline.ncsn.samplers", "extensions.samplers")
-        for kind in ("heun", "x")
+        f"{package}.{kind}" for package in ("pipeline.ncsn.samplers", "extensions.samplers") for kind in ("heun", "x")
     }
 
 
@@ -262,9 +256,7 @@ OTHER = {
 }
 
 
-@pytest.mark.parametrize(
-    ("text", "same"), [*((t, True) for t in SAME.values()), *((t, False) for t in OTHER.values())]
-)
+@pytest.mark.parametrize(("text", "same"), [*((t, True) for t in SAME.values()), *((t, False) for t in OTHER.values())])
 def test_a_module_is_what_it_says(text: str, same: bool, tiny: Path) -> None:
     path = tiny / "pipeline/a.py"
     path.write_text(BASE)
@@ -281,9 +273,7 @@ def test_the_command_writes_what_dvc_yaml_depends_on_without_heavy_packages(copy
     seconds = time.perf_counter() - begin
     assert done.returncode == 0, done.stderr
     written = {
-        p.relative_to(copy).as_posix(): p.read_text()
-        for p in copy.glob("artifacts/program/**/*")
-        if p.is_file()
+        p.relative_to(copy).as_posix(): p.read_text() for p in copy.glob("artifacts/program/**/*") if p.is_file()
     }
     assert written == files(copy)
     deps = {dep for entry in dvcfile.entries(copy).values() for dep in entry.deps if dvcfile.is_program(dep)}
@@ -293,7 +283,5 @@ def test_the_command_writes_what_dvc_yaml_depends_on_without_heavy_packages(copy
 
 def test_a_file_that_is_no_python_is_named(copy: Path) -> None:
     (copy / "stages/train.py").write_text("def f(:\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline.program"], cwd=copy, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", "pipeline.program"], cwd=copy, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("error: ") and "train.py, line 1" in done.stderr

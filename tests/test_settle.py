@@ -17,7 +17,7 @@ from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.sampler import Ladder, Sampler
 from pipeline.params import Params, parse
 from pipeline.params.noise import AnalyticNoise
-from pipeline.resolve import levels
+from pipeline.settle import levels
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = YAML(typ="safe").load(ROOT / "conf/digits.yaml")
@@ -47,10 +47,8 @@ def searches(tmp_path: Path) -> Path:
 def settled(found: Params, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The noise range of each network and the sampler of each row."""
     settle.write_noise(folder / "noise", found.noise, MANIFEST, folder / "tune_noise")
-    settle.write_samplers(
-        folder / "sampler", found.sampler, found.rows, folder / "noise", folder / "tune_sampler"
-    )
-    return settle.read(folder / "noise"), settle.read(folder / "sampler")
+    settle.write_samplers(folder / "sampler", found.sampler, found.rows, folder / "noise", folder / "tune_sampler")
+    return settle.read_settled(folder / "noise"), settle.read_settled(folder / "sampler")
 
 
 def test_every_network_has_its_range_and_says_where_from(searches: Path) -> None:
@@ -92,9 +90,7 @@ def test_a_row_says_which_searches_had_a_part(searches: Path) -> None:
 
 def test_a_changed_entry_changes_its_own_file_alone(searches: Path) -> None:
     before = settled(params(), searches)
-    changed = params(
-        sampler={"edm": {"kind": "heun", "num_levels": 20, "rho": 7.0}}, rows={"ncsn_paper": "ncsn"}
-    )
+    changed = params(sampler={"edm": {"kind": "heun", "num_levels": 20, "rho": 7.0}}, rows={"ncsn_paper": "ncsn"})
     noise, samplers = settled(changed, searches)
     assert noise == before[0]
     assert {row for row in samplers if samplers[row] != before[1].get(row)} == {"edm", "ncsn_paper"}
@@ -130,9 +126,7 @@ def test_the_stages_settle_from_files_alone(searches: Path) -> None:
     images[1] = 255
     np.save(searches / "in.npy", images)
     artifacts = searches / "artifacts"
-    prepare(
-        artifacts / "data", name="npz", source=str(searches / "in.npy"), image_size=8, num_held_out=1, seed=0
-    )
+    prepare(artifacts / "data", name="npz", source=str(searches / "in.npy"), image_size=8, num_held_out=1, seed=0)
     for name in ("tune_noise", "tune_sampler"):
         (searches / name).rename(artifacts / name)
     (artifacts / "data/images.npy").unlink()
@@ -143,6 +137,6 @@ def test_the_stages_settle_from_files_alone(searches: Path) -> None:
         environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
         done = subprocess.run(command, cwd=searches, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr
-    assert set(settle.read(artifacts / "noise")) == set(SHIPPED["noise"])
-    assert set(settle.read(artifacts / "sampler")) == set(SHIPPED["rows"])
+    assert set(settle.read_settled(artifacts / "noise")) == set(SHIPPED["noise"])
+    assert set(settle.read_settled(artifacts / "sampler")) == set(SHIPPED["rows"])
     assert read_yaml(artifacts / "sampler/tuned.yaml")["sampler"] == FOUND.plain()

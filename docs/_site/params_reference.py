@@ -100,9 +100,7 @@ def _fields(model: type) -> Iterator[tuple[str, Any, list[Any]]]:
     yield from ((field.name, hints[field.name], []) for field in dataclasses.fields(model))
 
 
-def _key(
-    model: type, path: tuple[str, ...], annotation: Any, metadata: list, kind: str | None
-) -> Iterator[Key]:
+def _key(model: type, path: tuple[str, ...], annotation: Any, metadata: list, kind: str | None) -> Iterator[Key]:
     if key := MAPPINGS.get(".".join(path)):
         yield Key(tuple(key.split(".")), "mapping", "", _meaning(model, tuple(key.split(".")), kind), kind)
         return
@@ -251,9 +249,7 @@ def _comment(path: tuple[str, ...]) -> str:
     """The comment on a key's line of conf/digits.yaml."""
     nodes: list[Any] = [_file()]
     for part in path[:-1]:
-        nodes = [
-            node[name] for node in nodes for name in (node if part.isupper() else [part]) if name in node
-        ]
+        nodes = [node[name] for node in nodes for name in (node if part.isupper() else [part]) if name in node]
         nodes = [node for node in nodes if isinstance(node, CommentedMap)]
     for node in nodes:
         tokens = node.ca.items.get(path[-1], [])

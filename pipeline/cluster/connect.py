@@ -198,9 +198,7 @@ def _initialise(**arguments: Any) -> None:
     root = logging.getLogger()
     level, handlers = root.level, root.handlers[:]
     try:
-        ray.init(
-            logging_config=ray.LoggingConfig(log_level="ERROR"), logging_level=logging.ERROR, **arguments
-        )
+        ray.init(logging_config=ray.LoggingConfig(log_level="ERROR"), logging_level=logging.ERROR, **arguments)
     finally:
         root.setLevel(level)
         root.handlers[:] = handlers

@@ -69,9 +69,7 @@ def submit(
         UserError: no cluster at the address, no storage, or the job failed (with its last lines).
     """
     if storage is None:
-        raise UserError(
-            "compute.job_address is set: compute.job_storage must name a folder or s3://bucket/path."
-        )
+        raise UserError("compute.job_address is set: compute.job_storage must name a folder or s3://bucket/path.")
     entry = dvcfile.entry(Path(), stage, instance)
     client = _client(address)
     name = "-".join(filter(None, (stage, instance, uuid.uuid4().hex[:12])))
@@ -88,9 +86,7 @@ def submit(
 def _client(address: str) -> "JobSubmissionClient":
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(
-            f"compute.job_address {address!r} is no http://HEAD:8265: name the cluster's dashboard."
-        )
+        raise UserError(f"compute.job_address {address!r} is no http://HEAD:8265: name the cluster's dashboard.")
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         socket.create_connection((parts.hostname, port), timeout=REACH_SECONDS).close()
@@ -129,9 +125,7 @@ def _run(
         raise UserError(f"job {name} ended as {status}; its last lines:\n{last}")
 
 
-def _start(
-    client: "JobSubmissionClient", name: str, arguments: Sequence[str], environment: Mapping[str, str]
-) -> None:
+def _start(client: "JobSubmissionClient", name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     """Upload the code and submit the job; UserError where the cluster refuses either."""
     with tempfile.TemporaryDirectory() as place:
         for part in filter(os.path.exists, CODE):
@@ -232,9 +226,7 @@ class Box:
         try:
             self._fs, base = fs.FileSystem.from_uri(self.storage)
         except (OSError, ValueError) as error:
-            raise UserError(
-                f"compute.job_storage {storage!r} is no folder or s3:// address ({error})."
-            ) from error
+            raise UserError(f"compute.job_storage {storage!r} is no folder or s3:// address ({error}).") from error
         self._base = f"{base.rstrip('/')}/{name}"
 
     def push(self, parcel: str, root: Path, paths: Iterable[str]) -> None:

@@ -8,9 +8,9 @@ import signal
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import ray
@@ -168,9 +168,7 @@ def stoppable(run_folder: Path) -> Iterator[None]:
 
 
 def _unshared(run_folder: Path) -> str:
-    return (
-        f"{run_folder} is not the same folder on all nodes: set compute.storage to one that every node sees."
-    )
+    return f"{run_folder} is not the same folder on all nodes: set compute.storage to one that every node sees."
 
 
 def _fit(
@@ -179,14 +177,14 @@ def _fit(
     run_folder: Path,
     scaling: ScalingConfig,
     max_failures: int,
-    environment: dict[str, Any],
+    environment: Mapping[str, Mapping[str, str]],
 ) -> str:
     """Returns the user's mistake that ended the training, if one did."""
     records, name = run_folder / ".ray", f"{task.fingerprint()[:16]}-{uuid.uuid4().hex}"
     mark = records / f"{name}.driver"
     write_text(mark, "")
-    config = {"task": task, "images": [ray.put(images)], "run_folder": run_folder, "mark": mark}
-    found: str = run_workers(
+    config: _Config = {"task": task, "images": [ray.put(images)], "run_folder": run_folder, "mark": mark}
+    return run_workers(
         _work,
         config,
         scaling,
@@ -196,10 +194,17 @@ def _fit(
         environment=environment,
         max_failures=max_failures,
     )
-    return found or ""
 
 
-def _work(config: dict[str, Any]) -> str:
+class _Config(TypedDict):
+    task: Task
+    images: list["ray.ObjectRef[np.ndarray]"]
+    """In a list, since Ray would fetch it otherwise."""
+    run_folder: Path
+    mark: Path
+
+
+def _work(config: _Config) -> str:
     """A worker's work. A mistake of the user's ends it in good order, since another try would repeat it.
 
     Returns the mistake instead of writing it: the disk may be full, or not the one that the driver sees.

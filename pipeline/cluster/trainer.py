@@ -6,9 +6,9 @@ What their bits follow from (`train.micro_batches`) stays.
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
@@ -17,6 +17,9 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from pipeline.cluster.connect import is_remote
 
+Config = TypeVar("Config", bound=Mapping[str, object])
+Found = TypeVar("Found")
+
 GROW_S = 10.0
 """How often a run that is short of workers looks for room: growing costs a restart."""
 START_S = "15"
@@ -24,16 +27,16 @@ START_S = "15"
 
 
 def run_workers(
-    work: Callable[[dict[str, Any]], Any],
-    config: dict[str, Any],
+    work: Callable[[Config], Found],
+    config: Config,
     scaling: ScalingConfig,
     *,
     micro_batches: int,
     name: str,
     records: Path,
-    environment: dict[str, Any],
+    environment: Mapping[str, Mapping[str, str]],
     max_failures: int = 0,
-) -> Any:
+) -> Found:
     """Call a function on each worker of a torch.distributed group.
 
     Args:
@@ -52,15 +55,13 @@ def run_workers(
         ray.train.TrainingFailedError: `work` raised, or workers died more than `max_failures` times.
     """
     failures = FailureConfig(max_failures=max_failures)
-    run = RunConfig(
-        name=name, storage_path=str(records), failure_config=failures, worker_runtime_env=environment
-    )
+    run = RunConfig(name=name, storage_path=str(records), failure_config=failures, worker_runtime_env=dict(environment))
     trainer = DividingTrainer(
-        work, train_loop_config=config, scaling=scaling, run_config=run, micro_batches=micro_batches
+        work, train_loop_config=dict(config), scaling=scaling, run_config=run, micro_batches=micro_batches
     )
     try:
         # Annotated with the result of Ray Train's version 1.
-        return cast(Result, trainer.fit()).return_value
+        return cast(Found, cast(Result, trainer.fit()).return_value)
     finally:
         shutil.rmtree(records, ignore_errors=True)
 

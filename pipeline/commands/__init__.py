@@ -1,1 +1,1 @@
-"""Commands beside the stages, each run as `python -m pipeline.commands.NAME`."""
+"""Commands next to the stages, each run as `python -m pipeline.commands.NAME`."""

@@ -5,13 +5,13 @@ epoch, the step and the moving average, or one of the release of 2019 (arXiv 190
 two. What comes out is what the stage `train` writes, so that no network has to be trained:
 
     python -m pipeline.commands.preset cifar10
-    dvc repro tune_noise                      # the data, the reference classifier, the ladders
+    dvc repro settle_noise                    # the data, the features, the noise levels
     python -m pipeline.commands.import_checkpoint checkpoint_300000.pth --kind ncsnv2
     dvc commit -f train@ncsnv2                # DVC takes the folder as the stage's own output
     dvc repro evaluate@ncsnv2
 
-To train and search nothing else on the way, leave only the imported variants in params.yaml: in `variants`,
-`noise`, `recipes` and `sampler`, and as `tune_noise.variant` and `tune_sampler.variant`.
+To train and search nothing else on the way, leave only the imported networks in params.yaml: in `networks`
+and `rows`, and set `num_trials` of both searches to 0.
 
 Width and channels are read from the weights; the image size and, where the file holds none, the ladder come
 from params.yaml or the options.
@@ -56,7 +56,7 @@ class Released:
     """Optimiser steps done; 0 where the file does not say."""
 
 
-def read(path: Path, sha256: str | None = None, *, average: bool = True) -> Released:
+def read_released(path: Path, sha256: str | None = None, *, average: bool = True) -> Released:
     """Read a released file, tensors and plain values alone: nothing in it is executed.
 
     Raises:
@@ -65,7 +65,7 @@ def read(path: Path, sha256: str | None = None, *, average: bool = True) -> Rele
     if not path.is_file():
         raise UserError(f"{path} is not a file: name the released .pth.")
     if sha256 and sha256.lower() != (found := files.sha256(path)):
-        raise UserError(f"{path} has the sha256 {found}, not {sha256}: fetch it again, or mend --sha256.")
+        raise UserError(f"{path} has the sha256 {found}, not {sha256}: fetch it again, or correct --sha256.")
     try:
         states = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
@@ -114,7 +114,7 @@ def ladder(released: Released, stated: Tensor | None) -> Tensor:
         return held if stated is None else stated  # type: ignore[return-value]  # one is there
     if held.shape != stated.shape or not torch.allclose(held.float(), stated, rtol=LADDER_TOLERANCE):
         raise UserError(
-            f"the file's ladder is {_ends(held)}, but {_ends(stated)} is stated: mend `noise` in "
+            f"the file's ladder is {_ends(held)}, but {_ends(stated)} is stated: correct `noise` in "
             "params.yaml, or give the file's own by --sigma-max, --sigma-min and --num-levels."
         )
     return stated
@@ -137,11 +137,11 @@ def fitted(network: nn.Module, tensors: Tensors) -> Tensors:
         "unknown": tensors.keys() - own.keys(),
         "of another shape": {n for n in own.keys() & tensors.keys() if own[n].shape != tensors[n].shape},
     }
-    told = [f"{len(names)} {what} ({_few(names)})" for what, names in wrong.items() if names]
-    if told:
+    misfits = [f"{len(names)} {what} ({_few(names)})" for what, names in wrong.items() if names]
+    if misfits:
         raise UserError(
-            f"the weights do not fit this network: {'; '.join(told)}: "
-            "mend --kind, --image-size or the number of levels."
+            f"the weights do not fit this network: {'; '.join(misfits)}: "
+            "correct --kind, --image-size or the number of levels."
         )
     return tensors
 
@@ -150,8 +150,8 @@ def _few(names: set[str]) -> str:
     return ", ".join(sorted(names)[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
-def publish(released: Released, task: Task, variant: str, out: Path) -> Path:
-    """Write out/{models/V,curves/V.csv,metrics/train_V.json} as `train` does; returns the model's folder.
+def write_checkpoint(released: Released, task: Task, network: str, out: Path) -> Path:
+    """Write out/{models/N,curves/N.csv,metrics/train_N.json} as `train` does; returns the model's folder.
 
     The optimiser's state is left out: an imported network is sampled from, not trained further.
     """
@@ -159,30 +159,30 @@ def publish(released: Released, task: Task, variant: str, out: Path) -> Path:
     made.network.load_state_dict(fitted(made.network, released.network))
     made.ema.load_state_dict(fitted(made.network, released.average or released.network))
     made.step = released.steps
-    folder = out / "models" / variant
+    folder = out / "models" / network
     checkpoints.save(folder, made)
-    log.write_curve(out / "curves" / f"{variant}.csv", [])
-    files.write_json(out / "metrics" / f"train_{variant}.json", {"steps": made.step})
+    log.write_curve(out / "curves" / f"{network}.csv", [])
+    files.write_json(out / "metrics" / f"train_{network}.json", {"steps": made.step})
     return folder
 
 
 def task_of(
-    released: Released, params: Params, variant: str, kind: str, image_size: int, sigmas: Tensor, sha256: str
+    released: Released, params: Params, network: str, kind: str, image_size: int, sigmas: Tensor, sha256: str
 ) -> Task:
     """The task a stage would have trained, its `code` naming the file, for these weights are not ours.
 
     Raises:
-        UserError: the variant has no recipe, or the weights no first convolution.
+        UserError: the network has no recipe, or the weights no first convolution.
     """
-    if variant not in params.recipes:
-        raise UserError(f"variant {variant!r} is not in `recipes` of params.yaml: add it, or mend --variant.")
+    if network not in params.recipes:
+        raise UserError(f"network {network!r} is not in `recipes` of params.yaml: add it, or correct --network.")
     first = released.network.get("begin_conv.weight")
     if first is None or first.dim() != 4:
         raise UserError("the weights have no `begin_conv.weight`: name a released .pth of NCSN or NCSNv2.")
     width, channels, *_ = first.shape
-    network = make("networks", {"kind": kind, "width": width})
+    settings = make("networks", {"kind": kind, "width": width})
     task = Task.build(
-        params.recipes[variant].model_copy(update={"network": network}),
+        params.recipes[network].model_copy(update={"network": settings}),
         params.train,
         sigmas=sigmas,
         image_shape=(channels, image_size, image_size),
@@ -192,22 +192,22 @@ def task_of(
     return dataclasses.replace(task, steps=released.steps, snapshot_every=0, code=code)
 
 
-def run(options: argparse.Namespace, params: Params, out: Path) -> Path:
+def import_released(options: argparse.Namespace, params: Params, out: Path) -> Path:
     """Import what the command line names; returns the model's folder."""
-    variant = options.variant or options.kind
-    released = read(options.file, options.sha256, average=options.ema is not False)
+    network = options.network or options.kind
+    released = read_released(options.file, options.sha256, average=options.ema is not False)
     if options.ema and released.average is None:
         raise UserError(f"{options.file} has no moving average: leave out --ema.")
     size = options.image_size or params.data.image_size
-    sigmas = ladder(released, _stated(options, params, variant))
-    task = task_of(released, params, variant, options.kind, size, sigmas, files.sha256(options.file))
-    return publish(released, task, variant, out)
+    sigmas = ladder(released, _stated(options, params, network))
+    task = task_of(released, params, network, options.kind, size, sigmas, files.sha256(options.file))
+    return write_checkpoint(released, task, network, out)
 
 
-def _stated(options: argparse.Namespace, params: Params, variant: str) -> Tensor | None:
+def _stated(options: argparse.Namespace, params: Params, network: str) -> Tensor | None:
     """The ladder of the options over that of params.yaml, None where neither gives one whole."""
-    rule = params.noise.get(variant)
-    whole: dict[str, Any] = rule.kwargs() if rule else {}
+    rule = params.noise.get(network)
+    whole = rule.kwargs() if rule else {}
     whole |= {key: value for key in LADDER if (value := getattr(options, key)) is not None}
     return geometric_sigmas(**{key: whole[key] for key in LADDER}) if whole.keys() >= set(LADDER) else None
 
@@ -221,7 +221,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="the released .pth")
     parser.add_argument("--kind", required=True, choices=["ncsn", "ncsnv2"], help="of 2019 or of 2020")
-    parser.add_argument("--variant", help="the variant it becomes; by default the kind's name")
+    parser.add_argument("--network", help="the network of params.yaml that it becomes; by default the kind's name")
     parser.add_argument("--sha256", help="refuse any other file")
     parser.add_argument("--image-size", type=int, help="in pixels; by default data.image_size of params.yaml")
     ends = "by default the file's own, or `noise` of params.yaml"
@@ -238,7 +238,7 @@ def main(arguments: list[str] | None = None, root: Path = Path()) -> int:
     """Import the file of the command line; returns the exit code, 2 for a mistake of the user's."""
     options = _parser().parse_args(arguments)
     try:
-        folder = run(options, load(root / "params.yaml"), root / options.out)
+        folder = import_released(options, load(root / "params.yaml"), root / options.out)
     except (UserError, OSError) as error:  # a full disk or a folder without rights names itself
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -9,9 +9,8 @@ import argparse
 import copy
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
@@ -25,9 +24,7 @@ from pipeline.params import parse
 from pipeline.params.schema import extra_rows
 
 BASE = "digits"
-SEEDS_HELP = (
-    "train, sample and evaluate everything again with these training seeds: writes extra_seeds and extra_rows"
-)
+SEEDS_HELP = "train, sample and evaluate everything again with these training seeds: writes extra_seeds and extra_rows"
 WHOLE = ("rows", "extra_rows", "starts")
 """Mappings that are lists of names: a preset that has one has all of it."""
 
@@ -125,7 +122,7 @@ def lost_edits(params: Path, conf: Path) -> list[str]:
     return [f"{key}: {value}" for key, value in _flat(now) if shipped.get(key, ...) != value]
 
 
-def _flat(mapping: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(mapping: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     for key, value in mapping.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")
@@ -151,9 +148,7 @@ def main(arguments: list[str] | None = None, root: Path = Path()) -> int:
         return 2
     if edits:
         sys.stderr.write(f"these edits of {params} are lost: {'; '.join(edits)}\n")
-    sys.stdout.write(
-        f"{params} holds the preset {name}; `dvc params diff` shows what changed, `dvc repro` runs it\n"
-    )
+    sys.stdout.write(f"{params} holds the preset {name}; `dvc params diff` shows what changed, `dvc repro` runs it\n")
     return 0
 
 

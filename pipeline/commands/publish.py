@@ -1,4 +1,4 @@
-"""Make a folder of a trained network that can be uploaded: `python -m pipeline.commands.publish VARIANT FOLDER`.
+"""Make a folder of a trained network that can be uploaded: `python -m pipeline.commands.publish ROW FOLDER`.
 
     model.safetensors   the averaged weights, the very bytes that the samples were drawn with
     config.json         the network's settings, the sampler's, and the hash of the task that trained it
@@ -6,7 +6,7 @@
     start.safetensors   the data's first two moments, where the sampler begins there
     SHA256SUMS          of all of them: `sha256sum -c SHA256SUMS`
 
-`load` reads such a folder back. The stage's own folder, artifacts/models/VARIANT, is not what is uploaded: it
+`load_published` reads such a folder back. The stage's own folder, artifacts/models/ROW, is not what is uploaded: it
 holds the optimiser's state too, three times the bytes, to go on training.
 """
 
@@ -40,25 +40,25 @@ START = "start.safetensors"
 ALWAYS = {WEIGHTS, CONFIG, CARD}
 
 
-def publish(variant: str, folder: Path, *, artifacts: Path, reports: Path) -> Path:
-    """Write a variant's network to `folder`; returns it.
+def publish(row: str, folder: Path, *, artifacts: Path, reports: Path) -> Path:
+    """Write a row's network to `folder`; returns it.
 
     Raises:
-        UserError: `folder` holds what no publication wrote, the variant has no network or no row, or the row
-            tells of another checkpoint.
+        UserError: `folder` holds what no publication wrote, the row is unknown or has no network, or the row
+            describes another checkpoint.
     """
     _free(folder)
-    model, samples = network_folder(artifacts, variant), artifacts / "samples" / variant
+    model, samples = network_folder(artifacts, row), artifacts / "samples" / row
     if not model.is_dir():
-        raise UserError(f"{model} is missing: name a trained variant, or run `dvc repro train@{variant}`.")
+        raise UserError(f"{model} is missing: name a row of the table, or run `dvc repro generate@{row}`.")
     checksums.verify(model)
-    table = _table(variant, reports / "table.json", files.sha256(model / "ema.safetensors"))
+    table = _table(row, reports / "table.json", files.sha256(model / "ema.safetensors"))
     manifest: Manifest = files.read_json(artifacts / "data/manifest.json")
     sampler = Drawn.read(samples).sampler
     with files.whole_folder(folder) as part:
         shutil.copyfile(model / "ema.safetensors", part / WEIGHTS)
         files.write_json(part / CONFIG, _config(files.read_json(model / "state.json"), sampler))
-        files.write_text(part / CARD, cards.model_card(table, manifest, {variant: sampler}, published=True))
+        files.write_text(part / CARD, cards.model_card(table, manifest, {row: sampler}, published=True))
         if sampler.start == "data":
             law = Law.of(open_dataset(artifacts / "data").split("train"))
             (part / START).write_bytes(save({"mean": law.mean, "root": law.root}))
@@ -78,19 +78,19 @@ def _config(state: Mapping[str, Any], sampler: Sampler) -> dict[str, object]:
     }
 
 
-def _table(variant: str, path: Path, checkpoint: str) -> Table:
-    """The variant's rows and the floor, which must tell of the checkpoint with this SHA-256."""
+def _table(row: str, path: Path, checkpoint: str) -> Table:
+    """The row with and without denoising, and the floor, which must tell of the checkpoint with this SHA-256."""
     table = Table.from_json(files.read_json(path))
-    own = [row for row in table.rows if row.system == variant and row.measured]
-    mend = f"run `dvc repro`, then `python -m pipeline.verify {path}`"
+    own = [one for one in table.rows if one.system == row and one.measured]
+    fix = f"run `dvc repro`, then `python -m pipeline.verify {path}`"
     if not own:
-        raise UserError(f"{path} has no measured row of {variant!r}: {mend}.")
-    if any(row.sha256("checkpoint") != checkpoint for row in own):
-        raise UserError(f"{path} tells of another checkpoint of {variant!r} than is there: {mend}.")
+        raise UserError(f"{path} has no measured row of {row!r}: {fix}.")
+    if any(one.sha256("checkpoint") != checkpoint for one in own):
+        raise UserError(f"{path} describes another checkpoint of {row!r} than is there: {fix}.")
     return dataclasses.replace(table, rows=(*own, *table.floors()))
 
 
-def load(folder: Path, device: torch.device | str = "cpu") -> nn.Module:
+def load_published(folder: Path, device: torch.device | str = "cpu") -> nn.Module:
     """The network of a published folder, as `training.state.load_network` gives that of a checkpoint.
 
     Raises:
@@ -106,7 +106,7 @@ def load(folder: Path, device: torch.device | str = "cpu") -> nn.Module:
 
 
 def load_start(folder: Path) -> Law:
-    """The law that the sampler begins at; raises UserError as `load` does, and where there is none."""
+    """The law that the sampler begins at; raises UserError as `load_published` does, and where there is none."""
     _check(folder)
     if not (folder / START).exists():
         raise UserError(f"{folder} has no {START}: its sampler begins at noise, and needs no law.")
@@ -146,11 +146,11 @@ def main(arguments: list[str] | None = None, root: Path = Path()) -> int:
     """Publish what the command line names; returns the exit code, 2 for a mistake of the user's."""
     about = str(__doc__).partition(": ")[0]
     parser = argparse.ArgumentParser("python -m pipeline.commands.publish", description=about)
-    parser.add_argument("variant", metavar="VARIANT", help="a trained variant of the table")
+    parser.add_argument("row", metavar="ROW", help="a row of the table")
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="new, or an earlier publication")
     given = parser.parse_args(arguments)
     try:
-        made = publish(given.variant, given.folder, artifacts=root / "artifacts", reports=root / "reports")
+        made = publish(given.row, given.folder, artifacts=root / "artifacts", reports=root / "reports")
     except (UserError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -48,11 +48,7 @@ CATALOGUE: dict[str, Source] = {
         homepage="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
         read=read_digits,
         image_sizes=(8,),
-        files=(
-            RawFile(
-                "digits.csv.gz", "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8", 264_712
-            ),
-        ),
+        files=(RawFile("digits.csv.gz", "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8", 264_712),),
         packaged=_scikit_learn,
     ),
     "fashion_mnist": Source(

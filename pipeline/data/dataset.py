@@ -14,8 +14,7 @@ from pipeline.ncsn.errors import UserError
 IMAGES, LABELS, MANIFEST = "images.npy", "labels.npy", "manifest.json"
 RANGE = "pixel value v stands for v / 255, in [0, 1]"
 FIX = (
-    "run `python -m pipeline.commands.cache`, which removes damaged files from DVC's cache, "
-    "then `dvc repro -f prepare`"
+    "run `python -m pipeline.commands.cache`, which removes damaged files from DVC's cache, then `dvc repro -f prepare`"
 )
 Split = Literal["train", "held_out"]
 

@@ -99,9 +99,7 @@ def _receive(url: str, file: BinaryIO, largest: int) -> None:
         whole = file.seek(0, 2) + (answer.length or 0)
         _copy(answer, file, largest, whole)
     if file.tell() < whole:
-        raise ConnectionError(
-            f"the connection broke after {file.tell()} of {whole} bytes: run again to resume"
-        )
+        raise ConnectionError(f"the connection broke after {file.tell()} of {whole} bytes: run again to resume")
 
 
 def _copy(answer: http.client.HTTPResponse, file: BinaryIO, largest: int, whole: int) -> None:

@@ -128,9 +128,7 @@ def _write(folder: Path, raw: Raw, held: np.ndarray, image_size: int) -> tuple[i
 
 
 @contextmanager
-def _two_ends(
-    path: Path, dtype: np.dtype, shape: tuple[int, ...], train: int
-) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+def _two_ends(path: Path, dtype: np.dtype, shape: tuple[int, ...], train: int) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     """An .npy file of a shape, to be written at its first row and at row `train`."""
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     with path.open("wb") as first:
@@ -149,8 +147,7 @@ def _largest_distance(images: Path, train: int) -> float | None:
 def _highest(labels: np.ndarray) -> int:
     if labels.min() < 0 or labels.max() >= MAX_CLASSES:
         raise UserError(
-            f"labels run from {labels.min()} to {labels.max()}: "
-            f"number the classes from 0, below {MAX_CLASSES}."
+            f"labels run from {labels.min()} to {labels.max()}: number the classes from 0, below {MAX_CLASSES}."
         )
     return int(labels.max())
 
@@ -158,9 +155,7 @@ def _highest(labels: np.ndarray) -> int:
 def _origin(entry: Source, paths: list[Path]) -> list[SourceFile]:
     """Name and checksum of each file that was read; a folder of images has no checksum."""
     if not entry.files:
-        return [
-            {"name": p.name, "of": "file", "sha256": files.sha256(p) if p.is_file() else None} for p in paths
-        ]
+        return [{"name": p.name, "of": "file", "sha256": files.sha256(p) if p.is_file() else None} for p in paths]
     return [
         {"name": file.name, "of": file.of, "sha256": file.sha256 if path.is_file() else None}
         for file, path in zip(entry.files, paths, strict=True)

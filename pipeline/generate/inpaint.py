@@ -4,10 +4,9 @@ References:
     Y. Song, S. Ermon, arXiv 1907.05600, algorithm 2 and Fig 6.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,26 +21,33 @@ from pipeline.ncsn.rng import SampleNoise
 from pipeline.ncsn.sampler import Sampler
 from pipeline.ncsn.score import Score
 
+if TYPE_CHECKING:
+    from pipeline.params import Params
+
 IMAGES, COMPLETIONS = 4, 6
 FIRST = 2**32
 """Index of the first completion's noise, beyond that of any sample: no completion starts as a sample does."""
 
 
-def write(
+def write_inpainting(
     folder: Path,
     network: Score,
     sampler: Sampler,
     images: np.ndarray,
-    settings: Mapping[str, Any],
-    use_gpu: UseGpu,
+    params: "Params",
+    seed: int,
 ) -> None:
-    """Write folder/inpainting.npy, what `complete` returns; nothing where that is None.
-
-    Args:
-        settings: holds `shard_size`, `precision`, `compile` and `seed`, and maybe others.
-    """
-    chosen = {key: settings[key] for key in ("shard_size", "precision", "compile", "seed")}
-    completed = complete(network, sampler, images, use_gpu=use_gpu, **chosen)
+    """Write folder/inpainting.npy, what `complete` returns; nothing where that is None."""
+    completed = complete(
+        network,
+        sampler,
+        images,
+        shard_size=params.generate.shard_size,
+        precision=params.generate.precision,
+        compile=params.generate.compile,
+        seed=seed,
+        use_gpu=params.compute.use_gpu,
+    )
     if completed is not None:
         np.save(folder / "inpainting.npy", completed)
 

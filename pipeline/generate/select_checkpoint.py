@@ -1,7 +1,7 @@
 """Selection of a checkpoint: of all networks that a training kept, the one with the best samples.
 
 As in Y. Song, S. Ermon, arXiv 1907.05600: the lowest FID on 1,000 samples, against the training
-images. On samples that no number of the report is measured on, since the lowest of many FIDs is too low.
+images. The samples are not those of the report, since the lowest of many FIDs is too low.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ FIDs = dict[str, float] | None
 
 
 @dataclass(frozen=True)
-class Choice:
+class SelectedCheckpoint:
     """Chosen checkpoint, with how it was chosen."""
 
     folder: Path
@@ -50,7 +50,7 @@ class Choice:
     measured: Path | None = None
     """Where the FIDs lie until the stage's output is in place."""
 
-    def curve(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def curve(self) -> Iterator[tuple[int, dict[str, object]]]:
         """The FIDs of each step, under a name that holds the number of samples."""
         for point in self.about.get("points", ()):
             yield point["step"], {f"selection_fid_n{self.about['num_samples']}": {k: point[k] for k in KINDS}}
@@ -74,7 +74,7 @@ def choose(
     use_gpu: UseGpu,
     law: Law | None = None,
     **settings: Any,
-) -> Choice:
+) -> SelectedCheckpoint:
     """The network with the lowest FID, with or without the last denoising step; of equals the later one.
 
     One whose dynamics diverge is passed over. A choice that was killed resumes with the FIDs it had, and with
@@ -91,7 +91,7 @@ def choose(
         UserError: a network or the reference is damaged, or the dynamics diverge for all networks.
     """
     if len(folders) == 1:
-        return Choice(next(iter(folders.values())))
+        return SelectedCheckpoint(next(iter(folders.values())))
     from pipeline.generate.score import Scorer  # what most runs have no use for
     from pipeline.metrics import features, fid
     from pipeline.metrics.fid import distance
@@ -105,7 +105,7 @@ def choose(
             return {kind: distance(scorer.moments(getattr(samples, kind)), target) for kind in KINDS}
 
         drawn = {"num_samples": num_samples, "seed": seed, **settings}
-        rest: dict[str, Any] = {
+        rest: dict[str, object] = {
             "sampler": sampler.plain(),
             "law": law.digest() if law else None,
             "gpu": device == "cuda",
@@ -114,16 +114,16 @@ def choose(
         measured = storage / f"selection-{_fingerprint(folders, reference / features.CONFIG, drawn | rest)}"
         draw = partial(_drawn, sampler=sampler, storage=measured / "samples", law=law, **drawn, **sizes)
         found = _all(folders, draw, measure, measured, AT_ONCE if connect.is_connected() else 1)
-    step, kind = best(found)
+    step, kind = best_checkpoint(found)
     about = {
         "sha256": sha256(folders[step] / "ema.safetensors"),
         **{"step": step, "kind": kind, "num_samples": num_samples, "seed": seed, "evaluator": scorer.name},
         "points": [{"step": step, **(fids or dict.fromkeys(KINDS))} for step, fids in found.items()],
     }
-    return Choice(folders[step], about, measured)
+    return SelectedCheckpoint(folders[step], about, measured)
 
 
-def best(found: Mapping[int, FIDs]) -> tuple[int, str]:
+def best_checkpoint(found: Mapping[int, FIDs]) -> tuple[int, str]:
     """Step and kind of the lowest FID, of equals the latest; raises UserError where there is none."""
     known = [(fid, -step, kind) for step, fids in found.items() for kind, fid in (fids or {}).items()]
     if not known:
@@ -154,9 +154,7 @@ def _all(
     return {step: found[step] for step in folders}
 
 
-def _drawn_all(
-    folders: list[Path], draw: Callable[[Path], Samples | None], at_once: int
-) -> Iterator[Samples | None]:
+def _drawn_all(folders: list[Path], draw: Callable[[Path], Samples | None], at_once: int) -> Iterator[Samples | None]:
     """In order; several at once are drawn by others, so that threads do here."""
     if at_once == 1:
         yield from map(draw, folders)
@@ -197,7 +195,7 @@ def _code(folders: Mapping[int, Path], sampler: Sampler, space: "FeatureSpace") 
     return program.version("pipeline.generate.select_checkpoint", *kinds)
 
 
-def _fingerprint(folders: Mapping[int, Path], reference: Path, follows: Mapping[str, Any]) -> str:
+def _fingerprint(folders: Mapping[int, Path], reference: Path, follows: Mapping[str, object]) -> str:
     """32 hexadecimal digits of all that the FIDs follow from; `reference` names the hashes of its files."""
     names = [*(folder / checksums.MANIFEST for folder in folders.values()), reference]
     plain = {"files": [sha256(name) for name in names], **follows}

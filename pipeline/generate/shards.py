@@ -8,9 +8,9 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -132,7 +132,7 @@ def intact(place: Path) -> bool:
     return True
 
 
-def fingerprint(network: Module, settings: dict[str, Any]) -> str:
+def fingerprint(network: Module, settings: Mapping[str, object]) -> str:
     """SHA-256, 64 hexadecimal digits, of all that the bits of a shard follow from.
 
     Args:

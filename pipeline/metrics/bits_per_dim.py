@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from pipeline.metrics.deterministic import exact
 from pipeline.metrics.features import Images
-from pipeline.metrics.measures import Values
 from pipeline.ncsn.likelihood import bits_per_dim
 from pipeline.ncsn.networks import conditional_on_levels
 from pipeline.ncsn.nfe import CountEvaluations
@@ -24,7 +23,7 @@ spikes narrower than the cells that the images are spread over, and its density 
 
 def likelihood(
     network: nn.Module, images: Images, *, num_images: int, num_levels: int, seed: int, device: str = "cpu"
-) -> Values:
+) -> dict[str, float | str]:
     """Bits/dim of images drawn from a held-out set: `pipeline.ncsn.likelihood.bits_per_dim`.
 
     The law is the one the ODE makes of N(1/2, sigma_1^2 I), from the network's largest noise down to its
@@ -62,9 +61,7 @@ def likelihood(
     }
 
 
-def _bits(
-    score: CountEvaluations, images: Images, drawn: np.ndarray, sigmas: Tensor, seed: int, device: str
-) -> Tensor:
+def _bits(score: CountEvaluations, images: Images, drawn: np.ndarray, sigmas: Tensor, seed: int, device: str) -> Tensor:
     found = []
     with exact(0) if device == "cpu" else contextlib.nullcontext():
         for start in range(0, len(drawn), _BATCH):

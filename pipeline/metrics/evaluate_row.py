@@ -77,8 +77,7 @@ def evaluate_row(
         **{kind: scored(images) for kind, images in first.items()},
         "floor": evaluate(ImageInputs(real.floor, real.reference, settings)) | names,
         "further_sets": {
-            kind: [scored(Described.by(space, images)) for images in others]
-            for kind, (_, *others) in sets.items()
+            kind: [scored(Described.by(space, images)) for images in others] for kind, (_, *others) in sets.items()
         },
         "nfe": drawn.nfe,
         "num_samples": count,

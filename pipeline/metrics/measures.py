@@ -36,7 +36,8 @@ class Measure:
     compute: Callable[[Any], Values]
     """From `ImageInputs`, `SampleInputs` or `NetworkInputs`, as `of` says, to {name: number}.
 
-    None means "not measured", and NAME_not_measured gives the reason. NAME_std or NAME_stderr is the spread. One function may compute several measures."""
+    None means "not measured", and NAME_not_measured gives the reason. NAME_std or NAME_stderr is the spread. One
+    function may compute several measures."""
     of: Literal["images", "samples", "network"] = "images"
     """Images: of samples and of the floor. Samples: of samples alone. Network: once for a network."""
     full: str = ""

@@ -133,8 +133,7 @@ def _fitted(tensor: Tensor, name: str, x: Tensor) -> Tensor:
         return tensor.to(x.device).expand(x.shape)
     except RuntimeError:
         raise UserError(
-            f"{name} has the shape {tuple(tensor.shape)}, which does not broadcast to the samples' "
-            f"{tuple(x.shape)}."
+            f"{name} has the shape {tuple(tensor.shape)}, which does not broadcast to the samples' {tuple(x.shape)}."
         ) from None
 
 

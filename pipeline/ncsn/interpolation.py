@@ -54,9 +54,7 @@ class InterpolatedNoise:
         self._second = SampleNoise(seed, [b for _, b in pairs], shape, device)
         angles = torch.linspace(0, math.pi / 2, count, dtype=torch.float64, device=device)
         # cos as the sine of the angle from the other end, which is exactly 0 there
-        self._cos, self._sin = (
-            angles.view(-1, *[1] * len(shape)).sin() for angles in (angles.flip(0), angles)
-        )
+        self._cos, self._sin = (angles.view(-1, *[1] * len(shape)).sin() for angles in (angles.flip(0), angles))
 
     @property
     def count(self) -> int:
@@ -113,9 +111,7 @@ def interpolation(
 def _shared(start: Tensor, rng: InterpolatedNoise) -> Tensor:
     """Each pair's start for all its samples: (P * count, *shape)."""
     if len(start) * rng.count != len(rng):
-        raise UserError(
-            f"start holds {len(start)} starts for {len(rng) // rng.count} pairs: give one for each pair."
-        )
+        raise UserError(f"start holds {len(start)} starts for {len(rng) // rng.count} pairs: give one for each pair.")
     return start.repeat_interleave(rng.count, 0)
 
 

@@ -39,9 +39,7 @@ def find(room: str, kind: str) -> type[Any]:
         UserError: no such kind, or its file does not define one public dataclass.
     """
     home = module(room, kind)
-    own: list[type[Any]] = [
-        one for name, one in vars(home).items() if not name.startswith("_") and _defined(one, home)
-    ]
+    own: list[type[Any]] = [one for name, one in vars(home).items() if not name.startswith("_") and _defined(one, home)]
     if len(own) != 1:
         raise UserError(
             f"{home.__file__} defines {len(own)} public dataclasses, but a kind is one: begin the names of "

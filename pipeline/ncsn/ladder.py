@@ -40,9 +40,7 @@ class Ladder:
         try:
             ends = {name: plain[name] for name in ("sigma_max", "sigma_min", "num_levels")}
         except KeyError as error:
-            raise UserError(
-                f"the settings {dict(plain)} lack {error}: run the stage that wrote them again."
-            ) from error
+            raise UserError(f"the settings {dict(plain)} lack {error}: run the stage that wrote them again.") from error
         return cls(**ends, rho=plain.get("rho"))
 
 

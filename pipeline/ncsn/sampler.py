@@ -39,9 +39,7 @@ class Sampler:
     """'data': at the Gaussian of the data's moments (`pipeline.ncsn.prior`); None: the kind's own."""
 
     @classmethod
-    def langevin(
-        cls, ladder: Ladder, *, step_size: float, steps_per_level: int, convention: str | None = None
-    ) -> Self:
+    def langevin(cls, ladder: Ladder, *, step_size: float, steps_per_level: int, convention: str | None = None) -> Self:
         """Annealed Langevin dynamics: the step eps at the last level, and steps T at each level."""
         options: dict[str, Any] = {"step_size": step_size, "steps_per_level": steps_per_level}
         return cls(ANALYTIC, ladder, options | ({"convention": convention} if convention else {}))
@@ -95,9 +93,7 @@ class Sampler:
         if self.start is None:
             return None
         if self.start != "data" or law is None:
-            raise UserError(
-                f"the sampler starts at {self.start!r}: give it the data's law, pipeline.ncsn.prior.Law."
-            )
+            raise UserError(f"the sampler starts at {self.start!r}: give it the data's law, pipeline.ncsn.prior.Law.")
         return law.draw(rng, float(sigmas[0]))
 
     def sample(self, score: Score, rng: Noise, *, denoise: bool, law: Law | None = None) -> Tensor:
@@ -140,9 +136,7 @@ class SamplerSettings(ABC):
             raise UserError(f"rho is {rho}: it must be a number of at least 1, such as 7.")
 
     @abstractmethod
-    def levels(
-        self, score: Score, sigmas: Tensor, rng: Noise, *, start: Tensor | None = None
-    ) -> Iterator[Tensor]:
+    def levels(self, score: Score, sigmas: Tensor, rng: Noise, *, start: Tensor | None = None) -> Iterator[Tensor]:
         """The samples, (B, *shape), unclamped, once for each level of a ladder (L,), descending.
 
         The last ones have noise sigma_L, which the denoising step removes. Each is a tensor of its own.
@@ -157,9 +151,7 @@ class SamplerSettings(ABC):
     def on(self, trained: Ladder) -> Sampler:
         """This sampler for a network that was trained on a ladder: levels of its own between its ends."""
         own = {name: getattr(self, name) for name in LEVELS}
-        return Sampler(
-            kinds.kind_of(self), Ladder(trained.sigma_max, trained.sigma_min, **own), self.options()
-        )
+        return Sampler(kinds.kind_of(self), Ladder(trained.sigma_max, trained.sigma_min, **own), self.options())
 
     def options(self) -> dict[str, Any]:
         """The settings that are not the ladder's and not the default."""

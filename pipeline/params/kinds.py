@@ -19,7 +19,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.kinds import find, plain
 
-__all__ = ["by_kind", "flat", "plain", "read"]
+__all__ = ["by_kind", "flat", "plain", "read_kind"]
 
 _MISTAKES = "kind"
 """The type of the one error that carries those of a kind's own keys."""
@@ -51,7 +51,7 @@ def by_kind(room: str, found: type[BaseModel] | None = None) -> ByKind:
     return ByKind(room, found)
 
 
-def read(room: str, raw: Mapping[str, Any]) -> Any:
+def read_kind(room: str, raw: Mapping[str, object]) -> Any:
     """The instance of a kind from a mapping, such as one that `plain` wrote.
 
     Raises:
@@ -67,7 +67,7 @@ def read(room: str, raw: Mapping[str, Any]) -> Any:
 def flat(errors: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Errors of pydantic, with those of each kind's own keys in place of the one that carries them.
 
-    Their `loc` are keys of the file, such as ("sampler", "edm", "rho"). An unknown key has `known` beside it.
+    Their `loc` are keys of the file, such as ("sampler", "edm", "rho"). An unknown key comes with `known`.
     """
     for error in errors:
         if error["type"] != _MISTAKES:
@@ -77,7 +77,7 @@ def flat(errors: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
             yield {**one, "loc": (*error["loc"], *one["loc"])}
 
 
-def _plain(settings: Any) -> dict[str, Any]:
+def _plain(settings: Any) -> dict[str, object]:
     if isinstance(settings, BaseModel):
         return settings.model_dump(by_alias=True, exclude_unset=True)
     return plain(settings)
@@ -96,11 +96,12 @@ def _validated(room: str, raw: Any, *, found: type[BaseModel] | None = None) -> 
         raise _carrying(list(error.errors())) from error
 
 
-def _made(room: str, raw: dict[str, Any], found: type[BaseModel] | None) -> Any:
-    if not isinstance(raw.get("kind"), str):
+def _made(room: str, raw: Mapping[str, object], found: type[BaseModel] | None) -> Any:
+    kind = raw.get("kind")
+    if not isinstance(kind, str):
         raise _carrying([_mistake((), f"needs a `kind`{', or `from`' if found else ''}", raw)])
     try:
-        cls: Any = find(room, raw["kind"])
+        cls: Any = find(room, kind)
     except UserError as error:
         raise _carrying([_mistake(("kind",), str(error), {})]) from error
     keys = {key: value for key, value in raw.items() if key != "kind"}

@@ -91,5 +91,5 @@ def _at(raw: Any, pieces: list[str], place: str = "") -> Iterator[tuple[str, Any
             yield from _at(raw[name], rest, f"{key}.") if rest else [(key, raw[name])]
 
 
-def _plain(raw: Any) -> dict[str, Any]:
+def _plain(raw: object) -> dict[str, object]:
     return raw if isinstance(raw, dict) else {}

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model
 from pipeline.ncsn import kinds
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.sampler import SamplerSettings
-from pipeline.params.kinds import by_kind, read
+from pipeline.params.kinds import by_kind, read_kind
 from pipeline.params.section import Count, Section, Seed
 
 
@@ -56,17 +56,17 @@ class Frontier(Section):
         return {**{key: value for key, value in raw.items() if key not in own}, "options": own}
 
     @model_serializer(mode="wrap")
-    def _together(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        found: dict[str, Any] = handler(self)
-        own: dict[str, Any] = found.pop("options", {})
-        return found | own
+    def _together(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        found: dict[str, object] = handler(self)
+        found.pop("options", None)
+        return {**found, **self.options}
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
         for kind, options in self.options.items():
             cls: type[SamplerSettings] = kinds.find("samplers", kind)
             try:
-                read("samplers", {"kind": kind, **cls.compared(2, self.rho), **options})
+                read_kind("samplers", {"kind": kind, **cls.compared(2, self.rho), **options})
             except UserError as error:
                 raise ValueError(f"{kind}: {error}") from error
         return self

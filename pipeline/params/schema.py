@@ -90,9 +90,7 @@ class Params(Section):
     def searches(self, row: str) -> list[str]:
         """The searches, which judge by half of the held-out images, that had a part in a row of `rows`."""
         noise, sampler = self.noise[self.rows[row]], self.sampler[row]
-        return [
-            found.from_ for found in (noise, sampler) if isinstance(found, SearchedNoise | SearchedSampler)
-        ]
+        return [found.from_ for found in (noise, sampler) if isinstance(found, SearchedNoise | SearchedSampler)]
 
     @model_validator(mode="after")
     def consistent(self) -> Self:
@@ -105,9 +103,7 @@ class Params(Section):
 def extra_rows(rows: dict[str, str], seeds: list[int]) -> dict[str, dict[str, str]]:
     """The section `extra_rows`: each row on each further training seed of its network."""
     return {
-        f"{row}-{seed}": {"row": row, "network": f"{network}-{seed}"}
-        for row, network in rows.items()
-        for seed in seeds
+        f"{row}-{seed}": {"row": row, "network": f"{network}-{seed}"} for row, network in rows.items() for seed in seeds
     }
 
 
@@ -156,9 +152,7 @@ def _conditional(params: Params) -> Iterator[str]:
         )
     baseline = params.tune_sampler.baseline
     drawn = {f"sampler.{row}": (params.sampler.get(row), network) for row, network in params.rows.items()}
-    for key, (sampler, network) in (
-        drawn | {"tune_sampler.baseline": (baseline.sampler, baseline.network)}
-    ).items():
+    for key, (sampler, network) in (drawn | {"tune_sampler.baseline": (baseline.sampler, baseline.network)}).items():
         if network in fixed and isinstance(sampler, SamplerSettings) and not sampler.on_trained_levels:
             yield (
                 f"{key} is {kind_of(sampler)}, which takes levels of its own, but the network "
@@ -229,15 +223,9 @@ def _starts(params: Params) -> Iterator[str]:
     for name, start in tune.starts.items() if recipe else ():
         if isinstance(start, StartingLaw) != law:
             keys = "p_mean and p_std" if law else "sigma_max, sigma_min and num_levels"
-            yield (
-                f"tune_noise.starts.{name}: the loss of recipes.{tune.network} is searched by {keys}: "
-                "give these"
-            )
+            yield (f"tune_noise.starts.{name}: the loss of recipes.{tune.network} is searched by {keys}: give these")
     if law and tune.max_nfe < 3:
-        yield (
-            f"tune_noise.max_nfe ({tune.max_nfe}) must be at least 3: "
-            "Heun's method takes as many on two levels"
-        )
+        yield (f"tune_noise.max_nfe ({tune.max_nfe}) must be at least 3: Heun's method takes as many on two levels")
 
 
 def _sizes(params: Params) -> Iterator[str]:
@@ -256,9 +244,7 @@ def _sizes(params: Params) -> Iterator[str]:
         for name, count in counts.items():
             if count is not None and count < fewest:
                 value = getattr(params.evaluate, key.split(".")[1])
-                yield (
-                    f"{key} ({value}) needs {fewest} images, but {name} is {count}: lower it or raise {name}"
-                )
+                yield (f"{key} ({value}) needs {fewest} images, but {name} is {count}: lower it or raise {name}")
 
 
 def _seeds(params: Params) -> Iterator[str]:

@@ -13,7 +13,7 @@ Differences = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Fiel
 Rungs = Annotated[list[Count], Field(min_length=1)]
 
 
-class Search(Section):
+class SearchSection(Section):
     """What both searches share."""
 
     network: str
@@ -56,12 +56,10 @@ def _start(value: object) -> str:
     return "law" if "p_mean" in keys or "p_std" in keys else "levels"
 
 
-Start = Annotated[
-    Annotated[NoiseLevels, Tag("levels")] | Annotated[StartingLaw, Tag("law")], Discriminator(_start)
-]
+Start = Annotated[Annotated[NoiseLevels, Tag("levels")] | Annotated[StartingLaw, Tag("law")], Discriminator(_start)]
 
 
-class TuneNoise(Search):
+class TuneNoise(SearchSection):
     """The search for a noise range by short trainings."""
 
     analytic: Analytic
@@ -111,17 +109,17 @@ class TuneNoise(Search):
         return self
 
 
-class Baseline(Section):
+class BaselineEntry(Section):
     """A network and its sampler, whose FID the choice `fewest_nfe` equals."""
 
     network: str
     sampler: GivenSampler
 
 
-class TuneSampler(Search):
+class TuneSampler(SearchSection):
     """The search for a sampler on a trained network."""
 
-    baseline: Baseline
+    baseline: BaselineEntry
     max_nfe: Annotated[list[Annotated[int, Field(ge=3)]], Field(min_length=1)]  # type: ignore[assignment]
     repeats: Annotated[int, Field(ge=2)]
     kinds: Annotated[list[SamplerKind], Field(min_length=1)]
@@ -137,9 +135,7 @@ class TuneSampler(Search):
     @model_validator(mode="after")
     def within(self) -> Self:
         if self.rungs[0] < 2:
-            raise ValueError(
-                f"rungs ({self.rungs}) must begin with at least 2 samples: FID needs a covariance"
-            )
+            raise ValueError(f"rungs ({self.rungs}) must begin with at least 2 samples: FID needs a covariance")
         if sorted(set(self.max_nfe)) != self.max_nfe:
             raise ValueError(f"max_nfe ({self.max_nfe}) must be strictly ascending")
         if self.budget_share[1] > 1 or self.snr[1] >= 1 or self.rho[0] < 1:

@@ -16,6 +16,10 @@ class Section(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
+    def identity(self) -> dict[str, object]:
+        """What results follow from: the values of all keys."""
+        return dict(self)
+
     def kwargs(self) -> dict[str, Any]:
         """The section as the keyword arguments of the call it configures, under the keys of params.yaml."""
         return self.model_dump(exclude_unset=True, by_alias=True)

@@ -104,9 +104,7 @@ class Compute(Section):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.most_workers is not None and self.most_workers < self.workers:
-            raise ValueError(
-                f"workers ([{self.workers}, {self.most_workers}]): give the fewest, then the most"
-            )
+            raise ValueError(f"workers ([{self.workers}, {self.most_workers}]): give the fewest, then the most")
         return self
 
 

@@ -55,9 +55,7 @@ Counts = Mapping[str, Sequence[int]]
 """split -> images of each class, from class 0."""
 
 
-def model_card(
-    table: Table, manifest: Manifest, samplers: Mapping[str, Sampler], *, published: bool = False
-) -> str:
+def model_card(table: Table, manifest: Manifest, samplers: Mapping[str, Sampler], *, published: bool = False) -> str:
     """The card of all networks of a table, the best one first.
 
     Args:
@@ -144,9 +142,7 @@ def _model_text(table: Table, manifest: Manifest, samplers: Mapping[str, Sampler
     return "\n\n".join(parts)
 
 
-def _best(
-    table: Table, manifest: Manifest, samplers: Mapping[str, Sampler], published: bool
-) -> Iterator[str]:
+def _best(table: Table, manifest: Manifest, samplers: Mapping[str, Sampler], published: bool) -> Iterator[str]:
     row = verdict.best(table)
     if row is None:
         yield "No row has been evaluated: `dvc repro evaluate`."
@@ -168,8 +164,8 @@ def usage(row: Row, manifest: Manifest, sampler: Sampler, *, published: bool = F
     channels, height, width = manifest["shape"][1:]
     begun = sampler.start == "data"
     if published:
-        score, law = 'load(Path("."))', 'load_start(Path("."))'
-        imports = [f"pipeline.commands.publish import load{', load_start' * begun}"]
+        score, law = 'load_published(Path("."))', 'load_start(Path("."))'
+        imports = [f"pipeline.commands.publish import load_published{', load_start' * begun}"]
     else:
         score, law = f'load_network(Path("{row.model_folder}"))', "Law.of(data)"
         imports = ["pipeline.training.checkpoints import load_network"]

@@ -133,9 +133,7 @@ def files(artifacts: Path, row: str, kind: str | None, names: Sequence[str] = ()
     Args:
         names: ROW and ROW-SEED of each training behind the row; none: ROW alone.
     """
-    shared, own = (
-        (SHARED, OWN) if kind else ({"evaluator": SHARED["evaluator"]}, {"evaluation": OWN["evaluation"]})
-    )
+    shared, own = (SHARED, OWN) if kind else ({"evaluator": SHARED["evaluator"]}, {"evaluation": OWN["evaluation"]})
     network = network_of(artifacts, row)
     given = [{"row": row, "network": network, "space": space} for space in SPACES]
     named = list(dict.fromkeys((w, text.format(**one)) for w, text in shared.items() for one in given))

@@ -168,9 +168,7 @@ def _toy_sections(toy: ToyNumbers | None) -> Iterator[PageSection]:
         return
     head = ("Samples of the mixture", "In the heavier mode", "Std within a mode")
     lines = [(name, f"{p['fraction']:.3f}", f"{p['spread']:.3f}") for name, p in toy["panels"].items()]
-    yield PageSection(
-        "Toy: in numbers", pipe_table(head, "lrr", [("the mixture itself", "0.8", "1"), *lines])
-    )
+    yield PageSection("Toy: in numbers", pipe_table(head, "lrr", [("the mixture itself", "0.8", "1"), *lines]))
 
 
 def _selftest(checks: Sequence[KnownAnswer]) -> Iterator[PageSection]:
@@ -178,9 +176,7 @@ def _selftest(checks: Sequence[KnownAnswer]) -> Iterator[PageSection]:
     if not checks:
         return
     head = ("Asked before anything is scored", "Known", "Found", "Tolerance")
-    lines = [
-        (c["name"], f"{c['expected']:.6g}", f"{c['found']:.6g}", f"{c['tolerance']:.1e}") for c in checks
-    ]
+    lines = [(c["name"], f"{c['expected']:.6g}", f"{c['found']:.6g}", f"{c['tolerance']:.1e}") for c in checks]
     yield PageSection("The evaluator's self-test", pipe_table(head, "lrrr", lines))
 
 
@@ -283,9 +279,7 @@ _RENDERER = MarkdownIt("commonmark", {"html": False}).enable("table")
 def _markdown(text: str) -> Markup:
     """Markdown as HTML, each table in a box that scrolls by itself."""
     html = _RENDERER.render(text)
-    html = html.replace(
-        "<table>", '<div class="scroll" tabindex="0" role="region" aria-label="table"><table>'
-    )
+    html = html.replace("<table>", '<div class="scroll" tabindex="0" role="region" aria-label="table"><table>')
     return Markup(html.replace("</table>", "</table></div>"))
 
 

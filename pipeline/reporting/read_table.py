@@ -124,15 +124,11 @@ def read_table(
 
 def _join(row: Row, papers: tuple[Published, ...], origin: lineage.Origin) -> Row:
     if not row.is_floor and (paper := counterpart(papers, row.system, bool(row.denoised))):
-        row = dataclasses.replace(
-            row, published_fid=paper.fid, published_inception_score=paper.inception_score
-        )
+        row = dataclasses.replace(row, published_fid=paper.fid, published_inception_score=paper.inception_score)
     return dataclasses.replace(row, **origin)
 
 
-def _rows(
-    artifacts: Path, system: str, network: str, manifest: Manifest, extra_seeds: Sequence[int]
-) -> Iterator[Row]:
+def _rows(artifacts: Path, system: str, network: str, manifest: Manifest, extra_seeds: Sequence[int]) -> Iterator[Row]:
     found = read_repeats(artifacts, system, extra_seeds)
     for denoised in (False, True):
         row = Row(system, denoised, f"dvc repro evaluate@{system}", network)

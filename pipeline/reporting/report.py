@@ -89,9 +89,7 @@ def _read(path: Path) -> Any:
     return read_json(path) if path.exists() else None
 
 
-def draw_figures(
-    folder: Path, artifacts: Path, table: Table, real: Images, grid: Sequence[int]
-) -> list[FigureEntry]:
+def draw_figures(folder: Path, artifacts: Path, table: Table, real: Images, grid: Sequence[int]) -> list[FigureEntry]:
     """Figures that the run's files allow, drawn into the folder, in the page's order.
 
     Those whose stage has not run have a placeholder; neighbours, completed images and the frontier are left out.

@@ -121,9 +121,7 @@ def _floor(table: Table, row: Row) -> Row | None:
 
 
 def _floor_sentence(table: Table, within: bool) -> str:
-    named = [
-        f"`{v.row.system}` {v.row.how} ({v.ratio:.2f} ×)" for v in against_floor(table) if v.within is within
-    ]
+    named = [f"`{v.row.system}` {v.row.how} ({v.ratio:.2f} ×)" for v in against_floor(table) if v.within is within]
     head = f"Within {MARGIN:g} × the floor's FID" if within else f"Above {MARGIN:g} × the floor's FID"
     return f"{head}: {', '.join(named) if named else 'none'}."
 

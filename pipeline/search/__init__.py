@@ -5,11 +5,21 @@ nothing of Ray. What is tried is decided by `algorithms` alone, in a fixed order
 process run the trials, with the same records; `store` has them on disk. See docs/explanation/searches.md.
 """
 
+from pipeline.search.algorithms import Budget, Categorical, Range, Space
+from pipeline.search.records import Metrics, RungMetrics, Trial
 from pipeline.search.run import resources, search, search_here
-from pipeline.search.space import Budget, Choice, Judged, Metrics, Range, Space, Trial
 from pipeline.search.store import SearchStore
 
 __all__ = [
-    "Budget", "Choice", "Judged", "Metrics", "Range", "SearchStore", "Space", "Trial", "resources", "search",
+    "Budget",
+    "Categorical",
+    "Metrics",
+    "Range",
+    "RungMetrics",
+    "SearchStore",
+    "Space",
+    "Trial",
+    "resources",
+    "search",
     "search_here",
 ]  # fmt: skip

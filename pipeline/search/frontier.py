@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,16 +26,13 @@ from pipeline.ncsn.score import Score
 
 logger = logging.getLogger(__name__)
 
-Options = Mapping[str, Mapping[str, Any]]
-
-
 CSV = "frontier.csv"
 COLUMNS = ("sampler", "nfe", "fid", "num_samples")
 """Of frontier.csv."""
 
 
 @dataclass(frozen=True)
-class Point:
+class FrontierPoint:
     """One sampler at one cost."""
 
     sampler: Sampler
@@ -60,7 +56,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Setup:
+class FrontierSetup:
     """What all points have in common."""
 
     network: Score
@@ -74,14 +70,14 @@ class Setup:
     seed: int
     rho: float
     """Of Karras's spacing, for the kinds that are best by it; the others have geometric ladders."""
-    options: Options
+    options: Mapping[str, Mapping[str, object]]
     """By kind, those settings that `SamplerSettings.compared` does not give."""
     workers: int = 1
     device: str = "cpu"
 
 
-def frontier(setup: Setup, budgets: Sequence[int]) -> Iterator[Point | LeftOut]:
-    """The points, in the order of the kinds and budgets; what fails or is undefined is left out, and told.
+def frontier(setup: FrontierSetup, budgets: Sequence[int]) -> Iterator[FrontierPoint | LeftOut]:
+    """The points, in the order of the kinds and budgets; what fails or is undefined is left out and logged.
 
     Args:
         budgets: network evaluations for each sample, the most that a point may cost.
@@ -95,9 +91,9 @@ def frontier(setup: Setup, budgets: Sequence[int]) -> Iterator[Point | LeftOut]:
                 yield LeftOut(kind, budget, str(error))
 
 
-def write(folder: Path, found: Sequence[Point | LeftOut], settings: Mapping[str, Any]) -> None:
+def write_frontier(folder: Path, found: Sequence[FrontierPoint | LeftOut], settings: Mapping[str, object]) -> None:
     """Write frontier.csv, and manifest.json: settings, each point's sampler, what was left out, the hash."""
-    points = [point for point in found if isinstance(point, Point)]
+    points = [point for point in found if isinstance(point, FrontierPoint)]
     with (folder / CSV).open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerows([COLUMNS, *(point.row() for point in points)])
@@ -110,7 +106,7 @@ def write(folder: Path, found: Sequence[Point | LeftOut], settings: Mapping[str,
     write_json(folder / "manifest.json", manifest)
 
 
-def chosen(kind: str, setup: Setup, budget: int) -> Sampler:
+def chosen(kind: str, setup: FrontierSetup, budget: int) -> Sampler:
     """The sampler of a kind with the most levels that cost at most `budget`, see `SamplerSettings.compared`.
 
     Raises:
@@ -127,7 +123,7 @@ def chosen(kind: str, setup: Setup, budget: int) -> Sampler:
     return fitted(at, budget)
 
 
-def _measured(sampler: Sampler, setup: Setup) -> Point:
+def _measured(sampler: Sampler, setup: FrontierSetup) -> FrontierPoint:
     def shard(start: int) -> tuple[np.ndarray, int]:
         single_threaded()
         drawn = draw(
@@ -147,4 +143,4 @@ def _measured(sampler: Sampler, setup: Setup) -> Point:
     finally:
         torch.set_num_threads(threads)
     fid = distance(moments(setup.features(np.concatenate(images))), setup.reference)
-    return Point(sampler, costs[0], fid, setup.num_samples)
+    return FrontierPoint(sampler, costs[0], fid, setup.num_samples)

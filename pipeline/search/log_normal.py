@@ -1,4 +1,4 @@
-"""The law of sigma of a network that is trained at any noise: its parameters, and where their search starts.
+"""Log-normal law of sigma of a network that is trained at any noise, and where its search starts.
 
 EDM (T. Karras et al., arXiv 2206.00364, section 5 and table 1) draws log sigma ~ N(p_mean, p_std^2) with
 p_mean -1.2 and p_std 1.2, chosen for data of standard deviation 0.5.
@@ -7,7 +7,7 @@ p_mean -1.2 and p_std 1.2, chosen for data of standard deviation 0.5.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -31,13 +31,13 @@ class LogNormal:
     p_mean: float
     p_std: float
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, float]:
         """The settings as YAML holds them, those of the ladder among them."""
         return {**self.ladder.plain(), "p_mean": self.p_mean, "p_std": self.p_std}
 
     @classmethod
-    def read(cls, plain: Mapping[str, Any]) -> Self:
-        """The inverse of `plain`; other keys may stand beside.
+    def read(cls, plain: Mapping[str, float]) -> Self:
+        """The inverse of `plain`; other keys are ignored.
 
         Raises:
             UserError: a key of the ladder is missing.
@@ -57,7 +57,7 @@ NoiseRange = Ladder | LogNormal
 """What a trial is trained on."""
 
 
-def read(plain: Mapping[str, Any]) -> NoiseRange:
+def read_noise_range(plain: Mapping[str, float]) -> NoiseRange:
     """The inverse of `plain` of either."""
     return LogNormal.read(plain) if "p_mean" in plain else Ladder.read(plain)
 
@@ -75,23 +75,20 @@ def parts(noise_range: NoiseRange) -> tuple[Ladder, dict[str, float]]:
     return noise_range.ladder, {"p_mean": noise_range.p_mean, "p_std": noise_range.p_std}
 
 
-def starts(images: np.ndarray, ladder: Mapping[str, Any], loss: Mapping[str, Any]) -> dict[str, NoiseRange]:
-    """Where a search starts: `analytic`, EDM's law at this data's spread, and `published`, the recipe's own.
+def analytic_law(images: np.ndarray, ladder: Ladder) -> LogNormal:
+    """EDM's law at this data's spread, where a search starts.
 
-    EDM's median of sigma is exp(-1.2), 0.6 of its data's standard deviation; `analytic` has 0.6 of this
-    data's. p_std is a spread of log sigma, which knows no unit.
+    EDM's median of sigma is exp(-1.2), 0.6 of its data's standard deviation; here it is 0.6 of this data's.
+    p_std is a spread of log sigma, which knows no unit.
 
     Args:
         images: uint8 (N, C, H, W), the train split.
-        ladder: the settings of the range that is sampled on.
-        loss: the recipe's, p_mean and p_std among its keys.
+        ladder: the range that is sampled on.
 
     Raises:
         UserError: all pixels are equal.
     """
-    p_mean = math.log(spread(images)) + (P_MEAN - math.log(SIGMA_DATA))
-    analytic = {"p_mean": p_mean, "p_std": P_STD}
-    return {"analytic": read({**ladder, **analytic}), "published": read({**ladder, **loss})}
+    return LogNormal(ladder, math.log(spread(images)) + (P_MEAN - math.log(SIGMA_DATA)), P_STD)
 
 
 def spread(images: np.ndarray) -> float:

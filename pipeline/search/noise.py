@@ -2,12 +2,12 @@
 
 It starts from the analytic choice and from points that are given by name, such as published ones. For levels
 the analytic choice is by techniques 1 and 2 of NCSNv2 (arXiv 2006.09011, sections 3.1, 3.2). For the law of
-sigma of a network without levels see `log_normal.starts`.
+sigma of a network without levels see `log_normal.analytic_law`.
 """
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,17 @@ from pipeline.files import write_yaml
 from pipeline.ncsn.errors import UserError
 from pipeline.search import Range, SearchStore, search
 from pipeline.search.log_normal import NoiseRange, searched
-from pipeline.search.noise_trial import Setup, trial, trial_again
-from pipeline.search.noise_verdict import Compared, compare, tell
-from pipeline.search.records import FINISHED, Record, Settings, best, write_csv, write_trials
+from pipeline.search.noise_trial import NoiseSetup, trial, trial_again
+from pipeline.search.noise_verdict import Compared, compare, log_verdict
+from pipeline.search.records import (
+    FINISHED,
+    OnTrial,
+    Settings,
+    TrialRecord,
+    best_trial,
+    write_csv,
+    write_trials,
+)
 
 BOUNDS = {
     "sigma_max": "sigma_max_ratio",
@@ -29,16 +37,15 @@ BOUNDS = {
     "p_std": "p_std_ratio",
 }
 """By setting, the key of params.yaml's `tune_noise` with its bounds."""
-OnTrial = Callable[[Record], None]
-Ask = partial[list[Record]]
+Ask = partial[list[TrialRecord]]
 """`search.search` with all but what differs between the searches of a stage."""
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundNoise:
     """What the search found; every noise range with its last metrics."""
 
-    records: list[Record]
+    records: list[TrialRecord]
     winner: NoiseRange
     compared: Compared
     """`tuned`, `analytic` and the other starting points side by side."""
@@ -46,12 +53,13 @@ class Found:
     def write(self, folder: Path) -> None:
         """Write best.yaml, the ranges compared and the verdict, trials.csv and rungs.csv, and repeats.csv if
         trials were repeated."""
-        write_yaml(folder / "best.yaml", {**self.compared.lines, "verdict": self.compared.verdict})
+        lines = {name: line.plain() for name, line in self.compared.lines.items()}
+        write_yaml(folder / "best.yaml", {**lines, "verdict": self.compared.verdict.plain()})
         write_trials(folder, self.records)
         if self.compared.again:
             write_csv(folder / "repeats.csv", list(self._repeats()))
 
-    def _repeats(self) -> Iterator[dict[str, Any]]:
+    def _repeats(self) -> Iterator[Settings]:
         for number, some in self.compared.again.items():
             for record in some:
                 seed = {"trial": number, "seed": record.settings["seed"]}
@@ -59,27 +67,27 @@ class Found:
 
 
 def tune(
-    setup: Setup,
+    setup: NoiseSetup,
     start: NoiseRange,
     others: Mapping[str, NoiseRange],
     *,
-    bounds: Mapping[str, Any],
+    bounds: Mapping[str, Sequence[float]],
     resources: Mapping[str, float],
     repeats: int = 0,
     workers: int = 1,
     on_trial: OnTrial | None = None,
     store: SearchStore | None = None,
-) -> Found:
+) -> FoundNoise:
     """Search for the noise range of the smallest FID, on the Ray that is connected.
 
     Args:
         start: the analytic choice, the first trial.
         others: more starting points by name; those equal to an earlier one are left out.
         bounds: by setting, of each that is searched and maybe of others, see `space`.
-        repeats: seeds beside the search's own, on which the choices are trained again for the verdict; 0: it
+        repeats: seeds in addition to the search's own, on which the choices are trained again for the verdict; 0: it
             goes by the noise of the samples alone.
-        workers: of each trial. More than one: each is a Ray Train run, `resources` are then not heeded, and
-            so many trials run at a time as workers fit. The number changes no result.
+        workers: of each trial. More than one: each is a Ray Train run, `resources` are then not used, and
+            as many trials run at a time as workers fit. The number changes no result.
         store: where trials are written, see `search`.
 
     Raises:
@@ -106,15 +114,15 @@ def tune(
             records = _evolved(ask, setup, ranges, settings, scratch, on_trial)
         else:
             records = ask(trial, ranges, budget=setup.budget, points=settings, on_trial=on_trial)
-        winner = best([record for record in records if record.status == FINISHED] or records, "fid")
+        winner = best_trial([record for record in records if record.status == FINISHED] or records, "fid")
         choices = {"tuned": winner} | {name: _last(records, setup, point) for name, point in points.items()}
         again = partial(_again, setup=setup, repeats=repeats, ask=ask, names=list(ranges))
         compared = compare(choices, again if repeats else None)
-    tell(compared)
-    return Found(records, setup.read(winner.settings), compared)
+    log_verdict(compared)
+    return FoundNoise(records, setup.read(winner.settings), compared)
 
 
-def _last(records: Sequence[Record], setup: Setup, point: NoiseRange) -> Record:
+def _last(records: Sequence[TrialRecord], setup: NoiseSetup, point: NoiseRange) -> TrialRecord:
     """The trial of a starting point; of a population's generations the last that trained on it."""
     return [record for record in records if setup.read(record.settings) == point][-1]
 
@@ -129,8 +137,8 @@ def _scratch(store: SearchStore | None, *parts: Any) -> Iterator[Path]:
             yield Path(folder)
 
 
-def _placed(ask: Ask, setup: Setup, workers: int, scratch: Path) -> Ask:
-    """The same search with so many workers a trial; one: this very search."""
+def _placed(ask: Ask, setup: NoiseSetup, workers: int, scratch: Path) -> Ask:
+    """The same search with this many workers a trial; one: the search as it is."""
     if workers == 1:
         return ask
     from pipeline.search.noise_workers import HELD, Team
@@ -142,12 +150,12 @@ def _placed(ask: Ask, setup: Setup, workers: int, scratch: Path) -> Ask:
 
 def _evolved(
     ask: Ask,
-    setup: Setup,
+    setup: NoiseSetup,
     ranges: Mapping[str, Range],
     points: Sequence[Settings],
     scratch: Path,
     on_trial: OnTrial | None,
-) -> list[Record]:
+) -> list[TrialRecord]:
     from pipeline.search.pbt import evolve
 
     aside = {**ask.keywords.get("aside", {}), "scratch": scratch}
@@ -155,8 +163,8 @@ def _evolved(
 
 
 def _again(
-    found: Sequence[Settings], setup: Setup, repeats: int, ask: Ask, names: Sequence[str]
-) -> list[list[Record]]:
+    found: Sequence[Settings], setup: NoiseSetup, repeats: int, ask: Ask, names: Sequence[str]
+) -> list[list[TrialRecord]]:
     """The trials of these noise ranges, by the settings `names`, on further seeds, none of them stopped: a
     search that proposes nothing."""
     seeds = range(setup.budget.seed + 1, setup.budget.seed + 1 + repeats)

@@ -17,28 +17,29 @@ from pipeline.generate.draw import draw, single_threaded
 from pipeline.metrics.features import FeatureSpace
 from pipeline.metrics.fid import Moments, distance, moments, standard_error
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.kinds import make
+from pipeline.ncsn.kinds import make, plain
 from pipeline.ncsn.networks import make_network
 from pipeline.ncsn.sampler import Sampler
 from pipeline.ncsn.samplers.langevin import Langevin
-from pipeline.search import Budget, Judged
-from pipeline.search.log_normal import LogNormal, NoiseRange, parts, read
+from pipeline.search import Budget, RungMetrics
+from pipeline.search.log_normal import LogNormal, NoiseRange, parts, read_noise_range
 from pipeline.search.records import SHOWN, Settings
 from pipeline.training.allreduce import rank_and_workers
 from pipeline.training.checkpoints import restore, save
 from pipeline.training.loop import train
-from pipeline.training.state import State, fresh
-from pipeline.training.task import ROOMS, Task, network_arguments
+from pipeline.training.state import TrainingState, fresh
+from pipeline.training.task import Task, network_arguments
 
 if TYPE_CHECKING:
+    from pipeline.params.training import Recipe
     from pipeline.search.noise_workers import Team
 
 
 @dataclass(frozen=True)
-class Setup:
+class NoiseSetup:
     """What all trials have in common."""
 
-    recipe: Mapping[str, Any]
+    recipe: "Recipe"
     """The network's entry in `recipes`."""
     full_steps: int
     """Optimiser steps of the full training, for the moving average."""
@@ -57,17 +58,17 @@ class Setup:
     micro_batches: int = 1
     """Fixed parts of a batch, see `train.micro_batches`."""
     device: str = "cpu"
-    given: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, float] = field(default_factory=dict)
     """What all noise ranges share: the ladder that is sampled on, where the law of sigma is searched."""
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """What a trial's metrics follow from: the last rung too, by which the moving average and the learning
         rate are scaled. So a search with another last rung measures all again."""
         return {**vars(self), "steps": self.budget.rungs[-1]}
 
     def read(self, settings: Settings) -> NoiseRange:
         """The noise range of a trial's settings."""
-        return read({**self.given, **settings})
+        return read_noise_range({**self.given, **settings})
 
     def task(self, noise_range: NoiseRange) -> Task:
         """The short training on a noise range.
@@ -77,16 +78,15 @@ class Setup:
         """
         steps = self.budget.rungs[-1]
         ladder, law = parts(noise_range)
-        kinds = {name: make(room, self.recipe[name]) for name, room in ROOMS.items()}
-        network = make("networks", self.recipe["network"])
+        recipe = self.recipe
         return Task(
-            network=network_arguments(network, ladder.sigmas(), self.images.shape[1:]),
-            loss=replace(kinds["loss"], **law),
-            optimizer=kinds["optimizer"],
-            schedule=kinds["schedule"],
-            ema=kinds["ema"].shortened(self.full_steps, steps),
-            dequantise=self.recipe["dequantise"],
-            flip=self.recipe["flip"],
+            network=network_arguments(recipe.network, ladder.sigmas(), self.images.shape[1:]),
+            loss=make("losses", plain(recipe.loss) | law),
+            optimizer=recipe.optimizer,
+            schedule=recipe.schedule,
+            ema=recipe.ema.shortened(self.full_steps, steps),
+            dequantise=recipe.dequantise,
+            flip=recipe.flip,
             steps=steps,
             batch_size=self.batch_size,
             micro_batches=self.micro_batches,
@@ -113,7 +113,7 @@ class Setup:
         return Langevin("analytic", (self.max_nfe - 1) // noise_range.num_levels).on(noise_range)
 
 
-def trial(settings: Settings, setup: Setup, team: "Team | None" = None) -> Iterator[Judged]:
+def trial(settings: Settings, setup: NoiseSetup, team: "Team | None" = None) -> Iterator[RungMetrics]:
     """Train on a noise range and, at each rung, measure FID on denoised samples of the averaged weights.
 
     Args:
@@ -133,13 +133,13 @@ def trial(settings: Settings, setup: Setup, team: "Team | None" = None) -> Itera
             yield judged(event.state, event.loss, noise_range, setup)
 
 
-def trial_again(settings: Settings, setup: Setup, **how: Any) -> Iterator[Judged]:
-    """The same on the seed that stands among the settings."""
+def trial_again(settings: Settings, setup: NoiseSetup, **how: Any) -> Iterator[RungMetrics]:
+    """The same on the seed that is among the settings."""
     seeded = replace(setup, budget=replace(setup.budget, seed=settings["seed"]))
     return trial({name: value for name, value in settings.items() if name != "seed"}, seeded, **how)
 
 
-def judged(state: State, loss: float, noise_range: NoiseRange, setup: Setup) -> Judged:
+def judged(state: TrainingState, loss: float, noise_range: NoiseRange, setup: NoiseSetup) -> RungMetrics:
     """fid of the averaged weights' samples, its standard error from the choice of samples, steps, samples,
     nfe (counted) and loss; with the samples."""
     network = make_network(**state.task.network).to(setup.device).eval().requires_grad_(False)
@@ -154,10 +154,10 @@ def judged(state: State, loss: float, noise_range: NoiseRange, setup: Setup) -> 
         "nfe": nfe,
         "loss": loss,
     }
-    return Judged(metrics, images[:SHOWN])
+    return RungMetrics(metrics, images[:SHOWN])
 
 
-def _samples(network: torch.nn.Module, sampler: Sampler, setup: Setup) -> tuple[np.ndarray, int]:
+def _samples(network: torch.nn.Module, sampler: Sampler, setup: NoiseSetup) -> tuple[np.ndarray, int]:
     drawn = draw(
         network,
         sampler,
@@ -182,7 +182,7 @@ class Segment:
     """Where to save the last state; None: nothing trains on from it."""
 
 
-def trained(segment: Segment, setup: Setup) -> Judged | None:
+def trained(segment: Segment, setup: NoiseSetup) -> RungMetrics | None:
     """Train alone or as one worker of torch.distributed's default group, save, and measure.
 
     Returns:
@@ -204,7 +204,7 @@ def trained(segment: Segment, setup: Setup) -> Judged | None:
     return None
 
 
-def adopted(folder: Path, task: Task, device: str) -> State:
+def adopted(folder: Path, task: Task, device: str) -> TrainingState:
     """Checkpoint as the state of a task that may have another noise range: weights, their average, what the
     optimiser remembers, step and losses are the checkpoint's, the noise is the task's.
 

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import ray
 import torch.distributed as dist
@@ -19,9 +19,9 @@ from pipeline.cluster.connect import cluster_resources, connect, worker_environm
 from pipeline.cluster.trainer import run_workers, scaling_of
 from pipeline.generate.draw import single_threaded
 from pipeline.ncsn.errors import UserError
-from pipeline.search import Judged
+from pipeline.search import RungMetrics
 from pipeline.search.log_normal import NoiseRange
-from pipeline.search.noise_trial import Segment, Setup, trained
+from pipeline.search.noise_trial import NoiseSetup, Segment, trained
 from pipeline.training.checkpoints import folder_name
 
 HELD = {"cpu": 0.0, "memory": 1.0}
@@ -55,7 +55,7 @@ class Team:
             )
         return min(most, *(int(have[kind] // self.workers) for kind in kinds))
 
-    def rungs(self, noise_range: NoiseRange, setup: Setup) -> Iterator[Judged]:
+    def rungs(self, noise_range: NoiseRange, setup: NoiseSetup) -> Iterator[RungMetrics]:
         """What `noise_trial.trial` yields, each rung's training begun where the last one ended."""
         self.storage.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="trial-", dir=self.storage))
@@ -68,13 +68,13 @@ class Team:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def trained(self, segment: Segment, setup: "ray.ObjectRef[Setup]") -> Judged:
+    def trained(self, segment: Segment, setup: "ray.ObjectRef[NoiseSetup]") -> RungMetrics:
         """`noise_trial.trained` by all workers; raises what their first one raised, under its name."""
         records = self.storage / f".ray-{uuid.uuid4().hex}"
         with connect(workers=self.workers, cpus_per_worker=1, use_gpu=self.use_gpu):
             found, raised = run_workers(
                 _work,
-                {"segment": segment, "setup": [setup]},
+                _Config(segment=segment, setup=[setup]),
                 scaling_of(self.workers, None, cpus_per_worker=1, gpu=self.use_gpu),
                 micro_batches=self.workers,
                 name="rung",
@@ -84,11 +84,18 @@ class Team:
         if raised:
             kind, reason = raised
             raise type(kind, (Exception,), {})(reason)  # named in the trial's reason as one worker's would be
-        judged: Judged = found
-        return judged
+        if found is None:
+            raise RuntimeError("the first worker of a trial measured nothing")
+        return found
 
 
-def _work(config: dict[str, Any]) -> tuple[Judged | None, tuple[str, str] | None]:
+class _Config(TypedDict):
+    segment: Segment
+    setup: list["ray.ObjectRef[NoiseSetup]"]
+    """In a list, since Ray would fetch it otherwise."""
+
+
+def _work(config: _Config) -> tuple[RungMetrics | None, tuple[str, str] | None]:
     """A worker: what it measured, or the name and the reason of what it raised."""
     single_threaded()
     found, raised = None, None

@@ -20,8 +20,8 @@ import ray
 from pipeline.generate.draw import single_threaded
 from pipeline.search import Range
 from pipeline.search.algorithms import Proposer
-from pipeline.search.noise_trial import Segment, Setup, trained
-from pipeline.search.records import FAILED, STOPPED, OnTrial, Record, Settings
+from pipeline.search.noise_trial import NoiseSetup, Segment, trained
+from pipeline.search.records import FAILED, STOPPED, OnTrial, Settings, TrialRecord
 
 if TYPE_CHECKING:
     from pipeline.search.noise_workers import Team
@@ -31,11 +31,11 @@ FACTORS = (0.8, 1.25)
 PART = 4
 """One in this many copies, and is copied from."""
 
-Search = Callable[..., list[Record]]
+Search = Callable[..., list[TrialRecord]]
 logger = logging.getLogger(__name__)
 
 
-def member(settings: Settings, setup: Setup, scratch: Path, team: "Team | None" = None) -> Iterator[Any]:
+def member(settings: Settings, setup: NoiseSetup, scratch: Path, team: "Team | None" = None) -> Iterator[Any]:
     """A generation of a member: train from its parent's state to its rung.
 
     Args:
@@ -58,11 +58,11 @@ def member(settings: Settings, setup: Setup, scratch: Path, team: "Team | None" 
 
 def evolve(
     search: Search,
-    setup: Setup,
+    setup: NoiseSetup,
     space: Mapping[str, Range],
     points: Sequence[Settings],
     on_trial: OnTrial | None = None,
-) -> list[Record]:
+) -> list[TrialRecord]:
     """Train `budget.num_trials` members over `budget.rungs`; `points` are the first, the others random.
 
     Args:
@@ -76,7 +76,7 @@ def evolve(
     proposer = Proposer(space, points, whole)
     asked = [proposer.ask() or {} for _ in range(size)]
     members = [{**one, "generation": 1, "member": m, "parent": m} for m, one in enumerate(asked, 1)]
-    records: list[Record] = []
+    records: list[TrialRecord] = []
     for generation, rung in enumerate(rungs, 1):
         if generation > 1:
             members = succeeded(records[-size:], space, setup.budget.seed, generation)
@@ -93,12 +93,10 @@ def evolve(
     return records
 
 
-def succeeded(
-    records: Sequence[Record], space: Mapping[str, Range], seed: int, generation: int
-) -> list[Settings]:
+def succeeded(records: Sequence[TrialRecord], space: Mapping[str, Range], seed: int, generation: int) -> list[Settings]:
     """The members of a generation, from those of the one before."""
 
-    def fid(record: Record) -> tuple[float, int]:
+    def fid(record: TrialRecord) -> tuple[float, int]:
         return (math.inf if record.status == FAILED else record.metrics["fid"], record.trial)
 
     ranked, count = sorted(records, key=fid), max(1, len(records) // PART)
@@ -129,8 +127,8 @@ def perturbed(settings: Settings, space: Mapping[str, Range], draws: np.random.G
     return found
 
 
-def _numbered(offset: int, last: bool) -> Callable[[Record], Record]:
-    def numbered(record: Record) -> Record:
+def _numbered(offset: int, last: bool) -> Callable[[TrialRecord], TrialRecord]:
+    def numbered(record: TrialRecord) -> TrialRecord:
         status = record.status if last or record.status == FAILED else STOPPED
         return replace(record, trial=record.trial + offset, status=status)
 

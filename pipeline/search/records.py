@@ -13,20 +13,33 @@ from typing import Any, Protocol, TypedDict
 
 import numpy as np
 
-from pipeline.search.space import Judged, Metrics, Shared, Trial
+Metrics = Mapping[str, float]
+Shared = Mapping[str, object]
+"""Arguments that all trials of a search have in common, by name."""
+
+
+class RungMetrics(dict[str, float]):
+    """Metrics of a trial at a rung, with samples that are none of them: uint8 (N, C, H, W), for MLflow."""
+
+    def __init__(self, metrics: Metrics, samples: np.ndarray) -> None:
+        super().__init__(metrics)
+        self.samples = samples
+
+
+Trial = Callable[..., Iterator[Metrics]]
+"""Called as `trial(settings, **shared)`; yields once at every rung, maybe a `RungMetrics`."""
+
 
 Settings = dict[str, Any]
 """Numbers, or names where there is a choice."""
-Line = Mapping[str, Any]
-"""Settings, metrics and words about a trial, as a row of a table has them."""
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 
-OnTrial = Callable[["Record"], None]
+OnTrial = Callable[["TrialRecord"], None]
 """Called with each record as its trial ends."""
 
 
 @dataclass(frozen=True)
-class Record:
+class TrialRecord:
     """Record of one trial."""
 
     trial: int
@@ -45,18 +58,8 @@ class Record:
         """The metrics at the last rung reached; empty if there was none."""
         return self.rungs[-1] if self.rungs else {}
 
-    def line(self) -> Line:
-        """Row of a comparison: the trial's settings as used, its last metrics, number and status."""
-        return {**self.settings, **self.metrics, "trial": self.trial, "status": self.status}
 
-
-def shown(line: Line) -> str:
-    """Line of the log for a row of a comparison, see `Record.line`."""
-    numbers = {key: value for key, value in line.items() if key not in ("trial", "status", "samples")}
-    return ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in numbers.items())
-
-
-def best(records: Sequence[Record], metric: str) -> Record:
+def best_trial(records: Sequence[TrialRecord], metric: str) -> TrialRecord:
     """The record with the smallest `metric` among those that reached the highest rung.
 
     Metrics of different rungs are never compared: they cost, and are worth, different amounts.
@@ -66,7 +69,7 @@ def best(records: Sequence[Record], metric: str) -> Record:
     return min((r for r in judged if len(r.rungs) == top), key=lambda r: (r.metrics[metric], r.trial))
 
 
-class Report(TypedDict, total=False):
+class TrialReport(TypedDict, total=False):
     """Message from a trial to its search, at a rung or when it fails: plain, since Ray Tune carries it."""
 
     value: float
@@ -80,17 +83,17 @@ class Report(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Task:
+class TrialTask:
     """Task of every trial of a search, in its process."""
 
     trial: Trial
     metric: str
     shared: Shared
     num_rungs: int
-    known: Mapping[str, Record]
+    known: Mapping[str, TrialRecord]
     """By `key`, what was measured before at rungs of this search."""
 
-    def reports(self, settings: Settings) -> Iterator[Report]:
+    def reports(self, settings: Settings) -> Iterator[TrialReport]:
         """Report what is known of these settings, then run the trial if a rung is missing.
 
         A trial cannot begin in the middle: one that is known in part runs from its start, unreported up to
@@ -102,7 +105,7 @@ class Task:
         if reached < self.num_rungs and not (known and known.status == FAILED):
             yield from self._run(settings, reached)
 
-    def _run(self, settings: Settings, reached: int) -> Iterator[Report]:
+    def _run(self, settings: Settings, reached: int) -> Iterator[TrialReport]:
         """A report for each rung after those `reached`; a failure is reported as the worst value, not raised.
 
         An exception would cost the worker process, and Optuna ignores failed trials: it would go there again.
@@ -112,7 +115,7 @@ class Task:
                 if not math.isfinite(metrics[self.metric]):
                     raise FloatingPointError(f"{self.metric} is {metrics[self.metric]} at rung {rung + 1}")
                 if rung >= reached:
-                    picture = png(metrics.samples) if isinstance(metrics, Judged) else ""
+                    picture = png(metrics.samples) if isinstance(metrics, RungMetrics) else ""
                     yield _reached(rung, {n: _plain(v) for n, v in metrics.items()}, self.metric, picture)
         except Exception as error:
             yield _failed(f"{type(error).__name__}: {error}")
@@ -123,18 +126,18 @@ def key(settings: Settings) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _replayed(record: Record, metric: str) -> Iterator[Report]:
+def _replayed(record: TrialRecord, metric: str) -> Iterator[TrialReport]:
     for rung, metrics in enumerate(record.rungs):
         yield _reached(rung, metrics, metric, record.picture)
     if record.status == FAILED:
         yield _failed(record.reason)
 
 
-def _reached(rung: int, metrics: Mapping[str, float], metric: str, picture: str) -> Report:
+def _reached(rung: int, metrics: Mapping[str, float], metric: str, picture: str) -> TrialReport:
     return {"value": float(metrics[metric]), "rung": rung, "metrics": dict(metrics), "picture": picture}
 
 
-def _failed(reason: str) -> Report:
+def _failed(reason: str) -> TrialReport:
     return {"value": math.inf, "reason": reason}
 
 
@@ -167,23 +170,25 @@ def png(images: np.ndarray) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def write_trials(folder: Path, records: Sequence[Record]) -> None:
+def write_trials(folder: Path, records: Sequence[TrialRecord]) -> None:
     """Write trials.csv, a row for each trial with its last metrics, and rungs.csv, one for each rung reached.
 
     A setting that the trial used otherwise than proposed, and reports among its metrics, is shown as used.
     Times are left out: the same search writes the same bytes.
     """
-    trials = [_row(r, r.metrics) | {"status": r.status, "reason": r.reason} for r in records]
-    rungs = [_row(r, metrics) for r in records for metrics in r.rungs]
-    for name, rows in (("trials.csv", trials), ("rungs.csv", rungs)):
-        write_csv(folder / name, rows)
+    settings = dict.fromkeys(name for record in records for name in record.settings)
+    numbers = dict.fromkeys(name for record in records for rung in record.rungs for name in rung)
+
+    def row(record: TrialRecord, metrics: Metrics) -> dict[str, object]:
+        used = {name: metrics.get(name, "") for name in numbers} if metrics else {}
+        return {"trial": record.trial, **{n: record.settings.get(n, "") for n in settings}, **used}
+
+    trials = [row(r, r.metrics) | {"status": r.status, "reason": r.reason} for r in records]
+    write_csv(folder / "trials.csv", trials)
+    write_csv(folder / "rungs.csv", [row(r, metrics) for r in records for metrics in r.rungs])
 
 
-def _row(record: Record, metrics: Metrics) -> Settings:
-    return {"trial": record.trial, **record.settings, **metrics}
-
-
-def write_csv(path: Path, rows: Sequence[Line]) -> None:
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write rows under the columns of the longest; what a row lacks is empty."""
     columns = max(rows, key=len, default={})
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -193,20 +198,20 @@ def write_csv(path: Path, rows: Sequence[Line]) -> None:
 
 
 class _Child(Protocol):
-    def log_metrics(self, values: Line, step: int = 0) -> None: ...
+    def log_metrics(self, values: Mapping[str, object], step: int = 0) -> None: ...
     def set_tags(self, tags: Mapping[str, str]) -> None: ...
     def log_picture(self, name: str, png: str) -> None: ...
     def end(self, status: str = "FINISHED") -> None: ...
 
 
 class _Parent(Protocol):
-    def child(self, name: str, params: Line | None = None) -> _Child: ...
+    def child(self, name: str, params: Mapping[str, object] | None = None) -> _Child: ...
 
 
-def tell(run: _Parent) -> OnTrial:
+def track_trials(run: _Parent) -> OnTrial:
     """Recorder of trials as children of a tracked run: metrics at every rung, and a picture."""
 
-    def on_trial(record: Record) -> None:
+    def on_trial(record: TrialRecord) -> None:
         child = run.child(f"trial {record.trial}", record.settings)
         for rung, metrics in enumerate(record.rungs):
             child.log_metrics(metrics, rung)

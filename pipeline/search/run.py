@@ -25,9 +25,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from pipeline.cluster.connect import cluster_resources
-from pipeline.search.algorithms import Halving, Proposer
-from pipeline.search.records import OnTrial, Record, Settings, Task
-from pipeline.search.space import Budget, Shared, Space, Trial
+from pipeline.search.algorithms import Budget, Halving, Proposer, Space
+from pipeline.search.records import OnTrial, Settings, Shared, Trial, TrialRecord, TrialTask
 from pipeline.search.store import Journal, Ledger, SearchStore
 
 Result = dict[str, Any]
@@ -48,7 +47,7 @@ def search(
     on_trial: OnTrial | None = None,
     store: SearchStore | None = None,
     follows: Any = None,
-) -> list[Record]:
+) -> list[TrialRecord]:
     """Search `space` for the settings with the smallest `metric`, on the Ray that is connected.
 
     The same arguments give the same trials and metrics. A trial that raises, whose metric is not finite or
@@ -88,9 +87,7 @@ def search(
                 search_alg=_Searcher(Proposer(space, points, budget)),
                 scheduler=_Scheduler(Halving(budget)),
             ),
-            run_config=tune.RunConfig(
-                name="search", storage_path=results, verbose=0, callbacks=[_Callback(ledger)]
-            ),
+            run_config=tune.RunConfig(name="search", storage_path=results, verbose=0, callbacks=[_Callback(ledger)]),
         ).fit()
     return ledger.closed()
 
@@ -107,7 +104,7 @@ def search_here(
     on_trial: OnTrial | None = None,
     store: SearchStore | None = None,
     follows: Any = None,
-) -> list[Record]:
+) -> list[TrialRecord]:
     """`search` in this process, one trial after the other; a trial must not kill its process."""
     ledger, task = _begun(trial, metric, budget, shared, aside, on_trial, store, follows)
     proposer, halving = Proposer(space, points, budget), Halving(budget)
@@ -133,12 +130,12 @@ def _begun(
     on_trial: OnTrial | None,
     store: SearchStore | None,
     follows: Any,
-) -> tuple[Ledger, Task]:
+) -> tuple[Ledger, TrialTask]:
     """The ledger of a search, which knows what was measured before, and the task of its trials."""
     folder = store.folder(trial, metric, shared, follows) if store else None
     ledger = Ledger(metric, budget, Journal(folder, budget.rungs), on_trial)
     constants = {**(shared or {}), **(aside or {})}
-    return ledger, Task(trial, metric, constants, len(budget.rungs), ledger.known)
+    return ledger, TrialTask(trial, metric, constants, len(budget.rungs), ledger.known)
 
 
 def resources(max_concurrent: int, use_gpu: bool, gpus_per_trial: float | None = None) -> dict[str, float]:
@@ -153,7 +150,7 @@ def resources(max_concurrent: int, use_gpu: bool, gpus_per_trial: float | None =
     return {"cpu": 1, "gpu": gpus_per_trial or 1 / math.ceil(max_concurrent / gpus)}
 
 
-def _run(config: Settings, task: Task) -> None:
+def _run(config: Settings, task: TrialTask) -> None:
     """One trial in its worker."""
     for report in task.reports(config["settings"]):
         tune.report(dict(report))
@@ -208,9 +205,7 @@ class _Callback(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._ledger.start(trial.config["place"], dict(trial.config["settings"]))
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: Result, **info: Any
-    ) -> None:
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Result, **info: Any) -> None:
         report: Any = result
         self._ledger.report(trial.config["place"], report)
 

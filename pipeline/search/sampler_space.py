@@ -6,7 +6,6 @@ learnt from those that use it. All lie within the range of noise that the networ
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.ncsn import kinds
 from pipeline.ncsn.errors import UserError
@@ -14,10 +13,10 @@ from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.nfe import fitted
 from pipeline.ncsn.sampler import ANALYTIC, Sampler, SamplerSettings
 from pipeline.ncsn.samplers.langevin import Langevin
-from pipeline.search import Choice, Range
+from pipeline.search import Categorical, Range
+from pipeline.search.records import Settings
 
-Settings = Mapping[str, Any]
-Bounds = Mapping[str, Any]
+Bounds = Mapping[str, Sequence[float]]
 
 COMMON = ("kind", "budget_share", "sigma_max", "sigma_min")
 """What every kind has besides its own `searched`."""
@@ -66,18 +65,17 @@ class Proposals:
         share: float = settings["budget_share"]
         return min(self.max_nfe, max(3, round(share * self.max_nfe)))
 
-    def points(self) -> list[dict[str, Any]]:
+    def points(self) -> list[Settings]:
         """What theory chooses on the trained range (`SamplerSettings.theory`): first the analytic choice,
         technique 4 of NCSNv2 on the trained ladder; then each further kind, the ODE's solvers first."""
         found = self.searched()
         others = sorted(found.keys() - {ANALYTIC}, key=lambda kind: (not found[kind].karras, kind))
         ends = {"sigma_max": self.trained.sigma_max, "sigma_min": self.trained.sigma_min}
         return [
-            {"kind": kind, **found[kind].theory(self.trained, self.max_nfe), **ends}
-            for kind in (ANALYTIC, *others)
+            {"kind": kind, **found[kind].theory(self.trained, self.max_nfe), **ends} for kind in (ANALYTIC, *others)
         ]
 
-    def space(self, bounds: Bounds) -> dict[str, Range | Choice]:
+    def space(self, bounds: Bounds) -> dict[str, Range | Categorical]:
         """The search space, widened to hold `points`.
 
         Args:
@@ -100,7 +98,7 @@ class Proposals:
             values = [low, high, *(point[name] for point in points if name in point)]
             only = ("kind", users[name]) if name in users else None
             ranges[name] = Range(min(values), max(values), only=only, drawn_as=DRAWN_AS.get(name, ""))
-        return {"kind": Choice(tuple(found)), **ranges}
+        return {"kind": Categorical(tuple(found)), **ranges}
 
     def _ends(self, bounds: Bounds) -> dict[str, list[float]]:
         """Bounds of the ladder's ends, within the trained range."""
@@ -132,9 +130,7 @@ def _bounds(name: str, bounds: Bounds, cls: type[SamplerSettings]) -> list[float
     """Those of params.yaml, or else the kind's own."""
     given = bounds.get(name) or cls.searched[name].bounds
     if given is None:
-        raise UserError(
-            f"tune_sampler.{name} is missing: give its bounds there, or in {cls.__name__}.searched."
-        )
+        raise UserError(f"tune_sampler.{name} is missing: give its bounds there, or in {cls.__name__}.searched.")
     return list(given)
 
 

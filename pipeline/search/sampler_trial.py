@@ -17,14 +17,14 @@ from pipeline.ncsn.networks import conditional_on_levels
 from pipeline.ncsn.prior import Law
 from pipeline.ncsn.sampler import Sampler
 from pipeline.ncsn.score import Score
-from pipeline.search import Budget, Judged
+from pipeline.search import Budget, RungMetrics
 from pipeline.search.records import SHOWN, Settings
 from pipeline.search.sampler_space import Proposals
 from pipeline.training.checkpoints import load_network
 
 
 @dataclass(frozen=True)
-class Setup:
+class SamplerSetup:
     """What all trials have in common."""
 
     network: Score
@@ -44,9 +44,7 @@ class Setup:
     device: str = "cpu"
 
     @classmethod
-    def read(
-        cls, artifacts: Path, network: str, trained: Ladder, *, device: str = "cpu", **rest: Any
-    ) -> Self:
+    def read(cls, artifacts: Path, network: str, trained: Ladder, *, device: str = "cpu", **rest: Any) -> Self:
         """From the files of the stages; `rest` are the fields that no file holds."""
         data, classifier = open_dataset(artifacts / "data"), load_space(artifacts / "features")
         train = data.split("train")
@@ -66,7 +64,7 @@ class Setup:
         return Proposals(self.trained, self.max_nfe, self.kinds, conditional_on_levels(self.network))
 
 
-def trial(settings: Settings, setup: Setup) -> Iterator[Judged]:
+def trial(settings: Settings, setup: SamplerSetup) -> Iterator[RungMetrics]:
     """Draw samples and, at each rung, measure the FID of all drawn so far.
 
     Yields:
@@ -77,7 +75,7 @@ def trial(settings: Settings, setup: Setup) -> Iterator[Judged]:
     return measured(sampler, setup, setup.network, setup.budget.seed)
 
 
-def measured(sampler: Sampler, setup: Setup, network: Score, seed: int) -> Iterator[Judged]:
+def measured(sampler: Sampler, setup: SamplerSetup, network: Score, seed: int) -> Iterator[RungMetrics]:
     """The same of any sampler, on any network and seed."""
     single_threaded()
     if isinstance(network, torch.nn.Module):
@@ -102,10 +100,10 @@ def measured(sampler: Sampler, setup: Setup, network: Score, seed: int) -> Itera
             "samples": last,
             "nfe": drawn.nfe["denoised"],
         }
-        yield Judged({**found, **_numbers(sampler)}, first_samples)
+        yield RungMetrics({**found, **_numbers(sampler)}, first_samples)
 
 
-def _fid(seen: list[np.ndarray], images: np.ndarray, setup: Setup) -> float:
+def _fid(seen: list[np.ndarray], images: np.ndarray, setup: SamplerSetup) -> float:
     """Of these images and those whose features were seen before, which these join."""
     seen.append(setup.classifier.features(images))
     return distance(moments(np.concatenate(seen)), setup.reference)

@@ -4,20 +4,19 @@ A trial that won did so by its samples too, so nothing here believes a trial's o
 drawn again from `repeats` seeds that no trial used, the same ones for all. By these
 
 - `lowest_fid` is the trial of lowest FID; `verdict` says whether it beats or ties with the analytic choice,
-- `knee` is the knee of the front of FID against evaluations (`pareto.knee`),
+- `knee` is the knee of the front of FID against evaluations (`comparison.knee`),
 - `fewest_nfe` is the cheapest of the front whose FID, drawn again, is at most that of the baseline.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from pipeline.ncsn.sampler import Sampler
 from pipeline.ncsn.score import Score
-from pipeline.search import pareto
-from pipeline.search.pareto import Point, Spread
-from pipeline.search.records import Record
+from pipeline.search import comparison
+from pipeline.search.comparison import BestLine, ParetoPoint, Spread, Verdict, mean, said
+from pipeline.search.records import TrialRecord
 
 CHOICES = ("lowest_fid", "fewest_nfe", "knee")
 """What `choose` in an entry of `sampler` may name."""
@@ -41,13 +40,13 @@ class Baseline:
 class Candidate:
     """A trial that was judged on all samples."""
 
-    record: Record
+    record: TrialRecord
     sampler: Sampler
 
     @property
-    def point(self) -> Point:
+    def point(self) -> ParetoPoint:
         metrics = self.record.metrics
-        return Point(str(self.record.trial), int(metrics["nfe"]), metrics["fid"])
+        return ParetoPoint(str(self.record.trial), int(metrics["nfe"]), metrics["fid"])
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,8 @@ class Chosen:
     """By the trial's number, or by the name of the baseline: the metrics at each rung, by seed."""
     spreads: dict[int, Spread]
     """By the samples at each rung, the spread of log FID over seeds."""
-    verdict: dict[str, Any]
-    lines: dict[str, dict[str, Any]]
+    verdict: Verdict
+    lines: dict[str, BestLine]
     """By name, as best.yaml has them: `analytic`, `baseline`, then `CHOICES`."""
 
 
@@ -116,19 +115,19 @@ def choose(
         measure: the metrics at each rung of each job.
     """
     by_name = {candidate.point.name: candidate for candidate in candidates}
-    front = [by_name[point.name] for point in pareto.front([c.point for c in candidates])]
-    lowest, knee = front[-1], by_name[pareto.knee([c.point for c in front]).name]
+    front = [by_name[point.name] for point in comparison.front([c.point for c in candidates])]
+    lowest, knee = front[-1], by_name[comparison.knee([c.point for c in front]).name]
     again = _Again(measure, repeats)
     first = {c.point.name: (None, c.sampler) for c in (analytic, lowest, knee)}
     again({**first, baseline.name: (baseline.network, baseline.sampler)})
-    fewest, reached = _fewest(front, pareto.mean(again.fids(baseline.name)), again)
+    fewest, reached = _fewest(front, mean(again.fids(baseline.name)), again)
     by_choice = {"lowest_fid": lowest, "fewest_nfe": fewest, "knee": knee}
     spreads = again.spreads()
-    verdict = _verdict(again.fids(lowest.point.name), again.fids(analytic.point.name), spreads)
-    verdict |= _denoising(again, lowest.point.name)
+    verdict = Verdict.by_seeds(again.fids(lowest.point.name), again.fids(analytic.point.name), spreads)
+    verdict = _with_denoising(verdict, again, lowest.point.name)
     lines = {"analytic": _line(analytic, again), "baseline": _baseline_line(baseline, again)}
-    lines |= {name: _line(candidate, again) for name, candidate in by_choice.items()}
-    lines["fewest_nfe"]["reaches_baseline"] = reached
+    lines |= {name: replace(_line(one, again), sampler=one.sampler) for name, one in by_choice.items()}
+    lines["fewest_nfe"] = replace(lines["fewest_nfe"], reaches_baseline=reached)
     return Chosen(list(candidates), analytic, by_choice, front, again.found, spreads, verdict, lines)
 
 
@@ -136,48 +135,42 @@ def _fewest(front: Sequence[Candidate], target: float, again: _Again) -> tuple[C
     for candidate in front:
         if candidate.point.fid <= target:
             again({candidate.point.name: (None, candidate.sampler)})
-            if pareto.mean(again.fids(candidate.point.name)) <= target:
+            if mean(again.fids(candidate.point.name)) <= target:
                 return candidate, True
     return front[-1], False
 
 
-def _verdict(tuned: list[float], analytic: list[float], spreads: dict[int, Spread]) -> dict[str, Any]:
-    spread = spreads[max(spreads)]
-    return {
-        "tuned_against_analytic": pareto.verdict(tuned, analytic, spread),
-        "fid_ratio": pareto.mean(tuned) / pareto.mean(analytic),
-        "equal_up_to": spread.limit(len(tuned), len(analytic)),
-        "std_of_log_fid": {count: one.std for count, one in spreads.items()},
-        "degrees_of_freedom": spread.dof,
-    }
-
-
-def _denoising(again: _Again, name: str) -> dict[str, Any]:
+def _with_denoising(verdict: Verdict, again: _Again, name: str) -> Verdict:
     """Whether the last denoising of one trial is worth its evaluation.
 
     Both FIDs of a seed are of the same samples, so that their ratio's logarithm is tested, by its own spread
     over seeds.
     """
     ratios = {name: again.ratios(name) for name in again.found}
-    ratio, spread = pareto.mean(ratios[name]), Spread.of(ratios)
-    limit = spread.limit(len(ratios[name]), math.inf)
-    said = pareto.said(ratio, limit)
-    return {
-        "denoising_against_none": said, "denoising_fid_ratio": ratio, "denoising_equal_up_to": limit
-    }  # fmt: skip
+    ratio, limit = mean(ratios[name]), Spread.of(ratios).limit(len(ratios[name]), math.inf)
+    return replace(
+        verdict,
+        denoising_against_none=said(ratio, limit),
+        denoising_fid_ratio=ratio,
+        denoising_equal_up_to=limit,
+    )
 
 
-def _line(candidate: Candidate, again: _Again) -> dict[str, Any]:
-    return {**candidate.record.line(), **_means(candidate.point.name, again)}
+def _line(candidate: Candidate, again: _Again) -> BestLine:
+    return _with_means(BestLine.of(candidate.record), candidate.point.name, again)
 
 
-def _means(name: str, again: _Again) -> dict[str, Any]:
+def _with_means(line: BestLine, name: str, again: _Again) -> BestLine:
     fids, raw = again.fids(name), again.fids(name, "fid_raw")
-    return {"fid_again": pareto.mean(fids), "fid_raw_again": pareto.mean(raw), "seeds": len(fids)}
+    return replace(line, fid_again=mean(fids), fid_raw_again=mean(raw), seeds=len(fids))
 
 
-def _baseline_line(baseline: Baseline, again: _Again) -> dict[str, Any]:
+def _baseline_line(baseline: Baseline, again: _Again) -> BestLine:
     last = again.found[baseline.name][0][-1]
-    cost = {"nfe": last["nfe"], "samples": last["samples"]}
-    plain = {"network": baseline.name, **baseline.sampler.plain(), **cost}
-    return {**plain, **_means(baseline.name, again)}
+    plain = {
+        "network": baseline.name,
+        **baseline.sampler.plain(),
+        "nfe": last["nfe"],
+        "samples": last["samples"],
+    }
+    return _with_means(BestLine(values=plain), baseline.name, again)

@@ -24,8 +24,18 @@ import torch
 from pipeline import program
 from pipeline.files import write_text
 from pipeline.ncsn.errors import UserError
-from pipeline.search.records import FAILED, FINISHED, STOPPED, OnTrial, Record, Report, Settings, best, key
-from pipeline.search.space import Budget
+from pipeline.search.algorithms import Budget
+from pipeline.search.records import (
+    FAILED,
+    FINISHED,
+    STOPPED,
+    OnTrial,
+    Settings,
+    TrialRecord,
+    TrialReport,
+    best_trial,
+    key,
+)
 
 logger = logging.getLogger("pipeline.search")
 
@@ -84,26 +94,26 @@ class Journal:
         """
         self._folder, self._rungs = folder, list(rungs)
 
-    def known(self) -> dict[str, Record]:
+    def known(self) -> dict[str, TrialRecord]:
         """Records by `records.key`: what the trials on disk measured at rungs of this search."""
         if self._folder is None or not self._folder.is_dir():
             return {}
         found = [self._read(path) for path in sorted(self._folder.glob("trial_*.json"))]
         return {key(record.settings): record for record in found if record}
 
-    def add(self, record: Record) -> None:
+    def add(self, record: TrialRecord) -> None:
         """Write a trial; a full disk raises OSError."""
         if self._folder is not None:
             body = json.dumps({"record": asdict(record), "rungs": self._rungs})
             whole = {**json.loads(body), "sha256": _sha256(body)}
             write_text(self._folder / f"trial_{key(record.settings)}.json", json.dumps(whole))
 
-    def _read(self, path: Path) -> Record | None:
+    def _read(self, path: Path) -> TrialRecord | None:
         try:
             whole = json.loads(path.read_text(encoding="utf-8"))
             if whole.pop("sha256") != _sha256(json.dumps(whole)):
                 raise ValueError("its hash is another")
-            record = Record(**{**whole["record"], "rungs": tuple(whole["record"]["rungs"])})
+            record = TrialRecord(**{**whole["record"], "rungs": tuple(whole["record"]["rungs"])})
             return _usable(record, _common(whole["rungs"], self._rungs))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             logger.warning("%s is damaged (%s): its trial runs again", path, error)
@@ -116,7 +126,7 @@ def _common(some: Sequence[int], others: Sequence[int]) -> int:
     return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(some), len(others)))
 
 
-def _usable(record: Record, common: int) -> Record | None:
+def _usable(record: TrialRecord, common: int) -> TrialRecord | None:
     """Part of a record that a search that shares this many rungs would measure too."""
     if record.status == FAILED and len(record.rungs) < common:
         return record
@@ -127,12 +137,12 @@ class Ledger:
     """Takes what happens to the trials of a search, by their places from 0, in whatever order it does."""
 
     def __init__(self, metric: str, budget: Budget, journal: Journal, on_trial: OnTrial | None) -> None:
-        self.known: Mapping[str, Record] = journal.known()
-        self.records: list[Record] = []
+        self.known: Mapping[str, TrialRecord] = journal.known()
+        self.records: list[TrialRecord] = []
         self._metric, self._budget, self._journal, self._on_trial = metric, budget, journal, on_trial
-        self._live: dict[int, Record] = {}
+        self._live: dict[int, TrialRecord] = {}
         self._started: dict[int, float] = {}
-        self._dead: list[Record] = []
+        self._dead: list[TrialRecord] = []
         self._reused = 0
         self._begin = time.monotonic()
         if self.known:
@@ -140,10 +150,10 @@ class Ledger:
 
     def start(self, place: int, settings: Settings) -> None:
         """A trial begins."""
-        self._live[place] = Record(place + 1, settings)
+        self._live[place] = TrialRecord(place + 1, settings)
         self._started[place] = time.monotonic()
 
-    def report(self, place: int, report: Report) -> None:
+    def report(self, place: int, report: TrialReport) -> None:
         """A trial reached a rung, or failed."""
         record = self._live[place]
         if "reason" in report:
@@ -169,7 +179,7 @@ class Ledger:
         if self._on_trial is not None:
             self._on_trial(record)
 
-    def _keep(self, record: Record, died: bool) -> None:
+    def _keep(self, record: TrialRecord, died: bool) -> None:
         """Journal a trial; one whose process died only when a later one ends well.
 
         What kills the driver may kill the processes first: that is no failure of their trials.
@@ -180,7 +190,7 @@ class Ledger:
                 self._journal.add(each)
             self._dead.clear()
 
-    def closed(self) -> list[Record]:
+    def closed(self) -> list[TrialRecord]:
         """The records in the order of proposal.
 
         Raises:
@@ -198,13 +208,13 @@ class Ledger:
             )
         return records
 
-    def _log(self, record: Record) -> None:
+    def _log(self, record: TrialRecord) -> None:
         done, total = len(self.records), self._budget.num_trials
         left = (time.monotonic() - self._begin) / done * (total - done)
         outcome = f"trial {record.trial}: {self._outcome(record)}"
         logger.info("%d of %d trials; %s; %s; about %.0f s left", done, total, outcome, self._leader(), left)
 
-    def _outcome(self, record: Record) -> str:
+    def _outcome(self, record: TrialRecord) -> str:
         reached = f"{record.status} at rung {len(record.rungs)} of {len(self._budget.rungs)}"
         if record.status == FAILED:
             return f"{reached} ({record.reason})"
@@ -213,11 +223,11 @@ class Ledger:
     def _leader(self) -> str:
         if all(record.status == FAILED for record in self.records):
             return "none good so far"
-        leader = best(self.records, self._metric)
+        leader = best_trial(self.records, self._metric)
         return f"best {leader.metrics[self._metric]:.4g} (trial {leader.trial})"
 
 
-def _covers(earlier: Record, record: Record) -> bool:
+def _covers(earlier: TrialRecord, record: TrialRecord) -> bool:
     """Whether all of a record was measured before."""
     newly_failed = record.status == FAILED != earlier.status
     return len(earlier.rungs) >= len(record.rungs) and not newly_failed

@@ -13,14 +13,14 @@ import torch
 
 from pipeline.toy.fig1 import LossCurve, loss_curves
 from pipeline.toy.fig2 import ScoreFields, score_fields
-from pipeline.toy.fig3 import Divergence, Panel, divergences, panels
+from pipeline.toy.fig3 import Divergence, SamplePanel, divergences, panels
 
 __all__ = [
     "Divergence",
     "LossCurve",
-    "Panel",
+    "SamplePanel",
     "ScoreFields",
-    "Toy",
+    "ToyResults",
     "divergences",
     "loss_curves",
     "panels",
@@ -33,15 +33,15 @@ HEADLINE = {"langevin": "toy_langevin", "annealed_released": "toy_annealed"}
 
 
 @dataclass(frozen=True)
-class Toy:
+class ToyResults:
     """Everything the three figures need."""
 
     curves: tuple[LossCurve, ...]
     fields: ScoreFields
-    panels: tuple[Panel, ...]
+    panels: tuple[SamplePanel, ...]
     divergences: tuple[Divergence, ...]
 
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, object]:
         """The numbers of the figures, ready for JSON."""
         return {
             "losses": {f"sigma_{c.sigma:g}": c.metrics() for c in self.curves},
@@ -55,14 +55,14 @@ class Toy:
         return {HEADLINE[p.name]: p.fraction for p in self.panels if p.name in HEADLINE}
 
 
-def run(
+def run_toys(
     images: np.ndarray,
     *,
     num_samples: int,
     steps: int,
     seed: int,
     losses: Mapping[str, Any],
-) -> Toy:
+) -> ToyResults:
     """All three figures.
 
     Args:
@@ -76,7 +76,7 @@ def run(
         UserError: images whose side is no multiple of 4.
     """
     with _one_thread():
-        return Toy(
+        return ToyResults(
             loss_curves(images, **losses, seed=seed),
             score_fields(steps=steps, seed=seed),
             panels(num_samples=num_samples, seed=seed),
@@ -86,7 +86,7 @@ def run(
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Tensors this small are slower on several threads, many times so beside other work."""
+    """Tensors this small are slower on several threads, much slower next to other work."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

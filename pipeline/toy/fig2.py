@@ -1,16 +1,43 @@
-"""Figure 2: the score of the mixture beside the one that a small network estimates."""
+"""Figure 2: the score of the mixture next to the one that a small network estimates."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from pipeline.ncsn.score import match
 from pipeline.toy.mixture import HALF_WIDTH, Array, mixture
-from pipeline.toy.mlp import MLP
 from pipeline.toy.score_matching import sliced_score_matching
 
 BATCH_SIZE, LEARNING_RATE, WIDTH = 128, 1e-3, 128
+
+
+class MLP(nn.Module):
+    """Three linear layers with softplus between, divided by sigma (sigma = 1: the plain network).
+
+    Unlike the image networks it takes x as it is, in any unit.
+    """
+
+    def __init__(self, *, dim: int, width: int) -> None:
+        """
+        Args:
+            dim: the number of values of a point.
+            width: hidden units, 128 in the paper.
+        """
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(dim, width),
+            nn.Softplus(),
+            nn.Linear(width, width),
+            nn.Softplus(),
+            nn.Linear(width, dim),
+        )
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """The score of points, (B, *shape) with `dim` values each, at sigma, () or (B,)."""
+        h: Tensor = self.layers(x.flatten(1))
+        return h.view_as(x) / match(sigma, x)
 
 
 @dataclass(frozen=True)

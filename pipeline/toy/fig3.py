@@ -23,7 +23,7 @@ ANNEALED = Langevin(STEP_SIZE, STEPS_PER_LEVEL, convention="paper")
 
 
 @dataclass(frozen=True)
-class Panel:
+class SamplePanel:
     """A method's samples."""
 
     name: str
@@ -56,7 +56,7 @@ class Divergence:
         return self.finite // STEPS_PER_LEVEL + 1
 
 
-def panels(*, num_samples: int, seed: int) -> tuple[Panel, ...]:
+def panels(*, num_samples: int, seed: int) -> tuple[SamplePanel, ...]:
     """Exact samples, those of Langevin dynamics, and of annealed ones in both noisy laws."""
     exact = mixture().sample(num_samples, torch.Generator().manual_seed(seed))
     return (
@@ -78,9 +78,7 @@ def divergences(*, num_samples: int, seed: int) -> tuple[Divergence, ...]:
 def _langevin(num_samples: int, seed: int) -> Tensor:
     rng, start = _start(num_samples, seed)
     clean = torch.zeros(())
-    return langevin(
-        mixture().score, start, rng, sigma=clean, step_size=STEP_SIZE, steps=STEPS, convention="paper"
-    )
+    return langevin(mixture().score, start, rng, sigma=clean, step_size=STEP_SIZE, steps=STEPS, convention="paper")
 
 
 def _annealed(num_samples: int, seed: int, noisy: Noisy) -> Tensor:
@@ -110,10 +108,10 @@ def _start(num_samples: int, seed: int) -> tuple[SampleNoise, Tensor]:
     return rng, HALF_WIDTH * (2 * rng.uniform() - 1)
 
 
-def _panel(name: str, samples: Tensor) -> Panel:
+def _panel(name: str, samples: Tensor) -> SamplePanel:
     mode = mixture().mode(samples)
     deviation = samples - torch.tensor(MEANS)[mode]
-    return Panel(
+    return SamplePanel(
         name=name,
         samples=samples.numpy(),
         fraction=float(mode.double().mean()),

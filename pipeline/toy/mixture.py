@@ -27,9 +27,7 @@ Figure 3 does, so that its last level, sigma = std, is the clean density itself.
 class GaussianMixture:
     """sum_k w_k N(mean_k, std^2 I), clean and noisy. `mixture.score` is a score model."""
 
-    def __init__(
-        self, weights: Sequence[float], means: Tensor, std: float, *, noisy: Noisy = "convolution"
-    ) -> None:
+    def __init__(self, weights: Sequence[float], means: Tensor, std: float, *, noisy: Noisy = "convolution") -> None:
         """
         Args:
             weights: of the K components, positive; they are normalised.

@@ -78,9 +78,7 @@ def annealed_sliced_score_matching(
         (B,).
     """
     x_tilde = x + match(sigma, x) * noise
-    return sigma**2 * sliced_score_matching(
-        score, x_tilde, sigma, projection, variance_reduced=variance_reduced
-    )
+    return sigma**2 * sliced_score_matching(score, x_tilde, sigma, projection, variance_reduced=variance_reduced)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

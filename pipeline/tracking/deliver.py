@@ -135,9 +135,7 @@ class Delivery:
         if heading := line.heading():
             self._heading = heading
             store = self._opened(heading)
-            self.state.runs[""], self.state.parent = pipeline_run.begin(
-                store, heading, self._mark(""), line.at
-            )
+            self.state.runs[""], self.state.parent = pipeline_run.begin(store, heading, self._mark(""), line.at)
         elif line.call in QUESTIONS:
             self.state.answers[str(line.start)] = QUESTIONS[line.call](self._store, **line.arguments)
         elif line.call == "child":

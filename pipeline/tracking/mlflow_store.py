@@ -114,9 +114,7 @@ class Experiment:
                 if found is None:
                     raise
         if found.lifecycle_stage != "active":
-            raise UserError(
-                f"experiment {name!r} at {self.uri} is deleted: restore it or change tracking.experiment."
-            )
+            raise UserError(f"experiment {name!r} at {self.uri} is deleted: restore it or change tracking.experiment.")
         return str(found.experiment_id)
 
     def create(self, name: str, tags: Mapping[str, str], parent: str | None, at: int) -> str:
@@ -312,9 +310,7 @@ def summarise(run: StoredRun, values: Mapping[str, float], path: Path) -> None:
 
 
 @recorded
-def log_network(
-    run: StoredRun, checkpoint: Path, name: str, shape: tuple[int, int, int], identity: str
-) -> None:
+def log_network(run: StoredRun, checkpoint: Path, name: str, shape: tuple[int, int, int], identity: str) -> None:
     """Store a checkpoint as a model of a run, and register it as a new version of `name`."""
     client = run.client
     same = f"name = '{name}' AND run_id = '{run.id}' AND tags.checkpoint = '{identity}'"

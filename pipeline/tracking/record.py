@@ -116,9 +116,7 @@ class Line(NamedTuple):
         return None
 
 
-def encode(
-    at: int, address: Address, call: str, arguments: Mapping[str, object], once: str | None = None
-) -> bytes:
+def encode(at: int, address: Address, call: str, arguments: Mapping[str, object], once: str | None = None) -> bytes:
     """A call as a line of bytes; numpy's numbers become JSON's."""
     said = {"at": at, "run": address, "call": call, "arguments": arguments}
     return _sealed(said if once is None else said | {"once": once})

@@ -72,9 +72,7 @@ class Run:
         """
         identity = manifest_of(checkpoint)
         once = f"{name} {identity}"
-        self._record(
-            "log_network", once=once, checkpoint=checkpoint, name=name, shape=shape, identity=identity
-        )
+        self._record("log_network", once=once, checkpoint=checkpoint, name=name, shape=shape, identity=identity)
 
     def report_network(self, checkpoint: Path, name: str, note: str) -> None:
         """Put a note behind the description of the version of `name` that holds this very checkpoint.

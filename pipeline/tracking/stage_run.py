@@ -85,9 +85,7 @@ class Book:
         if new is None:
             return NOWHERE
         # The snapshots in a checkpoint's folder are networks of their own.
-        kept = {
-            k: self._keep(v, deep=k != "checkpoint") if isinstance(v, Path) else v for k, v in new.items()
-        }
+        kept = {k: self._keep(v, deep=k != "checkpoint") if isinstance(v, Path) else v for k, v in new.items()}
         with self._lock:
             try:
                 return self._append(address, call, kept, once)
@@ -221,9 +219,7 @@ def _left(root: Path, heading: Heading) -> tuple[RecordFile, IO[bytes]] | None:
             continue
         if not locked(file) or not record.path.exists():
             file.close()
-        elif (
-            found is None and heading.attach is None and _continues(first[0], heading) and not record.ended()
-        ):
+        elif found is None and heading.attach is None and _continues(first[0], heading) and not record.ended():
             found = record, file
         else:
             if not record.pending():
@@ -318,8 +314,7 @@ def _report(book: Book, state: Delivered) -> None:
         logger.warning("tracking: %d records of earlier stages were refused, first %s", count, others[0])
     if state.problem:
         logger.warning(
-            "tracking: %s What waits in %s is delivered by the next stage, or by "
-            "`python -m pipeline.tracking ship`.",
+            "tracking: %s What waits in %s is delivered by the next stage, or by `python -m pipeline.tracking ship`.",
             state.problem,
             book.root / FOLDER,
         )

@@ -24,15 +24,11 @@ class MicroBatch:
 
 def generator(seed: int, step: int, part: int) -> np.random.Generator:
     """A generator that starts at (seed, step, part); counter-based, so that no two positions overlap."""
-    bits = np.random.Philox(
-        key=np.array([seed, STREAM], np.uint64), counter=np.array([0, 0, step, part], np.uint64)
-    )
+    bits = np.random.Philox(key=np.array([seed, STREAM], np.uint64), counter=np.array([0, 0, step, part], np.uint64))
     return np.random.Generator(bits)
 
 
-def micro_batches(
-    task: Task, images: np.ndarray, step: int, parts: range, device: torch.device
-) -> list[MicroBatch]:
+def micro_batches(task: Task, images: np.ndarray, step: int, parts: range, device: torch.device) -> list[MicroBatch]:
     """Some parts of a step's batch.
 
     Args:
@@ -44,14 +40,10 @@ def micro_batches(
         UserError: there are fewer images than a batch holds.
     """
     if len(images) < task.batch_size:
-        raise UserError(
-            f"train.batch_size ({task.batch_size}) exceeds the {len(images)} training images: lower it."
-        )
+        raise UserError(f"train.batch_size ({task.batch_size}) exceeds the {len(images)} training images: lower it.")
     order = batch_indices(task.seed, step, task.batch_size, len(images))
     indices = np.asarray(order).reshape(task.micro_batches, -1)
-    return [
-        _examples(task, images[indices[part]], generator(task.seed, step, part), device) for part in parts
-    ]
+    return [_examples(task, images[indices[part]], generator(task.seed, step, part), device) for part in parts]
 
 
 def _examples(task: Task, pixels: np.ndarray, rng: np.random.Generator, device: torch.device) -> MicroBatch:

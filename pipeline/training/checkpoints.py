@@ -2,6 +2,8 @@
 
 import logging
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,25 @@ from pipeline import files
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.networks import make_network
 from pipeline.training import checksums
-from pipeline.training.state import State, fresh
+from pipeline.training.state import TrainingState, fresh
 from pipeline.training.task import Task
 
 logger = logging.getLogger(__name__)
 
 KEPT = 3
 LOSSES = "losses.safetensors"
-KEYS = {"fingerprint", "step", "rollbacks", "task"}
-"""What state.json must hold."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Content of a checkpoint's state.json."""
+
+    fingerprint: str
+    step: int
+    images: int
+    rollbacks: int
+    task: Mapping[str, Any]
+    """`Task.identity` of the task that made it."""
 
 
 def folder_name(step: int) -> str:
@@ -31,7 +43,7 @@ def folder_name(step: int) -> str:
     return f"step_{step:08d}"
 
 
-def save(folder: Path, state: State, *, whole: bool = True) -> None:
+def save(folder: Path, state: TrainingState, *, whole: bool = True) -> None:
     """Write a checkpoint: network, ema, optimizer and losses as safetensors, state.json, manifest.json.
 
     Nothing in it depends on how long the training is to be, where it was interrupted, or what it logs.
@@ -55,17 +67,14 @@ def save(folder: Path, state: State, *, whole: bool = True) -> None:
             _save_tensors(part / "optimizer.safetensors", optimizer_tensors(state))
             _save_tensors(part / LOSSES, {"loss": torch.tensor(state.losses, dtype=torch.float64)})
         _save_tensors(part / "ema.safetensors", state.ema.state_dict())
-        files.write_json(part / "state.json", _plain(state))
-
-
-def _plain(state: State) -> dict[str, Any]:
-    return {
-        "fingerprint": state.task.fingerprint(),
-        "step": state.step,
-        "images": state.images,
-        "rollbacks": state.rollbacks,
-        "task": state.task.identity(),
-    }
+        saved = Saved(
+            fingerprint=state.task.fingerprint(),
+            step=state.step,
+            images=state.images,
+            rollbacks=state.rollbacks,
+            task=state.task.identity(),
+        )
+        files.write_json(part / "state.json", vars(saved))
 
 
 def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -73,7 +82,7 @@ def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     path.write_bytes(serialised({name: value.detach().cpu().contiguous() for name, value in tensors.items()}))
 
 
-def optimizer_tensors(state: State) -> dict[str, Tensor]:
+def optimizer_tensors(state: TrainingState) -> dict[str, Tensor]:
     """All that any optimiser remembers of each parameter, as KEY/PARAMETER, such as `exp_avg/conv.bias`."""
     return {
         f"{key}/{name}": value if isinstance(value, Tensor) else torch.tensor(value)
@@ -82,7 +91,7 @@ def optimizer_tensors(state: State) -> dict[str, Tensor]:
     }
 
 
-def restore_optimizer(state: State, tensors: dict[str, Tensor]) -> None:
+def restore_optimizer(state: TrainingState, tensors: dict[str, Tensor]) -> None:
     """The inverse of `optimizer_tensors`."""
     parameters = dict(state.network.named_parameters())
     for name, value in tensors.items():
@@ -90,23 +99,21 @@ def restore_optimizer(state: State, tensors: dict[str, Tensor]) -> None:
         state.optimizer.state[parameters[parameter]][key] = value
 
 
-def load(folder: Path, task: Task, device: torch.device | str = "cpu") -> State:
+def load_state(folder: Path, task: Task, device: torch.device | str = "cpu") -> TrainingState:
     """Read a checkpoint of a task and verify it.
 
     Raises:
         UserError: it is damaged, or it is another task's.
     """
-    plain = _read(folder)
-    if plain["fingerprint"] != task.fingerprint():
-        raise UserError(
-            f"the checkpoint {folder} is another task's: train into another folder, or delete it."
-        )
+    saved = _read(folder)
+    if saved.fingerprint != task.fingerprint():
+        raise UserError(f"the checkpoint {folder} is another task's: train into another folder, or delete it.")
     state = fresh(task, device)
-    _fill(state, folder, plain, {})
+    _fill(state, folder, saved, {})
     return state
 
 
-def restore(state: State, folder: Path, *, sigmas: bool = True) -> None:
+def restore(state: TrainingState, folder: Path, *, sigmas: bool = True) -> None:
     """Replace all but the task of a state by what a verified checkpoint holds, be it another task's.
 
     Args:
@@ -121,18 +128,16 @@ def restore(state: State, folder: Path, *, sigmas: bool = True) -> None:
     _fill(state, folder, _read(folder), own)
 
 
-def _fill(state: State, folder: Path, plain: dict[str, Any], own: dict[str, Tensor]) -> None:
+def _fill(state: TrainingState, folder: Path, saved: Saved, own: dict[str, Tensor]) -> None:
     device = str(next(state.network.parameters()).device)
     try:
         state.network.load_state_dict(load_file(folder / "network.safetensors", device) | own)
         state.ema.load_state_dict(load_file(folder / "ema.safetensors", device) | own)
         restore_optimizer(state, load_file(folder / "optimizer.safetensors", device))
-        state.losses, state.step = read_losses(folder), plain["step"]
-        state.slow_down(plain["rollbacks"])
+        state.losses, state.step = read_losses(folder), saved.step
+        state.slow_down(saved.rollbacks)
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
-        raise UserError(
-            f"the checkpoint {folder} cannot be read ({error}): delete it and run again."
-        ) from error
+        raise UserError(f"the checkpoint {folder} cannot be read ({error}): delete it and run again.") from error
 
 
 def read_losses(folder: Path) -> list[float]:
@@ -141,12 +146,12 @@ def read_losses(folder: Path) -> list[float]:
     return losses
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read(folder: Path) -> Saved:
     checksums.verify(folder)
-    plain = files.read_json(folder / "state.json")
-    if not isinstance(plain, dict) or KEYS - plain.keys():
-        raise UserError(f"{folder / 'state.json'} is no checkpoint's: delete {folder} and run again.")
-    return plain
+    try:
+        return Saved(**files.read_json(folder / "state.json"))
+    except TypeError as error:
+        raise UserError(f"{folder / 'state.json'} is not a checkpoint's: delete {folder} and run again.") from error
 
 
 def newest_verified(
@@ -156,7 +161,7 @@ def newest_verified(
     *,
     every: int = 1,
     most: int | None = None,
-) -> State | None:
+) -> TrainingState | None:
     """The state in the newest checkpoint of a run that verifies; None if there is none to resume from.
 
     Those that do not verify are passed over with a warning, whatever step they claim.
@@ -171,7 +176,7 @@ def newest_verified(
     folders = checkpoints(run_folder, every, task.steps if most is None else most)
     for folder in reversed(folders):
         try:
-            return load(folder, task, device)
+            return load_state(folder, task, device)
         except UserError as error:
             logger.warning("skipping a checkpoint: %s", error)
     if folders:
@@ -186,7 +191,7 @@ def finished(run_folder: Path, task: Task) -> Path | None:
     """The verified checkpoint of a task's last step, if its run, or a longer one, has left it."""
     folder = run_folder / folder_name(task.steps)
     try:
-        return folder if folder.exists() and _read(folder)["fingerprint"] == task.fingerprint() else None
+        return folder if folder.exists() and _read(folder).fingerprint == task.fingerprint() else None
     except UserError:
         return None
 
@@ -214,7 +219,7 @@ def load_network(folder: Path, device: torch.device | str = "cpu") -> nn.Module:
     Raises:
         UserError: the checkpoint is damaged or missing.
     """
-    network_of = _read(folder)["task"]["network"]
+    network_of = _read(folder).task["network"]
     network = make_network(**network_of)
     try:
         network.load_state_dict(load_file(folder / "ema.safetensors"))

@@ -14,9 +14,9 @@ from pipeline.training import log, snapshots
 from pipeline.training.allreduce import Group, gathered, rank_and_workers
 from pipeline.training.checkpoints import checkpoints, finished, folder_name, newest_verified, prune, save
 from pipeline.training.lock import only
-from pipeline.training.log import Progress, Row
+from pipeline.training.log import CurvePoint, Progress
 from pipeline.training.loop import DivergedError, Event, train
-from pipeline.training.state import State, fresh
+from pipeline.training.state import TrainingState, fresh
 from pipeline.training.task import Task
 
 STOP = "stop"
@@ -58,10 +58,10 @@ def fit(
                     if _keep(event, run_folder, group):
                         return run_folder / folder_name(event.step)
             except DivergedError as error:
-                told = f"{error.report(group)} {_last_good(run_folder)}"
+                report = f"{error.report(group)} {_last_good(run_folder)}"
                 if state.rollbacks >= task.rollbacks:
-                    raise UserError(told) from error
-                state = _rolled_back(state, told, run_folder, group, device)
+                    raise UserError(report) from error
+                state = _rolled_back(state, report, run_folder, group, device)
     return run_folder / folder_name(task.steps)
 
 
@@ -77,15 +77,15 @@ def resumes_at(run_folder: Path, task: Task) -> int:
 
 
 def _rolled_back(
-    state: State, told: str, run_folder: Path, group: Group, device: torch.device | str
-) -> State:
+    state: TrainingState, report: str, run_folder: Path, group: Group, device: torch.device | str
+) -> TrainingState:
     """The state to resume from after a divergence: the last regular checkpoint's, at half the learning rate.
 
     A run that is killed before its next checkpoint diverges once more, and comes here again: same bits.
     """
     back = _newest(state.task, run_folder, group, device, every=state.task.checkpoint_every)
     back.slow_down(state.rollbacks + 1)
-    logger.warning("%s Going back to step %d with half the learning rate.", told, back.step)
+    logger.warning("%s Going back to step %d with half the learning rate.", report, back.step)
     return back
 
 
@@ -95,7 +95,7 @@ def _enter(stack: contextlib.ExitStack, run_folder: Path, group: Group) -> None:
         stack.enter_context(only("writer", run_folder, patience_s=PATIENCE_S))
 
 
-def _resume(task: Task, run_folder: Path, group: Group, device: torch.device | str) -> State:
+def _resume(task: Task, run_folder: Path, group: Group, device: torch.device | str) -> TrainingState:
     """The state to start from. Its snapshot is written if it is due, since a shorter run left none."""
     missing = together(lambda: snapshots.first_missing(run_folder, task), run_folder, group)
     state = _newest(task, run_folder, group, device, most=missing)
@@ -106,7 +106,7 @@ def _resume(task: Task, run_folder: Path, group: Group, device: torch.device | s
     return state
 
 
-def _newest(task: Task, run_folder: Path, group: Group, device: torch.device | str, **which: int) -> State:
+def _newest(task: Task, run_folder: Path, group: Group, device: torch.device | str, **which: int) -> TrainingState:
     found = together(lambda: newest_verified(run_folder, task, device, **which), run_folder, group)
     state = found or fresh(task, device)
     steps = gathered(state.step, group)
@@ -139,7 +139,7 @@ def _keep(event: Event, run_folder: Path, group: Group) -> bool:
     return stopped
 
 
-def _line(event: Event, row: Row, workers: int) -> Progress:
+def _line(event: Event, row: CurvePoint, workers: int) -> Progress:
     steps = event.state.task.steps
     return Progress(row.step, steps, row.images, row.loss, event.seconds, event.images_per_second, workers)
 

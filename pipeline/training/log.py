@@ -23,7 +23,7 @@ FILE = "progress.jsonl"
 POLL_S = 0.2
 
 
-class Row(NamedTuple):
+class CurvePoint(NamedTuple):
     """A row of the loss curve: `loss` is the mean over the examples of all steps since the row before."""
 
     step: int
@@ -31,7 +31,7 @@ class Row(NamedTuple):
     loss: float
 
 
-def curve(losses: Sequence[float], task: Task) -> list[Row]:
+def curve(losses: Sequence[float], task: Task) -> list[CurvePoint]:
     """A row each `log_every` steps and one at the end, whatever it was while these losses were computed.
 
     Args:
@@ -40,20 +40,20 @@ def curve(losses: Sequence[float], task: Task) -> list[Row]:
     every = task.log_every
     parts = (losses[start : start + every] for start in range(0, len(losses), every))
     steps = [*range(every, len(losses), every), len(losses)]
-    return [Row(step, step * task.batch_size, sum(p) / len(p)) for step, p in zip(steps, parts, strict=False)]
+    return [CurvePoint(step, step * task.batch_size, sum(p) / len(p)) for step, p in zip(steps, parts, strict=False)]
 
 
-def last_row(losses: Sequence[float], task: Task) -> Row:
+def last_row(losses: Sequence[float], task: Task) -> CurvePoint:
     """The last of `curve`."""
     window = losses[(len(losses) - 1) // task.log_every * task.log_every :]
-    return Row(len(losses), len(losses) * task.batch_size, sum(window) / len(window))
+    return CurvePoint(len(losses), len(losses) * task.batch_size, sum(window) / len(window))
 
 
-def write_curve(path: Path, rows: Iterable[Row]) -> None:
+def write_curve(path: Path, rows: Iterable[CurvePoint]) -> None:
     """Write rows as CSV with a header; floats keep all their digits."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(Row._fields)
+    table.writerow(CurvePoint._fields)
     table.writerows((row.step, row.images, repr(row.loss)) for row in rows)
     write_text(path, text.getvalue())
 

@@ -21,8 +21,8 @@ from pipeline.ncsn.losses import denoising_score_matching
 from pipeline.ncsn.score import Score
 from pipeline.training.allreduce import Group, gathered, rank_and_workers, sum_in_order
 from pipeline.training.batches import MicroBatch, micro_batches
-from pipeline.training.log import Row
-from pipeline.training.state import State, fresh
+from pipeline.training.log import CurvePoint
+from pipeline.training.state import TrainingState, fresh
 from pipeline.training.task import Task
 
 Backward = Callable[[list[MicroBatch]], Tensor]
@@ -63,15 +63,15 @@ class Event:
     loss: float
     seconds: float
     images_per_second: float
-    row: Row | None
-    state: State
+    row: CurvePoint | None
+    state: TrainingState
 
 
 def train(
     task: Task,
     images: np.ndarray,
     *,
-    state: State | None = None,
+    state: TrainingState | None = None,
     group: Group = None,
     device: torch.device | str = "cpu",
 ) -> Iterator[Event]:
@@ -138,25 +138,24 @@ def arithmetic(task: Task, device: torch.device) -> Iterator[None]:
             torch.use_deterministic_algorithms(strict > 0, warn_only=strict == 1)
 
 
-def _diverged(loss: float, state: State) -> bool:
+def _diverged(loss: float, state: TrainingState) -> bool:
     return not math.isfinite(loss) or bool(state.losses and loss > EXPLODED * state.losses[0])
 
 
 @torch.no_grad()
-def _divergence(loss: float, batch: list[MicroBatch], state: State) -> DivergedError:
+def _divergence(loss: float, batch: list[MicroBatch], state: TrainingState) -> DivergedError:
     score = _score(state.network, state.task)
     losses = torch.cat([_losses(score, part, state.task) for part in batch])
     worst = int(losses.nan_to_num(math.inf, math.inf).argmax())
     sigma = torch.cat([part.sigma for part in batch])[worst]
     return DivergedError(
-        f"the loss is {loss} at step {state.step + 1}: lower the recipe's optimizer.lr "
-        f"({state.task.optimizer.lr}).",
+        f"the loss is {loss} at step {state.step + 1}: lower the recipe's optimizer.lr ({state.task.optimizer.lr}).",
         float(losses[worst]),
         float(sigma),
     )
 
 
-def _bitwise(state: State, group: Group) -> Backward:
+def _bitwise(state: TrainingState, group: Group) -> Backward:
     """One gradient for each micro-batch, summed in their order: the same bits on any number of workers.
 
     Checked on the CPU; on CUDA, on GPUs of one kind, it is expected but was not checked.
@@ -179,7 +178,7 @@ def _bitwise(state: State, group: Group) -> Backward:
     return backward
 
 
-def _fast(state: State, group: Group) -> Backward:
+def _fast(state: TrainingState, group: Group) -> Backward:
     """Plain DistributedDataParallel over the same examples and noise: equal up to rounding."""
     _, workers = rank_and_workers(group)
     network = state.network
@@ -211,10 +210,10 @@ def _losses(score: Score, part: MicroBatch, task: Task) -> Tensor:
 class _Clock:
     """Time and training speed since the last row of the loss curve."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: TrainingState) -> None:
         self.state, self.images, self.start = state, state.images, time.perf_counter()
 
-    def read(self, row: Row | None) -> tuple[float, float]:
+    def read(self, row: CurvePoint | None) -> tuple[float, float]:
         """(seconds, images a second); a row resets the count."""
         now = time.perf_counter()
         seconds, images = now - self.start, self.state.images - self.images

@@ -7,7 +7,7 @@ from pipeline import files
 from pipeline.ncsn.errors import UserError
 from pipeline.training import checksums
 from pipeline.training.checkpoints import folder_name, save
-from pipeline.training.state import State
+from pipeline.training.state import TrainingState
 from pipeline.training.task import Task
 
 
@@ -26,7 +26,7 @@ def first_missing(run_folder: Path, task: Task) -> int:
     return next(missing, task.steps)
 
 
-def keep(run_folder: Path, state: State) -> None:
+def keep(run_folder: Path, state: TrainingState) -> None:
     """Write the state's averaged weights, replacing those that an interrupted or rolled-back run has left.
 
     To be called before the step's checkpoint is written: a run resumes from a checkpoint, and repeats every

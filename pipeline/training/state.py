@@ -7,13 +7,13 @@ from torch import nn
 
 from pipeline.ncsn.averages import AveragedWeights
 from pipeline.ncsn.networks import make_network
-from pipeline.training.log import Row, last_row
+from pipeline.training.log import CurvePoint, last_row
 from pipeline.training.optimizers import Stepper
 from pipeline.training.task import Task
 
 
 @dataclass
-class State:
+class TrainingState:
     """A training after `step` optimiser steps. It holds no generator: all noise follows from the step."""
 
     task: Task
@@ -36,7 +36,7 @@ class State:
         self.rollbacks = rollbacks
         self._schedule()
 
-    def advance(self, loss: float) -> Row | None:
+    def advance(self, loss: float) -> CurvePoint | None:
         """Change the weights by their gradients, at the scheduled rate, and their average.
 
         Returns:
@@ -57,7 +57,7 @@ class State:
             group["lr"] = group["initial_lr"] * factor
 
 
-def fresh(task: Task, device: torch.device | str = "cpu") -> State:
+def fresh(task: Task, device: torch.device | str = "cpu") -> TrainingState:
     """The state at step 0. The first weights follow from the task's seed, the same on every device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(task.seed)
@@ -66,4 +66,4 @@ def fresh(task: Task, device: torch.device | str = "cpu") -> State:
     optimizer = task.optimizer.build(network)
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
-    return State(task, network, AveragedWeights(network, task.ema), optimizer)
+    return TrainingState(task, network, AveragedWeights(network, task.ema), optimizer)

@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -13,10 +13,13 @@ import torch
 from pipeline import program
 from pipeline.ncsn.averages import Average
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.kinds import make, plain
+from pipeline.ncsn.kinds import plain
 from pipeline.ncsn.losses import Loss
 from pipeline.training.optimizers import Optimizer
 from pipeline.training.schedules import Schedule
+
+if TYPE_CHECKING:
+    from pipeline.params.training import Recipe, Train
 
 ROOMS = {"loss": "losses", "optimizer": "optimizers", "schedule": "schedules", "ema": "averages"}
 """The fields of a task that hold settings of a kind, with the room that each is of."""
@@ -32,69 +35,6 @@ def code_version(settings: Any) -> str:
 def data_digest(images: np.ndarray) -> str:
     """SHA-256 of the training images themselves, (N, C, H, W) uint8, in their order."""
     return hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
-
-
-class Recipe(Protocol):
-    """An entry of `recipes` in params.yaml: what is particular to one network."""
-
-    @property
-    def network(self) -> Any:
-        """Settings of a kind of network."""
-
-    @property
-    def loss(self) -> Loss:
-        """Which noise is drawn, and how it is weighted."""
-
-    @property
-    def optimizer(self) -> Optimizer:
-        """The optimiser with its learning rate."""
-
-    @property
-    def schedule(self) -> Schedule:
-        """What multiplies the learning rate at each step."""
-
-    @property
-    def ema(self) -> Average:
-        """The moving average of the weights."""
-
-    @property
-    def steps(self) -> int | None:
-        """Optimiser steps; None: those of `train`."""
-
-    @property
-    def dequantise(self) -> bool:
-        """Whether uniform noise fills the bins of the pixels."""
-
-    @property
-    def flip(self) -> bool:
-        """Whether half of the images are mirrored."""
-
-
-class Train(Protocol):
-    """The section `train` of params.yaml: what all networks share. See `Task` for the fields."""
-
-    @property
-    def steps(self) -> int: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def micro_batches(self) -> int: ...
-    @property
-    def determinism(self) -> str: ...
-    @property
-    def precision(self) -> str: ...
-    @property
-    def compile(self) -> bool: ...
-    @property
-    def checkpoint_every(self) -> int: ...
-    @property
-    def snapshot_every(self) -> int: ...
-    @property
-    def log_every(self) -> int: ...
-    @property
-    def rollbacks(self) -> int: ...
-    @property
-    def seed(self) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +89,8 @@ class Task:
     @classmethod
     def build(
         cls,
-        recipe: Recipe,
-        train: Train,
+        recipe: "Recipe",
+        train: "Train",
         *,
         sigmas: torch.Tensor,
         image_shape: tuple[int, int, int],
@@ -187,19 +127,11 @@ class Task:
             snapshot_every=train.snapshot_every,
         )
 
-    @classmethod
-    def from_plain(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `plain`, through JSON or not."""
-        network = {**values["network"], "sigmas": tuple(values["network"]["sigmas"])}
-        kinds = {name: make(room, values[name]) for name, room in ROOMS.items()}
-        return cls(**{**values, **kinds, "network": network})
-
     def plain(self) -> dict[str, Any]:
         """The task as values that JSON holds exactly; settings of kinds as in params.yaml."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values |= {name: plain(getattr(self, name)) for name in ROOMS}
-        exact: dict[str, Any] = json.loads(json.dumps(values, allow_nan=False))
-        return exact
+        return dict(json.loads(json.dumps(values, allow_nan=False)))
 
     @property
     def extends(self) -> bool:
@@ -221,9 +153,7 @@ class Task:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def network_arguments(
-    settings: Any, sigmas: torch.Tensor, image_shape: tuple[int, int, int]
-) -> dict[str, Any]:
+def network_arguments(settings: Any, sigmas: torch.Tensor, image_shape: tuple[int, int, int]) -> dict[str, Any]:
     """The keyword arguments of `make_network`.
 
     Args:

@@ -126,9 +126,7 @@ def _fix(path: str) -> str:
     return f"run `dvc checkout --force {path}`, or `dvc repro`" if path.startswith("artifacts/") else BACK
 
 
-def code(
-    tree: Tree, here: Tree, locked: LockedStage, prefix: str, fix: str, kinds: bool = True
-) -> Iterator[Finding]:
+def code(tree: Tree, here: Tree, locked: LockedStage, prefix: str, fix: str, kinds: bool = True) -> Iterator[Finding]:
     """Findings of a stage's modules that differ from those that dvc.lock has the hash of.
 
     Args:

@@ -28,9 +28,7 @@ def read_written(path: Path) -> tuple[Table, dict[str, object]]:
     try:
         return Table.from_json(value), value
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path} is not a table of `dvc repro report` ({error}): name a table.json."
-        ) from error
+        raise UserError(f"{path} is not a table of `dvc repro report` ({error}): name a table.json.") from error
 
 
 def system_of(row: Row) -> str:
@@ -108,9 +106,7 @@ def _fields(row: Row, now: Row) -> Iterator[Finding]:
     for name in (name for name in {**cells, **written} if name not in RECORDED | {"files"}):
         if (expected := cells.get(name)) != (found := written.get(name)):
             yield Finding(f"the table's {name}", str(expected), str(found), AGAIN)
-    if {one.measure: one.interval for one in now.measures} != {
-        one.measure: one.interval for one in row.measures
-    }:
+    if {one.measure: one.interval for one in now.measures} != {one.measure: one.interval for one in row.measures}:
         yield Finding("the table's intervals", "those of the files", "others", AGAIN)
 
 

@@ -90,9 +90,7 @@ def _wait_for_jobs(process: subprocess.Popen[bytes], port: int, log: Path) -> No
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill a process and all that it started, by their ids."""
-    family = (
-        [process, *psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []
-    )
+    family = [process, *psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []
     for member in family:
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             member.kill()

@@ -49,9 +49,7 @@ def test_more_workers_than_this_machine_has_cores_are_refused_before_ray_starts(
     assert not ray.is_initialized()
 
 
-@pytest.mark.parametrize(
-    ("address", "remote"), [(None, False), ("", False), ("local", False), ("head:6379", True)]
-)
+@pytest.mark.parametrize(("address", "remote"), [(None, False), ("", False), ("local", False), ("head:6379", True)])
 def test_what_counts_as_a_cluster(address: str | None, remote: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if address is not None:

@@ -103,9 +103,7 @@ def test_outputs_come_back_whole_and_the_log_is_heard(project: Path, head: Head)
         ("incomplete", "artifacts/metrics/incomplete.json is missing"),
     ],
 )
-def test_a_failing_job_is_an_error_with_its_last_lines(
-    variant: str, message: str, project: Path, head: Head
-) -> None:
+def test_a_failing_job_is_an_error_with_its_last_lines(variant: str, message: str, project: Path, head: Head) -> None:
     with pytest.raises(UserError) as caught:
         job.submit("train", variant, head.dashboard, "storage", environment={"GREETING": "hello"}, echo=len)
     assert "ended as FAILED" in str(caught.value) and message in str(caught.value)
@@ -115,9 +113,7 @@ def test_a_failing_job_is_an_error_with_its_last_lines(
 
 
 def test_an_interruption_here_stops_the_job_there(project: Path, head: Head) -> None:
-    heed = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's `&` ignores it
-    )
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's `&` ignores it
     submit = f"from pipeline.cluster import job; job.submit('train', 'slow', {head.dashboard!r}, 'storage')"
     code = f"{heed}; {submit}"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -129,9 +125,7 @@ def test_an_interruption_here_stops_the_job_there(project: Path, head: Head) -> 
     submitter.send_signal(signal.SIGINT)
     assert submitter.wait(200) != 0
     client = JobSubmissionClient(head.dashboard)
-    (name,) = [
-        j.submission_id for j in client.list_jobs() if (j.submission_id or "").startswith("train-slow")
-    ]
+    (name,) = [j.submission_id for j in client.list_jobs() if (j.submission_id or "").startswith("train-slow")]
     for _ in range(600):
         if client.get_job_status(str(name)).is_terminal():
             break

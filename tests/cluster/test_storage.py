@@ -41,9 +41,7 @@ def test_a_flipped_bit_is_noticed(parcel: tuple[Box, Path], tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("lost", ["manifest.json", "data/deep/a"])
-def test_a_parcel_that_is_not_whole_is_not_believed(
-    lost: str, parcel: tuple[Box, Path], tmp_path: Path
-) -> None:
+def test_a_parcel_that_is_not_whole_is_not_believed(lost: str, parcel: tuple[Box, Path], tmp_path: Path) -> None:
     box, place = parcel
     (place / lost).unlink()
     with pytest.raises(UserError, match=r"compute\.job_storage .* cannot be read"):

@@ -29,9 +29,7 @@ PREPARE = (
 
 def run(folder: Path, *command: str, code: int = 0) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1", **S3}
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=folder, env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", *command], cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == code, done.stderr
     return done.stdout + done.stderr
 
@@ -76,9 +74,7 @@ def test_a_flipped_bit_in_the_cache_is_caught_and_mended(repository: Path) -> No
     (data / "images.npy").unlink()
     run(repository, "dvc", "checkout", "--quiet")  # it says nothing
     assert (data / "images.npy").read_bytes() != good
-    with pytest.raises(
-        UserError, match=r"images\.npy is corrupt .*`python -m pipeline\.commands\.cache`.*-f prepare`"
-    ):
+    with pytest.raises(UserError, match=r"images\.npy is corrupt .*`python -m pipeline\.commands\.cache`.*-f prepare`"):
         open_dataset(data)
     assert f"removed {bad}" in run(repository, "pipeline.commands.cache")
     run(repository, "dvc", "repro", "--quiet", "-f", "prepare")

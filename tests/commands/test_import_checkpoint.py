@@ -129,7 +129,7 @@ def test_the_moving_average_is_taken_where_there_is_one(prefix: str, main: Main,
 
 def test_the_checkpoint_says_what_it_is(main: Main, tmp_path: Path) -> None:
     """The variant's recipe stands in it, but for what the file decides; its `code` is the file's hash."""
-    assert main(states("ncsnv2"), "--kind", "ncsnv2", "--variant", "tuned", *SIZES) == 0
+    assert main(states("ncsnv2"), "--kind", "ncsnv2", "--network", "tuned", *SIZES) == 0
     state = read_json(tmp_path / "artifacts/models/tuned/state.json")
     task = state["task"]
     assert (state["step"], task["flip"]) == (500, False)
@@ -194,14 +194,14 @@ def reshaped(name: str) -> list[Any]:
         (states("ncsnv2"), [*SIZES[:5], "7", *SIZES[6:]], "but 7 levels from 9"),
         (states("ncsnv2"), [*SIZES, "--sha256", "0" * 64], "has the sha256"),
         (states("ncsnv2"), [*SIZES, "--ema"], "has no moving average"),
-        (states("ncsnv2"), [*SIZES, "--variant", "other"], "'other' is not in `recipes`"),
+        (states("ncsnv2"), [*SIZES, "--network", "other"], "'other' is not in `recipes`"),
         (states("ncsnv2"), [*SIZES, "--kind", "ncsn"], "embed.weight"),
         (
             states("ncsn"),
-            [*SIZES, "--kind", "ncsn", "--variant", "tuned", "--num-levels", "9"],
+            [*SIZES, "--kind", "ncsn", "--network", "tuned", "--num-levels", "9"],
             "another shape",
         ),
-        (states("ncsn"), ["--kind", "ncsn", "--variant", "tuned"], "the file holds no ladder"),
+        (states("ncsn"), ["--kind", "ncsn", "--network", "tuned"], "the file holds no ladder"),
     ],
 )
 def test_a_mistake_is_named(

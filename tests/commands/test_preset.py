@@ -60,9 +60,7 @@ def committed(name: str) -> bytes:
 
 
 def test_the_committed_params_are_the_digits_preset() -> None:
-    assert committed("params.yaml") == committed("conf/digits.yaml"), (
-        "cp params.yaml conf/digits.yaml, or back"
-    )
+    assert committed("params.yaml") == committed("conf/digits.yaml"), "cp params.yaml conf/digits.yaml, or back"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -100,9 +98,7 @@ def test_ncsn_is_the_2019_papers(name: str) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("name", "reference"), [("mnist", "train"), ("cifar10", "train"), ("celeba", "held_out")]
-)
+@pytest.mark.parametrize(("name", "reference"), [("mnist", "train"), ("cifar10", "train"), ("celeba", "held_out")])
 def test_fid_is_against_the_papers_split(name: str, reference: str) -> None:
     """2006.09011: CelebA's test set, all of it for what no search chose; `train` elsewhere."""
     p = params(name)
@@ -278,9 +274,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_preset_is_not_written(
-    case: str, repository: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_broken_preset_is_not_written(case: str, repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content, message = BROKEN[case]
     (repository / "conf/mine.yaml").write_text(content)
     assert main(["mine"], repository) == 2

@@ -81,7 +81,7 @@ def make(root: Path, folder: Path, variant: str = "tuned") -> Path:
 
 def test_the_network_comes_back_bit_for_bit(root: Path, published: Path) -> None:
     own = checkpoints.load_network(root / "artifacts/models/tuned")
-    back = publish.load(published)
+    back = publish.load_published(published)
     assert not back.training and not any(p.requires_grad for p in back.parameters())
     held, read = own.state_dict(), back.state_dict()
     assert held.keys() == read.keys() and all(torch.equal(held[name], read[name]) for name in held)
@@ -131,7 +131,7 @@ def test_a_sampler_that_begins_at_the_data_is_published_with_where_it_begins(
     exec(program, values)
     noise = SampleNoise(seed=0, indices=range(16), shape=(1, 8, 8))
     law = Law.of(open_dataset(root / "artifacts/data").split("train"))
-    own = sampler.sample(publish.load(published), noise, denoise="denoise=True" in program, law=law)
+    own = sampler.sample(publish.load_published(published), noise, denoise="denoise=True" in program, law=law)
     assert torch.equal(values["x"], own)  # type: ignore[arg-type]
     make(root, published)
     (published / "start.safetensors").write_bytes(b"another's")
@@ -164,7 +164,7 @@ def test_a_changed_byte_is_not_loaded(name: str, published: Path) -> None:
     content[default_rng(0).integers(len(content))] ^= 1
     (published / name).write_bytes(content)
     with pytest.raises(UserError, match="damaged"):
-        publish.load(published)
+        publish.load_published(published)
 
 
 def _other_checkpoint(root: Path) -> None:

@@ -53,9 +53,7 @@ def test_it_says_what_is_prepared(prepared: Path, capsys: pytest.CaptureFixture[
     assert "30 images of 3 x 8 x 8, uint8" in said
     assert f"train: 24 images; by class {' '.join(map(str, counts))}\n" in said
     assert "held_out: 6 images" in said
-    held = {0, 29} & set(
-        json.loads((prepared / "manifest.json").read_text())["split"]["held_out_source_rows"]
-    )
+    held = {0, 29} & set(json.loads((prepared / "manifest.json").read_text())["split"]["held_out_source_rows"])
     assert f"{len(held) % 2} of held_out are in train too" in said, "the first and the last image are equal"
     assert f"channel 1: mean {data[:24, 1].mean() / 255:.4f}, standard deviation" in said
     sigma_max = pdist(data[:24].reshape(24, -1) / 255).max()
@@ -97,6 +95,4 @@ def test_damage_and_absence_are_told(prepared: Path, capsys: pytest.CaptureFixtu
 def test_the_document_holds_the_catalogue(capsys: pytest.CaptureFixture[str]) -> None:
     assert show.main(["catalogue"]) == 0
     document = (Path(__file__).parents[2] / "docs/reference/data.md").read_text()
-    assert capsys.readouterr().out in document, (
-        "put what `python -m pipeline.commands.show catalogue` says there"
-    )
+    assert capsys.readouterr().out in document, "put what `python -m pipeline.commands.show catalogue` says there"

@@ -82,9 +82,7 @@ def cifar(tmp_path: Path, publish: Register) -> Made:
     images = draw.integers(0, 256, (13, 3, 32, 32), np.uint8)
     labels = draw.integers(0, 10, 13).astype(np.uint8)
     records = np.concatenate([labels[:, None], images.reshape(13, -1)], axis=1)
-    members = {
-        f"cifar-10-batches-bin/data_batch_{n + 1}.bin": records[2 * n : 2 * n + 2].tobytes() for n in range(5)
-    }
+    members = {f"cifar-10-batches-bin/data_batch_{n + 1}.bin": records[2 * n : 2 * n + 2].tobytes() for n in range(5)}
     members["cifar-10-batches-bin/test_batch.bin"] = records[10:].tobytes()
     folder = tmp_path / "cifar"
     folder.mkdir()

@@ -91,9 +91,7 @@ BATCHES: dict[str, bytes | str] = {
 }
 
 
-def cifar(
-    change: Callable[[bytes], bytes] = bytes, trusted: bool = True, **members: bytes | str | None
-) -> Make:
+def cifar(change: Callable[[bytes], bytes] = bytes, trusted: bool = True, **members: bytes | str | None) -> Make:
     """CIFAR-10's archive with other members, then its bytes changed."""
 
     def make(request: pytest.FixtureRequest, folder: Path) -> Arguments:
@@ -370,9 +368,7 @@ def tree(folder: Path) -> dict[Path, bytes]:
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_named_and_leaves_everything(
-    case: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+def test_bad_input_is_named_and_leaves_everything(case: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Nothing is written, in the folder or beside it, and what was prepared before is still there."""
     make, message = BAD[case]
     folder = tmp_path / "case"

@@ -52,10 +52,7 @@ def test_a_callers_change_stays_the_callers() -> None:
 
 def test_seeds_epochs_and_purposes_differ() -> None:
     orders = {
-        tuple(permutation(50, purpose, seed, epoch))
-        for purpose in (1, 2)
-        for seed in range(4)
-        for epoch in range(4)
+        tuple(permutation(50, purpose, seed, epoch)) for purpose in (1, 2) for seed in range(4) for epoch in range(4)
     }
     assert len(orders) == 32
 
@@ -70,7 +67,5 @@ def test_every_image_comes_at_every_place_equally_often() -> None:
 def test_neighbours_in_one_epoch_are_none_in_the_next() -> None:
     """A pair follows one another once in 100 epochs of 100 images on average; not always."""
     orders = np.stack([permutation(100, 1, 0, epoch) for epoch in range(100)])
-    pairs, counts = np.unique(
-        np.stack([orders[:, :-1].ravel(), orders[:, 1:].ravel()]), axis=1, return_counts=True
-    )
+    pairs, counts = np.unique(np.stack([orders[:, :-1].ravel(), orders[:, 1:].ravel()]), axis=1, return_counts=True)
     assert counts.max() < 10 and pairs.shape[1] > 6000

@@ -103,9 +103,7 @@ def flip_bit(path: Path, place: int) -> None:
 
 
 def in_manifest(text: str) -> Callable[[Path], None]:
-    return lambda out: flip_bit(
-        out / "manifest.json", (out / "manifest.json").read_text().index(text) + len(text)
-    )
+    return lambda out: flip_bit(out / "manifest.json", (out / "manifest.json").read_text().index(text) + len(text))
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -134,19 +132,13 @@ def test_damage_is_noticed_with_the_mend(case: str, tmp_path: Path) -> None:
     damage(tmp_path / "out")
     with pytest.raises(UserError, match=message) as caught:
         open_dataset(tmp_path / "out")
-    mend = (
-        "`dvc repro`"
-        if case == "no manifest"
-        else "`python -m pipeline.commands.cache`, .* `dvc repro -f prepare`"
-    )
+    mend = "`dvc repro`" if case == "no manifest" else "`python -m pipeline.commands.cache`, .* `dvc repro -f prepare`"
     assert re.search(mend, str(caught.value))
 
 
 @given(where=st.data())
 @settings(max_examples=60, deadline=None)
-def test_no_flipped_bit_goes_unnoticed(
-    tmp_path_factory: pytest.TempPathFactory, where: st.DataObject
-) -> None:
+def test_no_flipped_bit_goes_unnoticed(tmp_path_factory: pytest.TempPathFactory, where: st.DataObject) -> None:
     folder = tmp_path_factory.mktemp("bit")
     make(folder)
     path = folder / "out" / where.draw(st.sampled_from(["images.npy", "labels.npy", "manifest.json"]))

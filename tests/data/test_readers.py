@@ -74,9 +74,7 @@ def test_celeba_folder_gives_the_zips_pixels(celeba: Any, tmp_path: Path) -> Non
     unpacked = prepare_celeba(celeba.folder, tmp_path / "folder", 32)
     assert unpacked["sha256"] == zipped["sha256"]
     assert zipped["source"][0]["sha256"]
-    assert unpacked["source"][0]["sha256"] is None, (
-        "an unpacked folder cannot be verified, and the manifest says so"
-    )
+    assert unpacked["source"][0]["sha256"] is None, "an unpacked folder cannot be verified, and the manifest says so"
 
 
 def test_celeba_resizes_as_pillow_does(celeba: Any, tmp_path: Path) -> None:
@@ -106,9 +104,7 @@ def test_folder_cuts_the_centre_and_takes_outermost_folders_as_classes(tmp_path:
     assert (raw.count, raw.channels, raw.own_test) == (4, 1, 0)
 
 
-def test_folder_reads_each_in_its_place_whatever_the_block(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folder_reads_each_in_its_place_whatever_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), np.uint8)
     root = fill(tmp_path / "in", {f"{n}.png": encoded(image) for n, image in enumerate(pixels)})
     monkeypatch.setattr(source, "BLOCK_BYTES", 100)
@@ -141,9 +137,7 @@ def test_ffhqs_folders_are_no_classes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["NHW", "NCHW", "NHWC"])
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
-def test_arrays_of_every_layout(
-    layout: str, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_arrays_of_every_layout(layout: str, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "BLOCK_BYTES", 500)
     channels = 1 if layout == "NHW" else 3
     images = np.random.default_rng(0).integers(0, 256, (5, channels, 9, 9), np.uint8)

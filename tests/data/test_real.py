@@ -16,9 +16,7 @@ from pipeline.ncsn.errors import UserError
 
 FILES = Path(os.environ.get("FASHION_MNIST", DEBIAN))
 
-pytestmark = pytest.mark.skipif(
-    not FILES.is_dir(), reason="no Fashion-MNIST here: apt install dataset-fashion-mnist"
-)
+pytestmark = pytest.mark.skipif(not FILES.is_dir(), reason="no Fashion-MNIST here: apt install dataset-fashion-mnist")
 
 
 @pytest.fixture(scope="module")

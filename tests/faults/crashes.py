@@ -70,9 +70,7 @@ def _arm(point: str, passing: int) -> None:
         Path.rename = rename  # type: ignore[method-assign,assignment]
 
 
-def _before(
-    owner: Any, name: str, passed: Callable[[], None], also: Callable[..., None] | None = None
-) -> None:
+def _before(owner: Any, name: str, passed: Callable[[], None], also: Callable[..., None] | None = None) -> None:
     real = getattr(owner, name)
 
     def call(*arguments: Any, **named: Any) -> Any:

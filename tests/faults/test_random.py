@@ -34,8 +34,7 @@ class Group:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         self.processes: list[ForkServerProcess] = [
-            context.Process(target=train, args=(folder, meeting, rank, workers, crash))
-            for rank in range(workers)
+            context.Process(target=train, args=(folder, meeting, rank, workers, crash)) for rank in range(workers)
         ]
         for process in self.processes:
             process.start()
@@ -100,9 +99,7 @@ class Chaos:
             group.kill()
         if any(process.exitcode == -9 for process in group.processes):
             self.found[f"{victim} {crash[0]}" if crash else victim] += 1
-            told = (
-                f"{self.found.total()} kills in {self.lives} lives of {self.rounds} runs: {dict(self.found)}"
-            )
+            told = f"{self.found.total()} kills in {self.lives} lives of {self.rounds} runs: {dict(self.found)}"
             sys.stdout.write(told + "\n")
         assert newest(folder) >= reached, "a finished checkpoint was lost"
 

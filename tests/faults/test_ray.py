@@ -126,9 +126,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Driver]]:
         made.process.stderr.close()
 
 
-def test_workers_that_are_killed_or_hang_are_replaced(
-    start: Callable[..., Driver], expected: dict[str, str]
-) -> None:
+def test_workers_that_are_killed_or_hang_are_replaced(start: Callable[..., Driver], expected: dict[str, str]) -> None:
     seed = int(os.environ.get("FAULTS_SEED", time.time_ns() % 10**6))
     sys.stdout.write(f"FAULTS_SEED={seed}\n")
     chosen, driver = random.Random(seed), start()
@@ -170,9 +168,7 @@ def test_what_happens_to_the_driver_costs_one_interval_and_leaves_nobody(
     assert digest(driver.folder / LAST) == expected
 
 
-def test_dvc_killed_leaves_no_trainer_and_a_second_one_is_refused(
-    tmp_path: Path, expected: dict[str, str]
-) -> None:
+def test_dvc_killed_leaves_no_trainer_and_a_second_one_is_refused(tmp_path: Path, expected: dict[str, str]) -> None:
     """As `dvc repro` runs a stage: it ends with the process that started it."""
     stage = f"from pipeline.entry import die_with_parent\ndie_with_parent()\n{DRIVER}\nPath('out').touch()\n"
     (tmp_path / "stage.py").write_text(stage)

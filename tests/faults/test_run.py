@@ -100,18 +100,14 @@ def test_without_rollbacks_divergence_names_step_level_and_checkpoint(
 ) -> None:
     task = make_task(rollbacks=1)
     explode_at(monkeypatch, step=4, rate=0)
-    with pytest.raises(
-        UserError, match=r"at step 5.*sigma (\S+) .*last good checkpoint is .*/step_00000003"
-    ) as told:
+    with pytest.raises(UserError, match=r"at step 5.*sigma (\S+) .*last good checkpoint is .*/step_00000003") as told:
         fit(task, make_images(), tmp_path)
     named = re.search(r"sigma (\S+) ", str(told.value))
     assert named is not None
     assert float(named[1]) in task.network["sigmas"]
 
 
-def test_a_loss_that_grows_a_thousandfold_has_exploded(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_loss_that_grows_a_thousandfold_has_exploded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     plain, calls = loop._losses, [0]
 
     def growing(*arguments: object) -> object:

@@ -14,9 +14,8 @@ import pytest
 
 from pipeline.files import read_json
 from pipeline.search import Budget, SearchStore, sampler, search_here
-from pipeline.search.found import write
-from pipeline.search.records import Record
-from pipeline.search.sampler_trial import Setup, trial
+from pipeline.search.records import TrialRecord
+from pipeline.search.sampler_trial import SamplerSetup, trial
 from tests.search.searched import BOUNDS, Mixture, made
 
 pytestmark = pytest.mark.faults
@@ -73,7 +72,7 @@ class Named(Mixture):
     place: str
 
 
-def seen(settings: dict[str, Any], setup: Setup) -> Iterator[Mapping[str, float]]:
+def seen(settings: dict[str, Any], setup: SamplerSetup) -> Iterator[Mapping[str, float]]:
     """A trial of the sampler search that says that it ran, and under which budget."""
     with (Path(setup.network.place) / "begun").open("a") as file:  # type: ignore[attr-defined]
         file.write(f"{setup.max_nfe} {settings}\n")
@@ -92,7 +91,7 @@ def sampler_search(place: Path) -> None:
     )  # fmt: skip
     folder = place / "found"
     folder.mkdir()
-    write(folder, found)
+    found.write(folder)
     (folder / "samplers").write_text(repr(found.samplers))
 
 
@@ -151,7 +150,7 @@ def test_the_driver_killed_twice_loses_no_trial_and_runs_none_twice(tmp_path: Pa
 def test_the_sampler_search_killed_in_each_of_its_budgets_ends_in_the_same_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def here(*arguments: Any, resources: Any, **options: Any) -> list[Record]:
+    def here(*arguments: Any, resources: Any, **options: Any) -> list[TrialRecord]:
         return search_here(*arguments, **options)
 
     killed_twice(tmp_path / "killed", SAMPLER_DRIVER, (2, 7))

@@ -103,9 +103,7 @@ def reached(place: Path) -> int:
     return log.read_bytes().count(b"\n") if log.exists() else 0
 
 
-def test_a_server_that_dies_and_comes_back_under_a_training_killed_on_the_way(
-    server: Server, tmp_path: Path
-) -> None:
+def test_a_server_that_dies_and_comes_back_under_a_training_killed_on_the_way(server: Server, tmp_path: Path) -> None:
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": server.uri}

@@ -1,6 +1,7 @@
 """Laws of the completed images: the known half is kept, the rest follows from (seed, k) and the data."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -79,9 +80,10 @@ def test_the_torch_threads_are_left_as_they_were() -> None:
 
 def test_only_langevin_dynamics_inpaint(tmp_path: Path) -> None:
     heun = Sampler("heun", LADDER, {})
+    params: Any = SimpleNamespace(generate=SimpleNamespace(**SETTINGS), compute=SimpleNamespace(use_gpu=False))
     assert run(sampler=heun) is None
     for sampler, files in ((heun, []), (SAMPLER, ["inpainting.npy"])):
-        inpaint.write(tmp_path, mirrored, sampler, ORIGINALS, SETTINGS | {"num_samples": 3}, False)
+        inpaint.write_inpainting(tmp_path, mirrored, sampler, ORIGINALS, params, 7)
         assert [path.name for path in tmp_path.iterdir()] == files
 
 

@@ -192,9 +192,7 @@ def scored() -> Scored:
     return [features, whole.mean.numpy(), whole.root.numpy()]
 
 
-def test_by_shards_in_this_process_it_is_what_the_evaluator_says_of_all(
-    scored: Scored, tmp_path: Path
-) -> None:
+def test_by_shards_in_this_process_it_is_what_the_evaluator_says_of_all(scored: Scored, tmp_path: Path) -> None:
     seen: list[int] = []
 
     class Watched(ClassifierSpace):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.generate import generate, select_checkpoint
-from pipeline.generate.select_checkpoint import Choice, best, choose
+from pipeline.generate.select_checkpoint import SelectedCheckpoint, best_checkpoint, choose
 from pipeline.metrics import features, fid
 from pipeline.metrics.fid import distance, moments
 from pipeline.ncsn.errors import UserError
@@ -78,7 +78,7 @@ class Place:
                 (folder / name).write_text(str(mean))
         return folders
 
-    def choose(self, folders: dict[int, Path], **changes: Any) -> Choice:
+    def choose(self, folders: dict[int, Path], **changes: Any) -> SelectedCheckpoint:
         settings = {**SETTINGS, "storage": self.storage, **changes}
         return choose(folders, SAMPLER, reference=self.reference, **settings)
 
@@ -125,15 +125,13 @@ def test_the_fid_is_that_of_the_network_s_own_samples(place: Place) -> None:
 
 def test_of_equals_the_later_one_is_taken_and_the_lower_of_its_two_decides() -> None:
     equal = {"raw": 2.0, "denoised": 1.0}
-    assert best({100: equal, 200: equal, 300: {"raw": 1.5, "denoised": 1.5}}) == (200, "denoised")
-    assert best({100: {"raw": 0.5, "denoised": 9.0}, 200: equal, 300: None}) == (100, "raw")
+    assert best_checkpoint({100: equal, 200: equal, 300: {"raw": 1.5, "denoised": 1.5}}) == (200, "denoised")
+    assert best_checkpoint({100: {"raw": 0.5, "denoised": 9.0}, 200: equal, 300: None}) == (100, "raw")
     with pytest.raises(UserError, match="diverges for every network"):
-        best({100: None})
+        best_checkpoint({100: None})
 
 
-def test_a_network_whose_samples_diverge_is_passed_over(
-    place: Place, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_network_whose_samples_diverge_is_passed_over(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     choice = place.choose(place.plant(0.3, float("inf"), 0.2))
     assert choice.about["step"] == 100 and str(place.root / "1") in caplog.text
     assert choice.about["points"][1] == {"step": 200, "raw": None, "denoised": None}
@@ -190,7 +188,7 @@ def test_only_what_verifies_is_gone_on_with_and_nothing_of_other_settings(place:
 def test_of_one_network_nothing_is_read_and_nothing_left(tmp_path: Path) -> None:
     absent = tmp_path / "absent"
     choice = choose({8: absent}, SAMPLER, reference=absent, storage=absent, **SETTINGS)
-    assert choice == Choice(absent) and list(choice.curve()) == [] and not choice.about
+    assert choice == SelectedCheckpoint(absent) and list(choice.curve()) == [] and not choice.about
     choice.discard()
     assert not list(tmp_path.iterdir())
 

@@ -43,12 +43,8 @@ def weights() -> Weights:
             block = f"blocks.{k}"
             found |= norm(f"{block}.norm1") | norm(f"{block}.norm2")
             found |= {f"{block}.ls{i}.gamma": torch.randn(WIDTH) for i in (1, 2)}
-            found |= linear(f"{block}.attn.qkv", 3 * WIDTH, WIDTH) | linear(
-                f"{block}.attn.proj", WIDTH, WIDTH
-            )
-            found |= linear(f"{block}.mlp.fc1", 4 * WIDTH, WIDTH) | linear(
-                f"{block}.mlp.fc2", WIDTH, 4 * WIDTH
-            )
+            found |= linear(f"{block}.attn.qkv", 3 * WIDTH, WIDTH) | linear(f"{block}.attn.proj", WIDTH, WIDTH)
+            found |= linear(f"{block}.mlp.fc1", 4 * WIDTH, WIDTH) | linear(f"{block}.mlp.fc2", WIDTH, 4 * WIDTH)
         return found
 
 
@@ -152,9 +148,7 @@ def test_the_stage_keeps_it_and_no_inception_score_is_made_up(
         ({"norm.bias": torch.zeros(3)}, "norm"),
     ],
 )
-def test_weights_of_another_network(
-    weights: Weights, tmp_path, change: dict[str, Tensor | None], said: str
-) -> None:
+def test_weights_of_another_network(weights: Weights, tmp_path, change: dict[str, Tensor | None], said: str) -> None:
     path = tmp_path / "other.pth"
     torch.save({name: value for name, value in (weights | change).items() if value is not None}, path)
     with pytest.raises(UserError, match=rf"(?s)does not hold DINOv2's ViT.*{said}"):

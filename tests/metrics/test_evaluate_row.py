@@ -24,9 +24,7 @@ def evaluate(samples, reference, **settings):
 
 def evaluate_row(folder, train, held_out, classifier, *, searched, **settings):
     settings = SimpleNamespace(**settings, likelihood=SimpleNamespace(num_images=2, num_levels=2))
-    return module.evaluate_row(
-        folder, train, held_out, classifier, torch.nn.Identity(), settings, searched=searched
-    )
+    return module.evaluate_row(folder, train, held_out, classifier, torch.nn.Identity(), settings, searched=searched)
 
 
 @pytest.fixture
@@ -97,9 +95,7 @@ def test_what_dvc_shows_are_flat_numbers_of_the_row_alone(folder, digits, classi
     ("searched", "name", "rows"),
     [(False, "held_out", slice(None)), (True, "held_out_unseen", slice(1, None, 2))],
 )
-def test_against_held_out_images_the_floor_is_of_training_images(
-    folder, digits, classifier, searched, name, rows
-):
+def test_against_held_out_images_the_floor_is_of_training_images(folder, digits, classifier, searched, name, rows):
     options = {"reference": "held_out", "searched": searched}
     found = evaluate_row(folder, digits.train, digits.held_out, classifier, **options, **SETTINGS)
     reference = Described.by(classifier, digits.held_out[rows])

@@ -99,9 +99,7 @@ def test_our_fid_is_the_librarys_own(torch_fidelity, weights_file, network, monk
     time; with 299 the two agreed as well."""
     monkeypatch.setattr(torch_fidelity.FeatureExtractorInceptionV3, "INPUT_IMAGE_SIZE", 99)
     sets = [photographs(seed, 80) for seed in (0, 1)]
-    theirs = library_fid(
-        torch_fidelity, sets, feature_layer_fid="64", feature_extractor_weights_path=str(weights_file)
-    )
+    theirs = library_fid(torch_fidelity, sets, feature_layer_fid="64", feature_extractor_weights_path=str(weights_file))
     shallow = InceptionSpace(network.weights, network.sha256)
     shallow.layer = "64"
     monkeypatch.setattr(shallow.network, "INPUT_IMAGE_SIZE", 99)
@@ -109,9 +107,7 @@ def test_our_fid_is_the_librarys_own(torch_fidelity, weights_file, network, monk
     assert ours == pytest.approx(theirs, rel=1e-6) and ours > 1e-3
 
 
-@pytest.mark.skipif(
-    REAL not in os.environ, reason=f"{REAL} names no weights-inception-2015-12-05-6726825d.pth"
-)
+@pytest.mark.skipif(REAL not in os.environ, reason=f"{REAL} names no weights-inception-2015-12-05-6726825d.pth")
 @pytest.mark.timeout(7200)
 def test_our_fid_of_the_papers_weights_and_layer_is_the_librarys_own(torch_fidelity):
     """On more images than the layer has features, where the library's form of FID has covariances of full

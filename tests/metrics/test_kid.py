@@ -25,10 +25,7 @@ def test_two_point_masses():
 
 def test_unbiased_where_both_sides_have_one_law():
     rng = np.random.default_rng(1)
-    draws = [
-        kernel_distance(*rng.normal(size=(2, 50, 8)), subsets=1, subset_size=50, seed=0)[0]
-        for _ in range(200)
-    ]
+    draws = [kernel_distance(*rng.normal(size=(2, 50, 8)), subsets=1, subset_size=50, seed=0)[0] for _ in range(200)]
     error = np.std(draws) / np.sqrt(len(draws))
     assert abs(np.mean(draws)) < 4 * error
     assert min(draws) < 0 < max(draws)

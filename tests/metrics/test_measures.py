@@ -62,9 +62,7 @@ def test_a_measure_of_an_extension_goes_through_to_a_row(
     brightness: Measure, digits: Any, classifier: ClassifierSpace
 ) -> None:
     reference = Described.by(classifier, digits.train)
-    found = evaluate(
-        ImageInputs(Described.by(classifier, digits.held_out), reference, SimpleNamespace(**SETTINGS))
-    )
+    found = evaluate(ImageInputs(Described.by(classifier, digits.held_out), reference, SimpleNamespace(**SETTINGS)))
     expected = digits.held_out.mean() / 255
     assert found["brightness"] == pytest.approx(expected)
     evaluation = {"raw": found, "denoised": found, "nfe": {"raw": 1, "denoised": 2}}
@@ -72,9 +70,7 @@ def test_a_measure_of_an_extension_goes_through_to_a_row(
     cells = [blocks(evaluation, "raw", Path("evaluation.json"))]
     row = Row("mine", False, "c", measures=tuple(estimate(one, cells) for one in measures.measures()), n=720)
     table = Table("digits", "", (), (row,))
-    assert f"{expected:.2f} ± 0.25" in tables.results_table(
-        table
-    ) and "| Brightness |" in tables.results_table(table)
+    assert f"{expected:.2f} ± 0.25" in tables.results_table(table) and "| Brightness |" in tables.results_table(table)
     assert "brightness_std" in tables.to_csv(table) and "| Brightness | near 1 |" in tables.measures_table()
     assert Table.from_json(tables.to_json(table)) == table
 

@@ -29,9 +29,7 @@ def state(*, channels: int, ngf: int, levels: int | None, cascades: int = 4, see
         name: torch.randn(shape, generator=generator) * (0.3 if len(shape) < 3 else shape[1:].numel() ** -0.5)
         for name, shape in _shapes(channels, ngf, levels, cascades)
     }
-    return {
-        name: value + 1 if name.endswith(("gamma", "embed.weight")) else value for name, value in made.items()
-    }
+    return {name: value + 1 if name.endswith(("gamma", "embed.weight")) else value for name, value in made.items()}
 
 
 def _shapes(channels: int, ngf: int, levels: int | None, cascades: int) -> Shapes:

@@ -155,9 +155,7 @@ def test_a_wrong_number_of_starts_is_refused(starts: int) -> None:
         rows([(0, 3), (7, 2)], 4, start=torch.zeros(starts, *SHAPE))
 
 
-@pytest.mark.parametrize(
-    ("pairs", "count", "named"), [([(0, 1), (4, 4)], 3, r"\(4, 4\)"), ([(0, 1)], 1, "count is 1")]
-)
+@pytest.mark.parametrize(("pairs", "count", "named"), [([(0, 1), (4, 4)], 3, r"\(4, 4\)"), ([(0, 1)], 1, "count is 1")])
 def test_bad_rows_are_refused_by_name(pairs: list[tuple[int, int]], count: int, named: str) -> None:
     with pytest.raises(UserError, match=named):
         InterpolatedNoise(0, pairs, count, SHAPE)

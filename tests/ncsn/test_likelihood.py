@@ -144,9 +144,7 @@ def test_more_probes_have_less_spread(trace: Trace) -> None:
     law, n = mixture(2, std=0.15), 500
     x = (law.means[:1] + law.means[1:2]).expand(n, 2) / 2
     one, nine = (
-        log_likelihood(
-            law.score, x, ladder(10), SampleNoise(0, range(n), (2,)), trace=trace, num_probes=probes
-        ).std()
+        log_likelihood(law.score, x, ladder(10), SampleNoise(0, range(n), (2,)), trace=trace, num_probes=probes).std()
         for probes in (1, 9)
     )
     assert float(one / nine) == pytest.approx(3, rel=0.15)
@@ -167,9 +165,7 @@ def test_bits_per_dim_are_those_of_the_probability_of_the_bytes() -> None:
     over which the mean over u is the code length to within 1e-3 bits."""
     n, std = 500, math.hypot(0.08, 0.05)
     data = images(n)
-    found = bits_per_dim(
-        image_law().score, data, geometric_sigmas(50.0, 0.05, 41), SampleNoise(0, range(n), IMAGE)
-    )
+    found = bits_per_dim(image_law().score, data, geometric_sigmas(50.0, 0.05, 41), SampleNoise(0, range(n), IMAGE))
     cells = (data.double().numpy() / 256 - 0.5) / std
     mass = scipy.stats.norm.cdf(cells + 1 / (256 * std)) - scipy.stats.norm.cdf(cells)
     exact = -np.log2(mass).mean()

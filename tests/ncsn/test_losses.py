@@ -42,9 +42,7 @@ class Linear:
 
 
 def close(found: Tensor, expected: float, rtol: float = 0.02) -> None:
-    torch.testing.assert_close(
-        found.detach(), torch.tensor(expected, dtype=found.dtype), rtol=rtol, atol=0.01
-    )
+    torch.testing.assert_close(found.detach(), torch.tensor(expected, dtype=found.dtype), rtol=rtol, atol=0.01)
 
 
 def test_denoising_loss_of_one_example_is_its_formula() -> None:
@@ -86,9 +84,7 @@ def test_sliced_losses_and_gradients_of_a_gaussian_are_the_closed_form() -> None
     spread, slope = 1.5, 0.6
     for variance_reduced in (False, True):
         score = Linear(slope)
-        loss = sliced_score_matching(
-            score, spread * x, torch.ones(()), v, variance_reduced=variance_reduced
-        ).mean()
+        loss = sliced_score_matching(score, spread * x, torch.ones(()), v, variance_reduced=variance_reduced).mean()
         close(loss, DIM * (slope**2 * spread**2 / 2 - slope), rtol=0.03)
         (gradient,) = torch.autograd.grad(loss, score.slope)
         close(gradient, DIM * (slope * spread**2 - 1), rtol=0.03)
@@ -100,9 +96,7 @@ def test_sliced_losses_are_least_at_the_exact_score() -> None:
     spread = 1.5
     for variance_reduced in (False, True):
         score = Linear(0.1)
-        loss = sliced_score_matching(
-            score, spread * x, torch.ones(()), v, variance_reduced=variance_reduced
-        ).mean()
+        loss = sliced_score_matching(score, spread * x, torch.ones(()), v, variance_reduced=variance_reduced).mean()
         (first,) = torch.autograd.grad(loss, score.slope, create_graph=True)
         (second,) = torch.autograd.grad(first, score.slope)
         close(score.slope - first / second, 1 / spread**2)
@@ -244,9 +238,7 @@ def test_edms_loss_is_its_weight_times_the_error_of_the_denoiser() -> None:
 def test_edms_loss_of_the_exact_denoiser_of_a_gaussian_is_the_same_at_every_sigma(sigma: float) -> None:
     """For data of standard deviation sigma_data it is D, which is what the weight is for."""
     x, z = draws()
-    loss = edm_weight(sigma) * denoising_score_matching(
-        Scaled(1.0, 0.25), 0.25 * x, torch.tensor(sigma).double(), z
-    )
+    loss = edm_weight(sigma) * denoising_score_matching(Scaled(1.0, 0.25), 0.25 * x, torch.tensor(sigma).double(), z)
     close(loss.mean(), DIM)
 
 
@@ -255,9 +247,7 @@ def test_edms_loss_and_gradient_of_a_gaussian_are_the_closed_form() -> None:
     x, z = draws()
     spread, sigma, slope = 1.5, 0.8, 0.6
     score = Linear(slope)
-    loss = edm_weight(sigma) * denoising_score_matching(
-        score, spread * x, torch.tensor(sigma, dtype=x.dtype), z
-    )
+    loss = edm_weight(sigma) * denoising_score_matching(score, spread * x, torch.tensor(sigma, dtype=x.dtype), z)
     (gradient,) = torch.autograd.grad(loss.mean(), score.slope)
     weight, total = 2 * (1 + sigma**2 / 0.25**2), spread**2 + sigma**2
     close(loss.mean(), weight * DIM / 2 * (sigma**2 * slope**2 * total - 2 * slope * sigma**2 + 1))
@@ -336,9 +326,7 @@ def test_each_level_is_drawn_equally_often_and_weighs_one() -> None:
     assert drawn.dtype == torch.float32 and bool((Levels().weight(drawn) == 1).all())
 
 
-@pytest.mark.parametrize(
-    ("p_mean", "p_std", "named"), [(0.0, 0.0, "p_std is 0.0"), (math.inf, 1.0, "p_mean is inf")]
-)
+@pytest.mark.parametrize(("p_mean", "p_std", "named"), [(0.0, 0.0, "p_std is 0.0"), (math.inf, 1.0, "p_mean is inf")])
 def test_bad_settings_are_refused_by_name(p_mean: float, p_std: float, named: str) -> None:
     with pytest.raises(UserError, match=named):
         EDM(p_mean, p_std)

@@ -18,9 +18,7 @@ CIFAR10 = {"sigma_max": 50.0, "sigma_min": 0.01, "dim": 3 * 32 * 32}
 
 @settings(max_examples=50, deadline=None)
 @given(st.floats(0.5, 500), st.floats(1e-3, 0.4), st.integers(2, 2500))
-def test_a_ladder_descends_by_one_ratio_between_its_ends(
-    sigma_max: float, sigma_min: float, levels: int
-) -> None:
+def test_a_ladder_descends_by_one_ratio_between_its_ends(sigma_max: float, sigma_min: float, levels: int) -> None:
     sigmas = noise.geometric_sigmas(sigma_max, sigma_min, levels)
     assert sigmas.shape == (levels,) and sigmas.dtype == torch.float32
     torch.testing.assert_close(sigmas[[0, -1]], torch.tensor([sigma_max, sigma_min]), rtol=1e-6, atol=0)
@@ -80,17 +78,13 @@ def test_karras_ladder_lies_between_an_even_and_a_geometric_one() -> None:
         ((1.0, 0.9999999, 10, 7.0), "num_levels is 10"),
     ],
 )
-def test_a_bad_karras_ladder_is_refused_by_name(
-    arguments: tuple[float, float, int, float], named: str
-) -> None:
+def test_a_bad_karras_ladder_is_refused_by_name(arguments: tuple[float, float, int, float], named: str) -> None:
     with pytest.raises(UserError, match=named):
         noise.karras_sigmas(*arguments)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
-def test_the_largest_distance_is_that_of_all_pairs(
-    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_largest_distance_is_that_of_all_pairs(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(noise, "_CHUNK", 16)
     x = (torch.rand(75, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 255).to(dtype)
     expected = torch.pdist(x.flatten(1).double()).max().item()
@@ -220,9 +214,7 @@ def test_the_step_of_technique_4(sigma_max: float, levels: int, steps: int, prin
 def test_no_other_step_brings_the_variance_nearer(ratio: float, steps: int, other: float) -> None:
     sigmas = torch.tensor([ratio, 1.0], dtype=torch.float64)
     best = torch.tensor(noise.step_size(sigmas, steps), dtype=torch.float64)
-    excess = [
-        noise.variance_ratio(u, ratio, steps) - 1 for u in (best, torch.tensor(other, dtype=torch.float64))
-    ]
+    excess = [noise.variance_ratio(u, ratio, steps) - 1 for u in (best, torch.tensor(other, dtype=torch.float64))]
     assert 0 < excess[0] <= excess[1] * (1 + 1e-9)
 
 

@@ -129,7 +129,5 @@ def test_the_analytic_step_is_technique_4_in_either_convention() -> None:
 def test_levels_of_its_own_lie_between_the_ends_of_the_training() -> None:
     sampler = Heun(num_levels=18, rho=7.0).on(LADDER)
     assert sampler == Sampler("heun", Ladder(2.0, 0.05, 18, 7.0), {})
-    assert sampler.plain() == {
-        **{"kind": "heun", "sigma_max": 2.0, "sigma_min": 0.05, "num_levels": 18, "rho": 7.0}
-    }
+    assert sampler.plain() == {**{"kind": "heun", "sigma_max": 2.0, "sigma_min": 0.05, "num_levels": 18, "rho": 7.0}}
     assert sampler.settings() == Heun(num_levels=18, rho=7.0)

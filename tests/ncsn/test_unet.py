@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.networks import make_network
-from pipeline.ncsn.networks._unet_blocks import NoiseEmbedding, Pointwise, ResidualBlock, SelfAttention
+from pipeline.ncsn.networks._unet_blocks import NoiseEmbedding, Pointwise, SelfAttention, UNetBlock
 from pipeline.ncsn.networks.unet import SIGMA_DATA, UNet, UNetSettings
 from pipeline.toy.mixture import GaussianMixture
 
@@ -72,9 +72,7 @@ def test_it_begins_as_the_exact_score_of_gaussian_pixels() -> None:
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.3, 20.0])
-def test_what_goes_in_and_what_is_to_come_out_have_unit_variance(
-    sigma: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_goes_in_and_what_is_to_come_out_have_unit_variance(sigma: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """For data of standard deviation SIGMA_DATA; the score is affine in F, so that its target is found."""
     network, seen = fresh(), []
 
@@ -116,14 +114,14 @@ def test_the_network_knows_the_noise_level() -> None:
 def test_a_preset_has_its_resolutions_and_every_weight_a_gradient(
     size: int, sizes: set[int], attended: set[int]
 ) -> None:
-    network, seen = awake(fresh(size, width=4)), {ResidualBlock: set(), SelfAttention: set()}
+    network, seen = awake(fresh(size, width=4)), {UNetBlock: set(), SelfAttention: set()}
     for module in network.modules():
         if type(module) in seen:
             note = seen[type(module)]
             module.register_forward_hook(lambda _, __, out, note=note: note.add(out.shape[-1]))
     score = network(noisy(SIGMAS[1:2], size), SIGMAS[1])
     assert score.shape == (1, 1, size, size)
-    assert (seen[ResidualBlock], seen[SelfAttention]) == (sizes, attended)
+    assert (seen[UNetBlock], seen[SelfAttention]) == (sizes, attended)
     score.square().sum().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None and parameter.grad.ne(0).float().mean() > 0.5, name
@@ -140,9 +138,7 @@ def test_a_given_layout_takes_the_place_of_the_preset() -> None:
 def test_on_the_way_up_a_resolution_is_joined_by_its_own_features() -> None:
     network, seen = awake(fresh(multiples=[1, 2], blocks=[1, 1], patch=1)), {}
     for name in ("down.0", "merge.0"):
-        network.get_submodule(name).register_forward_hook(
-            lambda _, __, out, name=name: seen.update({name: out})
-        )
+        network.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: seen.update({name: out}))
     network.up[0].register_forward_pre_hook(lambda _, inputs: seen.update({"up.0": inputs[0]}))
     network(noisy(SIGMAS), SIGMAS)
     coarse = seen["merge.0"].repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
@@ -166,7 +162,7 @@ def test_a_pointwise_layer_is_a_convolution(layout: torch.memory_format) -> None
 
 @pytest.mark.parametrize(("down", "kernel_size"), [(False, 3), (True, 3), (False, 1)])
 def test_a_residual_block_is_its_formula(down: bool, kernel_size: int) -> None:
-    block = awake(ResidualBlock(8, 12, EMBEDDING, down=down, kernel_size=kernel_size))
+    block = awake(UNetBlock(8, 12, EMBEDDING, down=down, kernel_size=kernel_size))
     x = torch.randn(3, 8, 6, 6, generator=generator())
     embedding = torch.randn(3, EMBEDDING, generator=generator())
     halved = nn.AvgPool2d(2) if down else nn.Identity()
@@ -193,7 +189,7 @@ def test_attention_is_its_formula(channels: int, heads: int) -> None:
 
 def test_blocks_begin_as_their_shortcuts() -> None:
     x = torch.randn(2, 8, 4, 4, generator=generator())
-    block, attention = ResidualBlock(8, 8, EMBEDDING, down=False, kernel_size=3), SelfAttention(8)
+    block, attention = UNetBlock(8, 8, EMBEDDING, down=False, kernel_size=3), SelfAttention(8)
     torch.testing.assert_close(block(x, torch.ones(1, EMBEDDING)), x / math.sqrt(2))
     torch.testing.assert_close(attention(x), x / math.sqrt(2))
 

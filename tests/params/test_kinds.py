@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from pipeline.ncsn import kinds
 from pipeline.ncsn.errors import UserError
-from pipeline.params.kinds import by_kind, flat, plain, read
+from pipeline.params.kinds import by_kind, flat, plain, read_kind
 from pipeline.params.section import Section
 
 MINE = '''
@@ -81,7 +81,7 @@ def test_a_mapping_becomes_the_dataclass_and_goes_back(mine: Path) -> None:
     (one,) = Sections.model_validate({"recipes": {"a": raw}}).recipes.values()
     assert type(one) is kinds.find("networks", "mine") and one.sizes == (1, 2) and hash(one)
     assert plain(one) == raw and list(plain(one)) == ["kind", "width", "sizes"]
-    assert read("networks", plain(one)) == one == kinds.make("networks", plain(one))
+    assert read_kind("networks", plain(one)) == one == kinds.make("networks", plain(one))
     with pytest.raises(UserError, match=r"are not those of mine.*'rat'"):
         kinds.make("networks", raw | {"rat": 1})
     assert Sections.model_validate({"recipes": {"a": raw}}).kwargs() == {"recipes": {"a": raw}}
@@ -92,13 +92,11 @@ def test_every_mistake_has_its_key(mine: Path) -> None:
         ("recipes.a.width", "Input should be a valid integer"),
         ("recipes.a.rat", "Extra inputs are not permitted"),
     ]
-    assert mistakes({"kind": "mine", "width": 1}) == [
-        ("recipes.a.width", "width is 1: it must be at least 2.")
-    ]
+    assert mistakes({"kind": "mine", "width": 1}) == [("recipes.a.width", "width is 1: it must be at least 2.")]
     assert mistakes({"kind": "mine"}) == [("recipes.a.width", "Field required")]
     assert mistakes({"width": 1}) == [("recipes.a", "needs a `kind`")]
     assert mistakes(None) == [("recipes.a", "must be a mapping with the key `kind`")]
     ((place, said),) = mistakes({"kind": "other", "width": 1})
     assert place == "recipes.a.kind" and "mine" in said
     with pytest.raises(UserError, match=r"^width: Input should be a valid integer"):
-        read("networks", {"kind": "mine", "width": 1.5})
+        read_kind("networks", {"kind": "mine", "width": 1.5})

@@ -90,14 +90,9 @@ def write_run(root: Path) -> Path:
         losses = [[step, 128 * step, 10 + 40 / step + rng.normal()] for step in range(20, 1001, 20)]
         write_csv(root / f"curves/{row}.csv", "step,images,loss", losses)
     ratios = [1.0, *np.geomspace(0.2, 5, 17)]
-    tried = [
-        [t + 1, 2e-5 * r, r, 1 + t % 9, (720, 180, 360)[t % 3], 3 + np.log(r) ** 2]
-        for t, r in enumerate(ratios)
-    ]
+    tried = [[t + 1, 2e-5 * r, r, 1 + t % 9, (720, 180, 360)[t % 3], 3 + np.log(r) ** 2] for t, r in enumerate(ratios)]
     tried.append([19, 1e-4, 5.0, 3, "", ""])  # a trial that failed
-    write_csv(
-        root / "tune_sampler/trials.csv", "trial,step_size,step_size_ratio,steps_per_level,samples,fid", tried
-    )
+    write_csv(root / "tune_sampler/trials.csv", "trial,step_size,step_size_ratio,steps_per_level,samples,fid", tried)
     write_csv(
         root / "tune_noise/trials.csv",
         "trial,sigma_max,sigma_min,num_levels,fid,steps,loss,nfe,status,reason",

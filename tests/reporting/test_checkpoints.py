@@ -57,9 +57,9 @@ def artifacts(tmp_path: Path) -> Path:
                 tensor.add_(torch.rand(()))
         own = "" if made.step == task.steps else f"snapshots/step_{made.step:08d}"
         checkpoints.save(root / "models/ncsn" / own, made, whole=False)
-    selected_checkpoint.write(root, "ncsn", root / "models/ncsn/snapshots/step_00020000", ABOUT)
+    selected_checkpoint.write_selection(root, "ncsn", root / "models/ncsn/snapshots/step_00020000", ABOUT)
     for row in OTHERS:
-        selected_checkpoint.write(root, row, root / f"models/{row}", {})
+        selected_checkpoint.write_selection(root, row, root / f"models/{row}", {})
     (root / "data").mkdir()
     (root / "data/images.npy").write_bytes(b"images")
     hashes = {"images": sha256(root / "data/images.npy"), "labels": "00" * 32}
@@ -83,7 +83,7 @@ def test_the_rule_is_said_wherever_the_table_is(table: Table, artifacts: Path) -
     assert latex.escaped(f"{said[0]}.") in latex.latex_table(table)
     assert all(row.checkpoint_rule is None for row in table.floors())
     for row in ROWS:
-        selected_checkpoint.write(artifacts, row, artifacts / f"models/{row}", {})
+        selected_checkpoint.write_selection(artifacts, row, artifacts / f"models/{row}", {})
     alike = read_table(artifacts, ROWS, manifest(), Commit(None))
     assert columns.checkpoint_lines(alike) == ["Checkpoint of every row: the last one"]
 
@@ -113,9 +113,7 @@ def test_the_fids_of_the_choice_are_in_no_table(table: Table, artifacts: Path, t
 def findings(artifacts: Path, table: Table) -> list[str]:
     row = table.row("ncsn", False)
     assert row is not None
-    return [
-        str(found) for found in check.row_findings(row, check.Now(artifacts, ROWS, ()).row(row), artifacts)
-    ]
+    return [str(found) for found in check.row_findings(row, check.Now(artifacts, ROWS, ()).row(row), artifacts)]
 
 
 def flip(path: Path) -> None:
@@ -125,7 +123,7 @@ def flip(path: Path) -> None:
 
 
 def other(artifacts: Path) -> None:
-    selected_checkpoint.write(artifacts, "ncsn", artifacts / "models/ncsn/snapshots/step_00010000", ABOUT)
+    selected_checkpoint.write_selection(artifacts, "ncsn", artifacts / "models/ncsn/snapshots/step_00010000", ABOUT)
 
 
 CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -135,7 +133,7 @@ CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "another network": (other, "checkpoint artifacts/models/ncsn/snapshots/step_00010000/ema.safetensors"),
     "an FID of the choice": (
-        lambda root: selected_checkpoint.write(
+        lambda root: selected_checkpoint.write_selection(
             root,
             "ncsn",
             selected_checkpoint.network_folder(root, "ncsn"),
@@ -151,14 +149,10 @@ CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
 def test_a_change_of_what_was_chosen_is_caught(change: str, artifacts: Path, table: Table) -> None:
     assert findings(artifacts, table) == []
     CHANGES[change][0](artifacts)
-    assert any(CHANGES[change][1] in found for found in findings(artifacts, table)), findings(
-        artifacts, table
-    )
+    assert any(CHANGES[change][1] in found for found in findings(artifacts, table)), findings(artifacts, table)
 
 
-def test_the_chosen_network_is_published_and_used_on_the_card(
-    artifacts: Path, table: Table, tmp_path: Path
-) -> None:
+def test_the_chosen_network_is_published_and_used_on_the_card(artifacts: Path, table: Table, tmp_path: Path) -> None:
     write_json(tmp_path / "reports/table.json", tables.to_json(table))
     folder = publish.publish("ncsn", tmp_path / "out", artifacts=artifacts, reports=tmp_path / "reports")
     place = artifacts / "models/ncsn/snapshots/step_00020000"
@@ -182,7 +176,7 @@ def test_a_file_that_names_no_network_is_refused(artifacts: Path) -> None:
 
 def test_several_trainings_of_a_row_were_chosen_each(artifacts: Path) -> None:
     other = {"step": 40_000, "kind": "denoised", "seed": 5001}
-    selected_checkpoint.write(artifacts, "ncsn-1", artifacts / "models/ncsn-1", ABOUT | other)
+    selected_checkpoint.write_selection(artifacts, "ncsn-1", artifacts / "models/ncsn-1", ABOUT | other)
     told = checkpoint_rule(artifacts, ("ncsn", "ncsn-1"))
     assert "step 20,000 (without denoising), step 40,000 (with denoising)" in told
     assert "seed 5000, 5001" in told

@@ -69,9 +69,7 @@ def test_an_fid_against_another_split_is_not_judged() -> None:
     ours = row((10.1, 10.2, 10.3), n=10_000, reference_set="celeba, test split (19,962 images)")
     (found,) = verdict.against_papers(Table("celeba64", "", published("celeba", 64), (ours,), 0.1))
     assert (found.outcome, found.published) == ("within", "10.23")
-    (found,) = (
-        f for f in judged(row(reference_set="cifar10, train split (50,000 images)")).values() if f.interval
-    )
+    (found,) = (f for f in judged(row(reference_set="cifar10, train split (50,000 images)")).values() if f.interval)
     assert found.outcome == "within"
 
 
@@ -114,9 +112,7 @@ def test_a_higher_inception_score_is_better() -> None:
         ({"measures": estimates(10.8)}, "one training seed and one sampling set: raise `extra_seeds` or"),
     ],
 )
-def test_on_other_terms_or_without_repetition_nothing_is_concluded(
-    changes: dict[str, Any], reason: str
-) -> None:
+def test_on_other_terms_or_without_repetition_nothing_is_concluded(changes: dict[str, Any], reason: str) -> None:
     found = judged(row(**changes))["fid"]
     assert (found.outcome, found.interval) == ("inconclusive", None)
     assert found.reason is not None and reason in found.reason
@@ -140,9 +136,7 @@ def test_the_verdict_stands_in_the_words_the_table_and_the_json() -> None:
     text = "\n".join(verdict.sentences(table))
     assert "margin of 10%" in text and "count as exact" in text
     assert "`ncsnv2` with denoising, FID: within (10.63 to 10.97, of one network; the paper: 10.87)." in text
-    (line,) = [
-        line for line in tables.results_table(table).splitlines() if line.startswith("| `ncsnv2` | yes")
-    ]
+    (line,) = [line for line in tables.results_table(table).splitlines() if line.startswith("| `ncsnv2` | yes")]
     assert "| within |" in line
     found = tables.to_json(table)["verdict"]
     assert found["paper_margin"] == 0.1 and found["against_papers"][0]["outcome"] == "within"

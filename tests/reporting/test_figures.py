@@ -79,8 +79,7 @@ def images(count: int, size: int = 8, channels: int = 1) -> grids.Images:
 
 def panels(count: int, size: int = 8) -> list[grids.GridPanel]:
     return [
-        grids.GridPanel(f"row_{i}", "with denoising, FID 1234.56 (N=50,000)", images(40, size))
-        for i in range(count)
+        grids.GridPanel(f"row_{i}", "with denoising, FID 1234.56 (N=50,000)", images(40, size)) for i in range(count)
     ]
 
 
@@ -88,11 +87,7 @@ def some_trials(search: trials.TrialAxes, low: float, high: float, count: int = 
     rng = np.random.default_rng(0)
 
     def draw(axis: trials.Axis) -> float:
-        return (
-            float(rng.integers(1, 30))
-            if axis.whole
-            else float(np.exp(rng.uniform(np.log(low), np.log(high))))
-        )
+        return float(rng.integers(1, 30)) if axis.whole else float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
     settings = [{axis.column: draw(axis) for axis in search.axes} for _ in range(count)]
     return [Trial(i + 1, s, float(rng.gamma(2, 10)), (180, 360, 720)[i % 3]) for i, s in enumerate(settings)]
@@ -124,15 +119,13 @@ def curves(count: int, top: float) -> dict[str, tuple[lines.Floats, lines.Floats
 def score_fields() -> toy.ScoreFields:
     axis = np.linspace(-8, 8, 20, dtype=np.float32)
     points = np.stack(np.meshgrid(axis, axis), axis=-1)
-    return toy.ScoreFields(
-        points, -points, 0.5 - points, -np.square(points).sum(-1) / 20, np.zeros(3, np.float32)
-    )
+    return toy.ScoreFields(points, -points, 0.5 - points, -np.square(points).sum(-1) / 20, np.zeros(3, np.float32))
 
 
-def toy_panels() -> list[toy.Panel]:
+def toy_panels() -> list[toy.SamplePanel]:
     rng = np.random.default_rng(0)
     return [
-        toy.Panel(name, rng.normal(0, 5, (99, 2)).astype(np.float32), 0.8071, 1.4363)
+        toy.SamplePanel(name, rng.normal(0, 5, (99, 2)).astype(np.float32), 0.8071, 1.4363)
         for name in toy_figures.TITLES
     ]
 
@@ -215,11 +208,9 @@ def every_figure() -> Iterator[tuple[str, Figure]]:
         drawn = contours.contours(tried(), pairs)
         assert drawn is not None
         yield f"contours of {search}", drawn
-    judged = [searches.ParetoPoint(kind, 10.0 * n, 9.0 / n, n < 4, ()) for n, kind in enumerate(kinds, 1)]
+    judged = [searches.ShownPoint(kind, 10.0 * n, 9.0 / n, n < 4, ()) for n, kind in enumerate(kinds, 1)]
     marks = ("analytic", "fewest_nfe", "knee", "lowest_fid")
-    judged += [
-        searches.ParetoPoint("langevin", 90.0 + n, 3.0, False, (name,)) for n, name in enumerate(marks)
-    ]
+    judged += [searches.ShownPoint("langevin", 90.0 + n, 3.0, False, (name,)) for n, name in enumerate(marks)]
     best = {"baseline": {"network": "ncsnv2", "nfe": 106, "fid_again": 12.5}}
     yield "front of samplers", searches.front(judged, best)
     settings = dict.fromkeys(searches.SAMPLER_AXES, 0.0123) | {"fid": 9.87}
@@ -364,9 +355,7 @@ def test_a_trial_that_failed_after_a_rung_is_not_the_best(tmp_path: Path) -> Non
     assert [trial.number for trial in found] == [1, 3] and trials.best_trial(found).number == 3
 
 
-@pytest.mark.parametrize(
-    ("changed", "called"), [({}, "digits; the paper's: "), ({"lr": 3e-3}, "digits; reduced: ")]
-)
+@pytest.mark.parametrize(("changed", "called"), [({}, "digits; the paper's: "), ({"lr": 3e-3}, "digits; reduced: ")])
 def test_a_reduced_training_is_called_so(changed: dict[str, float], called: str) -> None:
     figure = toy_figures.toy_loss_curves(loss_curves(), "digits", toy_figures.PAPER | changed)
     assert figure.get_supxlabel().startswith(called)

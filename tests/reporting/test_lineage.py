@@ -80,12 +80,7 @@ def test_a_row_s_parameters_are_its_own(plan: StageGraph) -> None:
     assert changed("sampler", "ncsn", {"kind": "heun"}) == {"ncsn"}, "no search starts from it"
     assert changed("noise", "ncsnv2", {}) == {"tuned"}, "whose sampler has to equal that of ncsnv2"
     assert changed("compute", "workers", 1) == changed("report", "grid", [1, 1]) == set()
-    assert (
-        changed("sampler", "edm", {})
-        == changed("noise", "edm", {})
-        == changed("rows", "more", "edm")
-        == set()
-    )
+    assert changed("sampler", "edm", {}) == changed("noise", "edm", {}) == changed("rows", "more", "edm") == set()
 
 
 def made(stage: str, hardware: str = "a CPU") -> Made:
@@ -128,7 +123,7 @@ def test_a_row_s_files_are_those_of_its_network(tmp_path: Path) -> None:
         (artifacts / name).parent.mkdir(parents=True, exist_ok=True)
         (artifacts / name).write_text(name)
     for row, network in {"fewest": "tuned", "fewest-1": "tuned-1"}.items():
-        selected_checkpoint.write(artifacts, row, artifacts / "models" / network, {})
+        selected_checkpoint.write_selection(artifacts, row, artifacts / "models" / network, {})
     found = lineage.files(artifacts, "fewest", "raw", ["fewest", "fewest-1"])
     assert [file.path.removeprefix("artifacts/") for file in found] == [
         "noise/tuned.yaml",
@@ -142,7 +137,7 @@ def test_the_runs_of_a_row_are_found_by_the_bytes_that_they_wrote(tmp_path: Path
     for name in ("models/tuned/manifest.json", "samples/fewest/manifest.json"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text(name)
-    selected_checkpoint.write(tmp_path, "fewest", tmp_path / "models/tuned/snapshots/step_00000002", {})
+    selected_checkpoint.write_selection(tmp_path, "fewest", tmp_path / "models/tuned/snapshots/step_00000002", {})
     asked: list[Mapping[str, str]] = []
 
     def find(tags: Mapping[str, str]) -> str:

@@ -73,9 +73,7 @@ def whole(text: str) -> Read:
 def test_the_page_is_well_formed_and_loads_nothing(text: str) -> None:
     page = whole(text)
     assert "default-src 'none'" in text and len(text.encode()) < MOST
-    assert page.tags.count("img") == len(set(page.loads)) - 1, (
-        "each picture once, and a still of the moving one"
-    )
+    assert page.tags.count("img") == len(set(page.loads)) - 1, "each picture once, and a still of the moving one"
 
 
 @pytest.mark.parametrize(
@@ -146,9 +144,7 @@ def page(reports: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[br
         yield opened
 
 
-@pytest.mark.parametrize(
-    ("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
-)
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
 def test_a_browser_shows_it_without_complaint(
     page: browser.Page | None,
     width: int,
@@ -199,9 +195,7 @@ def test_who_asks_for_no_motion_sees_the_last_frame(page: browser.Page | None, r
         '<img src="missing.png">',
     ],
 )
-def test_the_browser_catches_a_planted_fault(
-    page: browser.Page | None, fault: str, text: str, tmp_path: Path
-) -> None:
+def test_the_browser_catches_a_planted_fault(page: browser.Page | None, fault: str, text: str, tmp_path: Path) -> None:
     planted = text.replace("</main>", f"{fault}</main>")
     if page is None:
         with pytest.raises(AssertionError):

@@ -39,9 +39,7 @@ def cells(text: str) -> list[list[str]]:
 
 
 def test_ncsn_table_1() -> None:
-    found = {
-        row.model: [row.inception_score or "-", row.fid or "-"] for row in papers.published("cifar10", 32)
-    }
+    found = {row.model: [row.inception_score or "-", row.fid or "-"] for row in papers.published("cifar10", 32)}
     for model, *expected in cells(NCSN_TABLE_1):
         assert found[model] == expected
 
@@ -67,8 +65,6 @@ def test_nothing_else_is_claimed() -> None:
     assert len(papers.published("celeba64")) == 4
 
 
-@pytest.mark.parametrize(
-    ("name", "size"), [("digits", 8), ("mnist", 28), ("fashion_mnist", 28), ("celeba", 32)]
-)
+@pytest.mark.parametrize(("name", "size"), [("digits", 8), ("mnist", 28), ("fashion_mnist", 28), ("celeba", 32)])
 def test_no_published_number(name: str, size: int) -> None:
     assert papers.published(name, size) == ()

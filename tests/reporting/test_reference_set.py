@@ -21,8 +21,7 @@ UNSEEN = "held_out_unseen"
 def test_the_words_of_each_reference(split: str) -> None:
     manifest = {"name": "celeba", "split": {"held_out_source_rows": SOURCES[split]}}
     known = {
-        reference: described(Terms(10, 19_962, "E", reference), manifest)
-        for reference in ("train", "held_out", UNSEEN)
+        reference: described(Terms(10, 19_962, "E", reference), manifest) for reference in ("train", "held_out", UNSEEN)
     }
     assert known == {
         "train": "celeba, train split (19,962 images)",

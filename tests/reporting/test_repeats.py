@@ -51,9 +51,7 @@ def row(table: Table, system: str = "tuned") -> Row:
     return found
 
 
-def test_a_row_is_the_mean_over_seeds_and_sets(
-    repeat: Callable[..., None], table: Callable[..., Table]
-) -> None:
+def test_a_row_is_the_mean_over_seeds_and_sets(repeat: Callable[..., None], table: Callable[..., Table]) -> None:
     for network, fids in (("tuned", [1.0, 3.0]), ("tuned-4", [5.0, 7.0]), ("tuned-9", [9.0, 11.0])):
         repeat(network, fids)
     made = row(table(4, 9))
@@ -82,16 +80,12 @@ def test_a_row_measured_once_has_no_interval_and_the_table_says_so(table: Callab
     assert "One training seed and one sampling set, so that no interval" in tables.results_table(made)
 
 
-def test_what_the_intervals_are_over_is_said(
-    repeat: Callable[..., None], table: Callable[..., Table]
-) -> None:
+def test_what_the_intervals_are_over_is_said(repeat: Callable[..., None], table: Callable[..., Table]) -> None:
     repeat("tuned", [1.0, 2.0, 4.0])
     text = tables.results_table(table(rows=("tuned",)))
     assert "1 training seed of 3 sampling sets each" in text and "one training seed alone" in text
     repeat("tuned-1", [1.0, 2.0, 4.0])
-    assert "intervals over training seeds and sampling sets;" in tables.results_table(
-        table(1, rows=("tuned",))
-    )
+    assert "intervals over training seeds and sampling sets;" in tables.results_table(table(1, rows=("tuned",)))
 
 
 def test_a_seed_that_was_not_run_is_named_with_its_command(
@@ -159,9 +153,7 @@ def test_the_step_in_the_papers_form_is_compared_or_named_as_not_run(
 def test_a_papers_row_that_is_not_among_ours_was_not_run(table: Callable[..., Table]) -> None:
     made = table(data=("cifar10", 32))
     assert row(made, "ncsnv2").published_fid == "10.87" and not row(made, "ncsnv2").measured
-    assert row(made, "ncsnv2").command == (
-        "dvc exp run -S 'networks=[ncsn,tuned,ncsnv2]' -S '+rows.ncsnv2=ncsnv2'"
-    )
+    assert row(made, "ncsnv2").command == ("dvc exp run -S 'networks=[ncsn,tuned,ncsnv2]' -S '+rows.ncsnv2=ncsnv2'")
 
 
 def test_further_measures_have_a_table_of_their_own(artifacts: Path, table: Callable[..., Table]) -> None:

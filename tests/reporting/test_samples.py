@@ -91,9 +91,7 @@ def test_without_completed_images_there_is_no_figure(artifacts: Path, tmp_path: 
 
 def test_the_frontier_is_the_csv_in_the_order_of_cost(tmp_path: Path) -> None:
     path = tmp_path / "frontier.csv"
-    path.write_text(
-        "sampler,nfe,fid,num_samples\nheun,35,2.5,256\neuler,9,7,256\nheun,9,4,256\nheun,99,,256\n"
-    )
+    path.write_text("sampler,nfe,fid,num_samples\nheun,35,2.5,256\neuler,9,7,256\nheun,9,4,256\nheun,99,,256\n")
     found = frontier.read_frontier(path)
     plain = {name: [a.tolist() for a in arrays] for name, arrays in found.curves.items()}
     assert plain == {"heun": [[9, 35], [4, 2.5]], "euler": [[9], [7]]} and found.num_samples == 256

@@ -94,9 +94,7 @@ def test_csv_has_the_json_values_at_full_precision(build: Build) -> None:
         row = flat(json_row)
         assert not json_row["measures"] or float(line["fid_n720"]) == row["fid"]
         texts = {key: json.dumps(value) if isinstance(value, list) else value for key, value in row.items()}
-        assert all(
-            line[key] == str("" if texts[key] is None else texts[key]) for key in row if key not in apart
-        )
+        assert all(line[key] == str("" if texts[key] is None else texts[key]) for key in row if key not in apart)
     assert [line["published_fid"] for line in lines if line["system"] == "NCSN"] == ["25.32"]
 
 
@@ -232,9 +230,7 @@ def test_an_empty_cell_of_bits_per_dim_has_its_reason_below_the_table(
     assert "first training seed" not in told
 
 
-def test_an_evaluator_that_tells_no_classes_leaves_a_column_and_its_reason(
-    build: Build, artifacts: Path
-) -> None:
+def test_an_evaluator_that_tells_no_classes_leaves_a_column_and_its_reason(build: Build, artifacts: Path) -> None:
     reason = "There is no IS, since the evaluator's network knows no classes."
     assert reason not in tables.results_table(build())
     for path in (artifacts / "evaluation").iterdir():

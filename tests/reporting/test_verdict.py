@@ -32,12 +32,8 @@ def test_within_twice_the_floor(
     assert [v.within for v in verdict.against_floor(table)] == [within]
 
 
-@pytest.mark.parametrize(
-    "change", [{"n": 1000}, {"evaluator": "F"}, {"n_reference": 5}, {"reference_set": "S"}]
-)
-def test_a_floor_on_other_terms_is_no_floor(
-    make_row: MakeRow, make_table: MakeTable, change: dict[str, int]
-) -> None:
+@pytest.mark.parametrize("change", [{"n": 1000}, {"evaluator": "F"}, {"n_reference": 5}, {"reference_set": "S"}])
+def test_a_floor_on_other_terms_is_no_floor(make_row: MakeRow, make_table: MakeTable, change: dict[str, int]) -> None:
     table = make_table(make_row("tuned", True, 1.0), make_row(FLOOR, None, 1.0, **change))
     assert [v.within for v in verdict.against_floor(table)] == [None]
     assert any("no floor at N=720" in text for text in verdict.sentences(table))
@@ -70,9 +66,7 @@ def test_tuned_against_ncsnv2(
 
 
 @pytest.mark.parametrize("change", [{"n": 1000}, {"evaluator": "F"}, {"nfe": None}])
-def test_rows_on_other_terms_are_not_compared(
-    make_row: MakeRow, make_table: MakeTable, change: dict[str, int]
-) -> None:
+def test_rows_on_other_terms_are_not_compared(make_row: MakeRow, make_table: MakeTable, change: dict[str, int]) -> None:
     table = make_table(make_row("ncsnv2", True, 2.0), make_row("tuned", True, 1.0, **change))
     assert [v.holds for v in verdict.against_baseline(table)] == [None]
 

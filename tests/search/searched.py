@@ -10,7 +10,7 @@ from pipeline.metrics.fid import moments
 from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.prior import Law
 from pipeline.search import Budget
-from pipeline.search.sampler_trial import Setup
+from pipeline.search.sampler_trial import SamplerSetup
 from pipeline.toy.mixture import GaussianMixture
 
 SHAPE = (1, 2, 2)
@@ -54,7 +54,7 @@ class Mixture:
         return (x * 255).to(torch.uint8).numpy().reshape(n, *SHAPE)
 
 
-def made(**other: Any) -> Setup:
+def made(**other: Any) -> SamplerSetup:
     """The setup of a small search; `other` fields as given."""
     features = Pixels()
     plain = {
@@ -68,4 +68,4 @@ def made(**other: Any) -> Setup:
         "max_nfe": 41,
         "kinds": KINDS,
     }
-    return Setup(**{**plain, **other})
+    return SamplerSetup(**{**plain, **other})

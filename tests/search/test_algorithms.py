@@ -4,13 +4,13 @@ import math
 from dataclasses import replace
 from statistics import median
 
-from pipeline.search import Budget, Choice, Range, Space
+from pipeline.search import Budget, Categorical, Range, Space
 from pipeline.search.algorithms import Halving, Proposer
 from pipeline.search.records import Settings
 
 BUDGET = Budget(num_trials=9, rungs=(1, 2), reduction_factor=2, max_concurrent=2, seed=0)
 KINDS: Space = {
-    "kind": Choice(("a", "b", "c")),
+    "kind": Categorical(("a", "b", "c")),
     "x": Range(0.1, 10.0, only=("kind", ("a", "b"))),
     "y": Range(0.1, 10.0, only=("kind", ("c",))),
 }

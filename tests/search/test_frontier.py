@@ -16,7 +16,7 @@ from pipeline.metrics.fid import moments
 from pipeline.ncsn.kinds import kinds
 from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.nfe import CountEvaluations, cost
-from pipeline.search.frontier import LeftOut, Point, Setup, chosen, frontier, write
+from pipeline.search.frontier import FrontierPoint, FrontierSetup, LeftOut, chosen, frontier, write_frontier
 
 KINDS = kinds("samplers")
 SHAPE = (1, 2, 2)
@@ -38,9 +38,9 @@ def pixels(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1) / 255
 
 
-def setup(**changes: Any) -> Setup:
+def setup(**changes: Any) -> FrontierSetup:
     law = np.random.default_rng(0).normal(0.5, 1 / 8, (4000, 4))
-    plain = Setup(
+    plain = FrontierSetup(
         network=normal,
         trained=Ladder(2.0, 0.01, 3),
         shape=SHAPE,
@@ -55,9 +55,9 @@ def setup(**changes: Any) -> Setup:
     return dataclasses.replace(plain, **changes)
 
 
-def points(setup: Setup, budgets: list[int]) -> list[Point]:
+def points(setup: FrontierSetup, budgets: list[int]) -> list[FrontierPoint]:
     found = list(frontier(setup, budgets))
-    assert all(isinstance(point, Point) for point in found)
+    assert all(isinstance(point, FrontierPoint) for point in found)
     return found  # type: ignore[return-value]
 
 
@@ -91,7 +91,7 @@ def test_what_is_undefined_or_fails_is_left_out_with_its_reason(caplog: pytest.L
 
     caplog.set_level(logging.WARNING)
     found = list(frontier(setup(), [2, 9]))
-    cheap = {point.sampler.kind for point in found if isinstance(point, Point) and point.nfe == 2}
+    cheap = {point.sampler.kind for point in found if isinstance(point, FrontierPoint) and point.nfe == 2}
     assert cheap == {"euler", "dpm_solver"}
     left = [point for point in found if isinstance(point, LeftOut)]
     assert {(point.sampler, point.budget) for point in left} == {(kind, 2) for kind in set(KINDS) - cheap}
@@ -109,10 +109,10 @@ def test_the_number_of_threads_changes_no_bit_the_seed_does() -> None:
 
 def test_the_file_holds_the_points_and_the_manifest_how_they_were_made(tmp_path: Path) -> None:
     found = list(frontier(setup(num_samples=20), [2, 5]))
-    write(tmp_path, found, {"seed": 1})
+    write_frontier(tmp_path, found, {"seed": 1})
     with (tmp_path / "frontier.csv").open() as file:
         rows = list(csv.DictReader(file))
-    kept = [point for point in found if isinstance(point, Point)]
+    kept = [point for point in found if isinstance(point, FrontierPoint)]
     assert [(r["sampler"], int(r["nfe"]), float(r["fid"]), int(r["num_samples"])) for r in rows] == [
         point.row() for point in kept
     ]

@@ -13,7 +13,7 @@ from pipeline.metrics import features, fid
 from pipeline.ncsn.ladder import Ladder
 from pipeline.params import Params, load
 from pipeline.search import noise, sampler_trial
-from pipeline.search.sampler_trial import Setup
+from pipeline.search.sampler_trial import SamplerSetup
 from stages.tune_noise import _search
 from tests.search.searched import KINDS, Mixture, Pixels
 
@@ -48,7 +48,7 @@ def test_the_search_of_the_sampler_judges_by_images_of_its_own(
     monkeypatch.setattr(sampler_trial, "open_dataset", lambda _: SimpleNamespace(split=lambda _: IMAGES))
     monkeypatch.setattr(sampler_trial, "load_space", lambda _: Pixels())
     monkeypatch.setattr(sampler_trial, "load_network", lambda _: Mixture())
-    Setup.read(tmp_path, "v", LADDER, budget=None, max_nfe=5, kinds=KINDS)
+    SamplerSetup.read(tmp_path, "v", LADDER, budget=None, max_nfe=5, kinds=KINDS)
     assert asked == ["search"]
 
 

@@ -11,58 +11,56 @@ import pytest
 import torch
 
 from pipeline.files import read_yaml
+from pipeline.ncsn import kinds
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
-from pipeline.ncsn.losses.edm import EDM as EDMLoss
 from pipeline.ncsn.networks import make_network
 from pipeline.reporting.figures.searches import side_by_side
 from pipeline.search import SearchStore, search_here
-from pipeline.search.log_normal import LogNormal, read, spread, starts
-from pipeline.search.noise import Found, space, tune
-from pipeline.search.noise_trial import Setup, trial
+from pipeline.search.log_normal import LogNormal, analytic_law, read_noise_range, spread
+from pipeline.search.noise import FoundNoise, space, tune
+from pipeline.search.noise_trial import NoiseSetup, trial
 from pipeline.search.pbt import FACTORS, perturbed
-from pipeline.search.records import FINISHED, Record
+from pipeline.search.records import FINISHED, TrialRecord
 from pipeline.training import batches
-from tests.search.short import EDM, LAW_BOUNDS, LOSS, RANGE, made
+from tests.search.short import EDM, LAW_BOUNDS, RANGE, made
 
 LADDER = Ladder(40.0, 0.001, 18)
+PUBLISHED = {"published": LogNormal(LADDER, -1.9, 1.2)}
 
 
 @pytest.fixture(scope="module")
-def setup() -> Setup:
+def setup() -> NoiseSetup:
     return made(recipe=EDM, max_nfe=7)
 
 
-Run = Callable[..., Found]
+Run = Callable[..., FoundNoise]
 
 
 @pytest.fixture
-def run(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(setup: NoiseSetup, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The stage's search in this process."""
 
-    def here(*arguments: Any, resources: Any, **options: Any) -> list[Record]:
+    def here(*arguments: Any, resources: Any, **options: Any) -> list[TrialRecord]:
         return search_here(*arguments, **options)
 
-    def searched(one: Setup = setup, **options: Any) -> Found:
-        points = starts(one.images, RANGE, one.recipe["loss"])
-        return tune(one, points.pop("analytic"), points, bounds=LAW_BOUNDS, resources={}, **options)
+    def searched(one: NoiseSetup = setup, **options: Any) -> FoundNoise:
+        return tune(one, analytic_law(one.images, LADDER), PUBLISHED, bounds=LAW_BOUNDS, resources={}, **options)
 
     monkeypatch.setattr("pipeline.search.noise.search", here)
     return searched
 
 
-def plain(records: list[Record]) -> list[Record]:
+def plain(records: list[TrialRecord]) -> list[TrialRecord]:
     return [replace(record, seconds=0.0) for record in records]
 
 
 def test_the_analytic_law_is_edms_at_the_datas_spread() -> None:
     quarter = np.array([64, 192], np.uint8).repeat(60).reshape(2, 1, 6, 10)
     assert spread(quarter) == pytest.approx(64 / 255)
-    found = starts(quarter, RANGE, LOSS)
-    analytic, published = found["analytic"], found["published"]
-    assert isinstance(analytic, LogNormal) and analytic.ladder == LADDER
+    analytic = analytic_law(quarter, LADDER)
+    assert analytic.ladder == LADDER and analytic.p_std == 1.2
     assert math.exp(analytic.p_mean) / (64 / 255) == pytest.approx(math.exp(-1.2) / 0.5)
-    assert (analytic.p_std, published) == (1.2, LogNormal(LADDER, -1.9, 1.2))
     many = np.random.default_rng(0).integers(0, 256, (9000, 1, 2, 2), np.uint8)
     assert spread(many) == pytest.approx(float((many / 255).std()), rel=1e-12), "in parts"
     with pytest.raises(UserError, match="all pixels of the training images are equal"):
@@ -72,7 +70,7 @@ def test_the_analytic_law_is_edms_at_the_datas_spread() -> None:
 def test_a_law_is_read_as_it_was_written() -> None:
     law = LogNormal(LADDER, -1.5, 1.1)
     assert law.plain() == {**RANGE, "p_mean": -1.5, "p_std": 1.1}
-    assert read(law.plain() | {"rule": "tuned_continuous"}) == law and read(RANGE) == LADDER
+    assert read_noise_range(law.plain() | {"rule": "tuned_continuous"}) == law and read_noise_range(RANGE) == LADDER
 
 
 def test_the_space_adds_to_p_mean_and_multiplies_p_std() -> None:
@@ -82,20 +80,18 @@ def test_the_space_adds_to_p_mean_and_multiplies_p_std() -> None:
     assert (ranges["p_std"].lower, ranges["p_std"].upper) == pytest.approx((0.6, 1.8)) and ranges["p_std"].log
 
 
-def test_a_trial_trains_on_its_own_law(setup: Setup) -> None:
+def test_a_trial_trains_on_its_own_law(setup: NoiseSetup) -> None:
     law = LogNormal(LADDER, -0.5, 0.6)
     task = setup.task(law)
-    assert task.loss == EDMLoss(p_mean=-0.5, p_std=0.6)
-    drawn = task.loss.sigmas(batches.generator(0, 0, 0), 20_000, torch.tensor(task.network["sigmas"]))
-    logs = drawn.log()
+    assert kinds.plain(task.loss) == {"kind": "edm", "p_mean": -0.5, "p_std": 0.6}
+    ladder = torch.tensor(task.network["sigmas"])
+    logs = task.loss.sigmas(batches.generator(0, 0, 0), 20_000, ladder).log()
     assert (float(logs.mean()), float(logs.std())) == pytest.approx((-0.5, 0.6), abs=0.02)
     assert len(task.network["sigmas"]) == 18 and make_network(**task.network)
 
 
 @pytest.mark.parametrize(("max_nfe", "levels"), [(3, 2), (4, 2), (7, 4), (35, 18), (36, 18)])
-def test_samples_are_heuns_on_the_levels_that_the_budget_holds(
-    setup: Setup, max_nfe: int, levels: int
-) -> None:
+def test_samples_are_heuns_on_the_levels_that_the_budget_holds(setup: NoiseSetup, max_nfe: int, levels: int) -> None:
     sampler = replace(setup, max_nfe=max_nfe).sampler(LogNormal(LADDER, -1.5, 1.2))
     assert (sampler.kind, sampler.ladder) == ("heun", Ladder(40.0, 0.001, levels, rho=7.0))
 
@@ -105,35 +101,30 @@ def test_the_search_compares_analytic_published_and_tuned(run: Run, tmp_path: Pa
     assert [set(record.settings) for record in found.records] == [{"p_mean", "p_std"}] * 4
     lines = found.compared.lines
     assert list(lines) == ["tuned", "analytic", "published"]
-    assert (lines["published"]["p_mean"], lines["published"]["trial"]) == (-1.9, 2)
-    assert {line["nfe"] for line in lines.values()} == {7} and found.compared.verdict["noise_of"] == "seeds"
+    assert (lines["published"].values["p_mean"], lines["published"].trial) == (-1.9, 2)
+    assert {line.values["nfe"] for line in lines.values()} == {7} and found.compared.verdict.noise_of == "seeds"
     assert isinstance(found.winner, LogNormal) and found.winner.ladder == LADDER
-    assert found.winner.p_mean == lines["tuned"]["p_mean"]
+    assert found.winner.p_mean == lines["tuned"].values["p_mean"]
     found.write(tmp_path)
     assert read_yaml(tmp_path / "best.yaml")["analytic"]["p_std"] == 1.2
-    assert "`published`: log σ of mean -1.9 and standard deviation 1.2, FID" in side_by_side(
-        tmp_path / "best.yaml"
-    )
+    assert "`published`: log σ of mean -1.9 and standard deviation 1.2, FID" in side_by_side(tmp_path / "best.yaml")
     assert not list(tmp_path.glob("*.png")), "the report draws"
     assert plain(run().records) == plain(found.records), "digit for digit"
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_a_trial_of_two_workers_has_the_digits_of_one(setup: Setup, request: pytest.FixtureRequest) -> None:
-    one = replace(setup, microshards=2, budget=replace(setup.budget, num_trials=2, rungs=(2,)))
-    points = starts(one.images, RANGE, LOSS)
-    start = points.pop("analytic")
-    teams = tune(one, start, points, bounds=LAW_BOUNDS, resources={"cpu": 1}, workers=2)
+def test_a_trial_of_two_workers_has_the_digits_of_one(setup: NoiseSetup, request: pytest.FixtureRequest) -> None:
+    one = replace(setup, micro_batches=2, budget=replace(setup.budget, num_trials=2, rungs=(2,)))
+    teams = tune(one, analytic_law(one.images, LADDER), PUBLISHED, bounds=LAW_BOUNDS, resources={"cpu": 1}, workers=2)
     here: Run = request.getfixturevalue("run")
     assert plain(teams.records) == plain(here(one).records)
 
 
-def test_a_population_multiplies_the_median_of_sigma(run: Run, setup: Setup) -> None:
+def test_a_population_multiplies_the_median_of_sigma(run: Run, setup: NoiseSetup) -> None:
     start = LogNormal(LADDER, 0.1, 1.2)
     ranges = space(start, [start], LAW_BOUNDS, longest=6)
     seen = {
-        perturbed({"p_mean": 0.1, "p_std": 1.2}, ranges, np.random.default_rng(seed))["p_mean"]
-        for seed in range(20)
+        perturbed({"p_mean": 0.1, "p_std": 1.2}, ranges, np.random.default_rng(seed))["p_mean"] for seed in range(20)
     }
     assert sorted(seen) == pytest.approx([0.1 + math.log(factor) for factor in FACTORS])
     budget = replace(setup.budget, num_trials=4, rungs=(2, 4), algorithm="pbt")
@@ -143,7 +134,7 @@ def test_a_population_multiplies_the_median_of_sigma(run: Run, setup: Setup) -> 
     assert plain(run(replace(setup, budget=budget)).records) == plain(found.records)
 
 
-def test_a_trial_is_a_function_of_its_settings(setup: Setup) -> None:
+def test_a_trial_is_a_function_of_its_settings(setup: NoiseSetup) -> None:
     given = replace(setup, given=RANGE)
     settings = {"p_mean": -1.5, "p_std": 1.2}
     results = list(trial(settings, given))

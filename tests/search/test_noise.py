@@ -14,17 +14,17 @@ from pipeline.ncsn.ladder import Ladder
 from pipeline.reporting.figures.searches import side_by_side
 from pipeline.search import SearchStore, search_here
 from pipeline.search.noise import space, tune
-from pipeline.search.noise_trial import Setup, trial
-from pipeline.search.records import FINISHED, Record, png
+from pipeline.search.noise_trial import NoiseSetup, trial
+from pipeline.search.records import FINISHED, TrialRecord, png
 from tests.search.short import BOUNDS, START, made
 
 
 @pytest.fixture(scope="module")
-def setup() -> Setup:
+def setup() -> NoiseSetup:
     return made()
 
 
-def test_a_trial_trains_on_and_is_judged_at_its_rungs(setup: Setup) -> None:
+def test_a_trial_trains_on_and_is_judged_at_its_rungs(setup: NoiseSetup) -> None:
     results = list(trial(START.plain(), setup))
     assert [result["steps"] for result in results] == [2, 10]
     assert [result["nfe"] for result in results] == [19, 19], "6 levels of 3 steps and denoising, counted"
@@ -34,7 +34,7 @@ def test_a_trial_trains_on_and_is_judged_at_its_rungs(setup: Setup) -> None:
     assert results == [result for result in trial(START.plain(), longer) if result["steps"] != 4]
 
 
-def test_a_promoted_trial_goes_on_exactly(setup: Setup) -> None:
+def test_a_promoted_trial_goes_on_exactly(setup: NoiseSetup) -> None:
     judged = replace(setup, budget=replace(setup.budget, rungs=(2, 4, 10), num_trials=2))
     straight = replace(setup, budget=replace(setup.budget, rungs=(10,)))
     found = search_here(
@@ -46,7 +46,9 @@ def test_a_promoted_trial_goes_on_exactly(setup: Setup) -> None:
     assert (reported, png(reported.samples)) == (found[0].rungs[2], found[0].picture)
 
 
-def test_the_moving_average_spans_the_same_fraction_of_a_trial_as_of_the_full_training(setup: Setup) -> None:
+def test_the_moving_average_spans_the_same_fraction_of_a_trial_as_of_the_full_training(
+    setup: NoiseSetup,
+) -> None:
     # .99 over 100 steps: a whole training. Over 10 steps that is .9.
     assert setup.task(START).ema.rate == pytest.approx(0.9)
     assert replace(setup, full_steps=10**6).task(START).ema.rate == 0.0
@@ -54,18 +56,18 @@ def test_the_moving_average_spans_the_same_fraction_of_a_trial_as_of_the_full_tr
 
 
 @pytest.mark.parametrize("num_levels", [2, 7, 18, 19])
-def test_the_objective_spends_its_budget_and_not_more(setup: Setup, num_levels: int) -> None:
+def test_the_objective_spends_its_budget_and_not_more(setup: NoiseSetup, num_levels: int) -> None:
     sampler = setup.sampler(Ladder(2.0, 0.05, num_levels))
     spent = sampler.ladder.num_levels * sampler.options["steps_per_level"] + 1
     assert spent <= setup.max_nfe < spent + num_levels
 
 
-def test_a_ladder_beyond_the_budget_fails_with_its_reason_before_it_trains(setup: Setup) -> None:
+def test_a_ladder_beyond_the_budget_fails_with_its_reason_before_it_trains(setup: NoiseSetup) -> None:
     with pytest.raises(UserError, match=r"20 levels and denoising exceed tune_noise\.max_nfe \(20\)"):
         next(trial(Ladder(2.0, 0.05, 20).plain(), replace(setup, recipe={})))
 
 
-def test_more_starting_points_than_trials_are_refused(setup: Setup) -> None:
+def test_more_starting_points_than_trials_are_refused(setup: NoiseSetup) -> None:
     two = replace(setup, budget=replace(setup.budget, num_trials=2))
     others = {"a": Ladder(0.5, 0.05, 5), "b": Ladder(0.6, 0.05, 5)}
     with pytest.raises(UserError, match=r"tune_noise\.num_trials \(2\) .* at least 3"):
@@ -84,9 +86,7 @@ def test_the_space_is_in_multiples_of_the_analytic_ladder_and_holds_the_publishe
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_the_search_compares_analytic_published_and_tuned(
-    setup: Setup, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_search_compares_analytic_published_and_tuned(setup: NoiseSetup, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     published = Ladder(0.5, 0.05, 5)
     found = tune(setup, START, {"twin": START, "ncsn": published}, bounds=BOUNDS, resources={"cpu": 1})
@@ -94,13 +94,13 @@ def test_the_search_compares_analytic_published_and_tuned(
     assert found.records[0].status == FINISHED
     lines = found.compared.lines
     assert lines["twin"] == lines["analytic"]
-    assert lines["ncsn"]["sigma_max"] == 0.5
-    assert lines["tuned"]["fid"] <= lines["analytic"]["fid"]
-    assert found.winner == Ladder.read(lines["tuned"])
+    assert lines["ncsn"].values["sigma_max"] == 0.5
+    assert lines["tuned"].values["fid"] <= lines["analytic"].values["fid"]
+    assert found.winner == Ladder.read(lines["tuned"].values)
     (analytic, ncsn, tuned, verdict) = [record.message for record in caplog.records][-4:]
     assert analytic.startswith("analytic, twin: sigma_max 2, sigma_min 0.05, num_levels 6, fid ")
     assert ncsn.startswith("ncsn: sigma_max 0.5") and tuned.startswith("tuned: sigma_max ")
-    assert f"against analytic: {found.compared.verdict['tuned_against_analytic']} (FID " in verdict
+    assert f"against analytic: {found.compared.verdict.tuned_against_analytic} (FID " in verdict
     assert all(a.trial < b.trial for a, b in pairwise(found.records))
 
 
@@ -108,37 +108,35 @@ def test_the_search_compares_analytic_published_and_tuned(
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches run in this process."""
 
-    def search(*arguments: Any, resources: Any, **options: Any) -> list[Record]:
+    def search(*arguments: Any, resources: Any, **options: Any) -> list[TrialRecord]:
         return search_here(*arguments, **options)
 
     monkeypatch.setattr("pipeline.search.noise.search", search)
 
 
 @pytest.mark.usefixtures("here")
-def test_the_choices_are_trained_again_whole_on_seeds_of_their_own(setup: Setup, tmp_path: Path) -> None:
+def test_the_choices_are_trained_again_whole_on_seeds_of_their_own(setup: NoiseSetup, tmp_path: Path) -> None:
     found = tune(
         setup, START, {"ncsn": Ladder(0.5, 0.05, 5)}, bounds=BOUNDS, resources={}, repeats=2,
         store=SearchStore(tmp_path / "kept", "tune_noise"),
     )  # fmt: skip
     lines, again = found.compared.lines, found.compared.again
-    assert set(again) == {line["trial"] for line in lines.values()}
+    assert set(again) == {line.trial for line in lines.values()}
     for record in again[1]:
         seeded = replace(setup, budget=replace(setup.budget, seed=record.settings["seed"]))
         assert list(record.rungs) == list(trial(START.plain(), seeded)), "of that seed, and whole"
     assert [record.settings["seed"] for record in again[1]] == [2, 3], "the search has 1"
     fids = [record.metrics["fid"] for record in again[1]]
-    assert lines["analytic"]["fid_again"] == pytest.approx(np.exp(np.mean(np.log(fids))))
-    assert found.compared.verdict["noise_of"] == "seeds"
-    assert set(found.compared.verdict["std_of_log_fid"]) == {2, 10}, "at every rung"
+    assert lines["analytic"].fid_again == pytest.approx(np.exp(np.mean(np.log(fids))))
+    assert found.compared.verdict.noise_of == "seeds"
+    assert set(found.compared.verdict.std_of_log_fid) == {2, 10}, "at every rung"
     found.write(tmp_path)
     assert len((tmp_path / "repeats.csv").read_text().splitlines()) == 1 + 2 * 2 * len(again)
     assert " further seeds)" in side_by_side(tmp_path / "best.yaml")
 
 
 @pytest.mark.usefixtures("here")
-def test_a_search_finds_its_own_trials_and_the_newest_finished_one_stays(
-    setup: Setup, tmp_path: Path
-) -> None:
+def test_a_search_finds_its_own_trials_and_the_newest_finished_one_stays(setup: NoiseSetup, tmp_path: Path) -> None:
     one = replace(setup, budget=replace(setup.budget, rungs=(2,), num_trials=2))
     again = partial(tune, start=START, others={}, bounds=BOUNDS, resources={})
     store, others = SearchStore(tmp_path, "tune_noise"), SearchStore(tmp_path, "tune_noise")

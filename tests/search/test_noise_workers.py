@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.kinds import make
 from pipeline.ncsn.ladder import Ladder
 from pipeline.search import SearchStore, search_here
 from pipeline.search.noise import space, tune
-from pipeline.search.noise_trial import Segment, Setup, adopted, trained, trial
+from pipeline.search.noise_trial import NoiseSetup, Segment, adopted, trained, trial
 from pipeline.search.noise_workers import Team
-from pipeline.search.records import FAILED, FINISHED, Record
+from pipeline.search.records import FAILED, FINISHED, TrialRecord
 from tests.search.short import BOUNDS, RECIPE, START, made
 
 OTHER = Ladder(0.5, 0.05, 5)
@@ -21,18 +22,18 @@ HUGE = Ladder(1e25, 0.05, 5)
 
 
 @pytest.fixture(scope="module")
-def setup() -> Setup:
+def setup() -> NoiseSetup:
     """Two micro-batches, two trials at a time."""
     plain = made(micro_batches=2)
     return replace(plain, budget=replace(plain.budget, num_trials=2, rungs=(2, 4)))
 
 
-def without_time(records: list[Record]) -> list[Record]:
+def without_time(records: list[TrialRecord]) -> list[TrialRecord]:
     return [replace(record, seconds=0.0) for record in records]
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_a_search_with_two_workers_a_trial_has_the_records_of_one(setup: Setup, tmp_path: Path) -> None:
+def test_a_search_with_two_workers_a_trial_has_the_records_of_one(setup: NoiseSetup, tmp_path: Path) -> None:
     """Two CPUs hold the workers of one trial: the other one waits, whatever `max_concurrent` says."""
     store = SearchStore(tmp_path, "tune_noise")
     ask: dict[str, Any] = {"bounds": BOUNDS, "resources": {"cpu": 1}, "store": store}
@@ -61,14 +62,14 @@ def test_more_workers_than_ray_holds_are_refused_and_fewer_run_side_by_side(
         Team(6, True, tmp_path).at_once(1)
 
 
-def test_a_training_in_parts_is_the_training_in_one(setup: Setup, tmp_path: Path) -> None:
+def test_a_training_in_parts_is_the_training_in_one(setup: NoiseSetup, tmp_path: Path) -> None:
     rungs = list(trial(START.plain(), setup))
     first = Segment(START, 2, None, tmp_path / "first")
     assert trained(first, setup) == rungs[0]
     assert trained(Segment(START, 4, first.target, None), setup) == rungs[1]
 
 
-def test_a_training_goes_on_with_the_weights_of_another_ladder(setup: Setup, tmp_path: Path) -> None:
+def test_a_training_goes_on_with_the_weights_of_another_ladder(setup: NoiseSetup, tmp_path: Path) -> None:
     donor = Segment(START, 2, None, tmp_path / "donor")
     trained(donor, setup)
     state, own = (adopted(donor.target, setup.task(ladder), "cpu") for ladder in (OTHER, START))  # type: ignore[arg-type]
@@ -83,8 +84,10 @@ def test_a_training_goes_on_with_the_weights_of_another_ladder(setup: Setup, tmp
     assert trained(Segment(OTHER, 4, donor.target, None), setup)["loss"] != fresh["loss"]
 
 
-def test_weights_for_each_level_go_on_with_their_own_alone(setup: Setup, tmp_path: Path) -> None:
-    levels = replace(setup, recipe={**RECIPE, "network": {"kind": "ncsn", "width": 4}})
+def test_weights_for_each_level_go_on_with_their_own_alone(setup: NoiseSetup, tmp_path: Path) -> None:
+    levels = replace(
+        setup, recipe=RECIPE.model_copy(update={"network": make("networks", {"kind": "ncsn", "width": 4})})
+    )
     donor = Segment(START, 2, None, tmp_path / "donor")
     trained(donor, levels)
     assert trained(Segment(START, 4, donor.target, None), levels)["steps"] == 4

@@ -9,22 +9,22 @@ import pytest
 
 from pipeline.ncsn.ladder import Ladder
 from pipeline.search import Range, SearchStore, search_here
-from pipeline.search.noise import Found, tune
-from pipeline.search.noise_trial import Segment, Setup, trained
+from pipeline.search.noise import FoundNoise, tune
+from pipeline.search.noise_trial import NoiseSetup, Segment, trained
 from pipeline.search.pbt import FACTORS, succeeded
-from pipeline.search.records import FAILED, FINISHED, STOPPED, Record
+from pipeline.search.records import FAILED, FINISHED, STOPPED, TrialRecord
 from tests.search.short import BOUNDS, START, made
 
 SPACE = {"sigma_max": Range(0.4, 2.0), "sigma_min": Range(0.01, 0.2), "num_levels": Range(3, 9)}
 OTHER = Ladder(0.5, 0.05, 5)
 
 
-def generation(*fids: float) -> list[Record]:
+def generation(*fids: float) -> list[TrialRecord]:
     """Members of a first generation by their FIDs, NaN for one that failed."""
     ladder = {"sigma_min": 0.1, "num_levels": 6, "generation": 1}
     members = [{"sigma_max": m / 10, **ladder, "member": m, "parent": m} for m in range(1, len(fids) + 1)]
     return [
-        Record(int(one["member"]), one, *((({"fid": fid},), FINISHED) if fid == fid else ((), FAILED)))
+        TrialRecord(int(one["member"]), one, *((({"fid": fid},), FINISHED) if fid == fid else ((), FAILED)))
         for one, fid in zip(members, fids, strict=True)
     ]
 
@@ -74,23 +74,23 @@ def test_draws_follow_from_seed_and_place_alone() -> None:
 
 
 @pytest.fixture(scope="module")
-def setup() -> Setup:
+def setup() -> NoiseSetup:
     plain = made(num_samples=8, max_nfe=8, batch_size=4)
     return replace(plain, budget=replace(plain.budget, num_trials=4, rungs=(2, 4, 6), algorithm="pbt"))
 
 
-Run = Callable[..., Found]
+Run = Callable[..., FoundNoise]
 
 
 @pytest.fixture
-def run(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(setup: NoiseSetup, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The stage's search in this process; `cut_at`: it is killed when this trial ends."""
 
-    def here(*arguments: Any, resources: Any, **options: Any) -> list[Record]:
+    def here(*arguments: Any, resources: Any, **options: Any) -> list[TrialRecord]:
         return search_here(*arguments, **options)
 
-    def searched(kept: Path | None = None, cut_at: int = 0, one: Setup = setup) -> Found:
-        def on_trial(record: Record) -> None:
+    def searched(kept: Path | None = None, cut_at: int = 0, one: NoiseSetup = setup) -> FoundNoise:
+        def on_trial(record: TrialRecord) -> None:
             if record.trial == cut_at:
                 raise KeyboardInterrupt
 
@@ -101,11 +101,11 @@ def run(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> Run:
     return searched
 
 
-def plain(records: list[Record]) -> list[Record]:
+def plain(records: list[TrialRecord]) -> list[TrialRecord]:
     return [replace(record, seconds=0.0) for record in records]
 
 
-def test_members_train_on_where_their_parents_stopped(run: Run, setup: Setup, tmp_path: Path) -> None:
+def test_members_train_on_where_their_parents_stopped(run: Run, setup: NoiseSetup, tmp_path: Path) -> None:
     found = run()
     records = found.records
     assert [record.trial for record in records] == list(range(1, 13))
@@ -123,11 +123,11 @@ def test_members_train_on_where_their_parents_stopped(run: Run, setup: Setup, tm
     metrics = trained(Segment(ladders[1], 4, first.target, None), setup)
     assert {name: metrics[name] for name in copy.metrics} == copy.metrics
     assert Ladder.read(min(records[8:], key=lambda r: r.metrics["fid"]).settings) == found.winner
-    assert found.compared.lines["tuned"]["generation"] == 3
+    assert found.compared.lines["tuned"].values["generation"] == 3
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_ray_tune_decides_nothing(setup: Setup, request: pytest.FixtureRequest) -> None:
+def test_ray_tune_decides_nothing(setup: NoiseSetup, request: pytest.FixtureRequest) -> None:
     short = replace(setup, budget=replace(setup.budget, rungs=(2, 4)))
     on_ray = tune(short, START, {"o": OTHER}, bounds=BOUNDS, resources={"cpu": 1})
     here: Run = request.getfixturevalue("run")
@@ -147,7 +147,7 @@ def test_it_repeats_and_is_resumed_after_any_trial(run: Run, tmp_path: Path) -> 
         assert all(path.read_text() == text for path, text in before.items()), "none was written anew"
 
 
-def test_another_search_does_not_find_its_states(run: Run, setup: Setup, tmp_path: Path) -> None:
+def test_another_search_does_not_find_its_states(run: Run, setup: NoiseSetup, tmp_path: Path) -> None:
     run(tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     run(tmp_path, one=replace(setup, num_samples=9))

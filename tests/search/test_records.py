@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.search import Budget, Judged, Range, SearchStore, search_here
-from pipeline.search.records import FAILED, Record, Settings, png, tell
+from pipeline.search import Budget, Range, RungMetrics, SearchStore, search_here
+from pipeline.search.records import FAILED, Settings, TrialRecord, png, track_trials
 from pipeline.search.sampler_trial import trial
 from tests.search.searched import made
 
@@ -34,9 +34,7 @@ def test_it_shows_the_first_samples_in_squares(channels: int) -> None:
         assert np.array_equal(tile[4::5, 4::5], tile[::5, ::5])
 
 
-@pytest.mark.parametrize(
-    ("count", "side", "shape"), [(1, 8, (32, 32)), (11, 64, (64, 512)), (40, 600, (1200, 600))]
-)
+@pytest.mark.parametrize(("count", "side", "shape"), [(1, 8, (32, 32)), (11, 64, (64, 512)), (40, 600, (1200, 600))])
 def test_few_or_large_samples_make_a_smaller_one(count: int, side: int, shape: tuple[int, int]) -> None:
     assert pixels(png(np.zeros((count, 1, side, side), np.uint8))).shape == shape
 
@@ -79,17 +77,17 @@ def shade(settings: Settings) -> Iterator[dict[str, Any]]:
     for rung in range(2):
         if rung and settings["x"] > 5:
             raise ArithmeticError("x is too large")
-        yield Judged({"loss": -settings["x"]}, np.full((1, 1, 8, 8), 10 * rung + 1, np.uint8))
+        yield RungMetrics({"loss": -settings["x"]}, np.full((1, 1, 8, 8), 10 * rung + 1, np.uint8))
 
 
 def test_each_trials_run_has_the_last_one_also_when_the_search_is_resumed(tmp_path: Path) -> None:
     def searched(cut_at: int = 0) -> Told:
         run = Told()
 
-        def on_trial(record: Record) -> None:
+        def on_trial(record: TrialRecord) -> None:
             if record.trial == cut_at:
                 raise KeyboardInterrupt
-            tell(run)(record)
+            track_trials(run)(record)
             assert record.trial != 2 or record.status == FAILED
 
         search_here(

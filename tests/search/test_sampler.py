@@ -24,21 +24,20 @@ from pipeline.reporting.figures.searches import SAMPLER_AXES, front, read_judged
 from pipeline.reporting.figures.trials import parallel
 from pipeline.search import Budget
 from pipeline.search import sampler as tune_sampler
-from pipeline.search.found import write
-from pipeline.search.records import FINISHED, STOPPED, Record
+from pipeline.search.algorithms import in_optuna, suggested
+from pipeline.search.records import FINISHED, STOPPED, TrialRecord
 from pipeline.search.sampler import _feasible, tune
-from pipeline.search.sampler_trial import Setup, measured, trial
+from pipeline.search.sampler_trial import SamplerSetup, measured, trial
 from pipeline.search.sampler_verdict import CHOICES, Baseline, Candidate, choose
-from pipeline.search.space import in_optuna, suggested
 from tests.search.searched import BOUNDS, Mixture, made
 
 
 @pytest.fixture
-def setup() -> Setup:
+def setup() -> SamplerSetup:
     return made()
 
 
-def start(setup: Setup) -> dict[str, Any]:
+def start(setup: SamplerSetup) -> dict[str, Any]:
     """The analytic choice, four steps on each of the ten levels."""
     return setup.proposals().points()[0]
 
@@ -47,7 +46,7 @@ def fids(results: Iterator[dict[str, float]]) -> list[float]:
     return [result["fid"] for result in results]
 
 
-def test_a_sane_step_beats_one_that_hardly_moves_and_one_that_diverges(setup: Setup) -> None:
+def test_a_sane_step_beats_one_that_hardly_moves_and_one_that_diverges(setup: SamplerSetup) -> None:
     sane = fids(trial(start(setup), setup))
     timid = fids(trial({**start(setup), "step_size_ratio": 0.005}, setup))
     assert sane[-1] < timid[-1] / 3
@@ -55,7 +54,7 @@ def test_a_sane_step_beats_one_that_hardly_moves_and_one_that_diverges(setup: Se
         list(trial({**start(setup), "step_size_ratio": 1e6}, setup))
 
 
-def test_a_promoted_trial_adds_samples_to_those_it_has(setup: Setup) -> None:
+def test_a_promoted_trial_adds_samples_to_those_it_has(setup: SamplerSetup) -> None:
     calls: list[int] = []
 
     def counting(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
@@ -69,32 +68,31 @@ def test_a_promoted_trial_adds_samples_to_those_it_has(setup: Setup) -> None:
     assert grown[-1]["fid"] == pytest.approx(at_once[0]["fid"], rel=1e-3), "and judges all of them"
 
 
-def test_a_trial_is_judged_without_the_last_denoising_too(setup: Setup) -> None:
+def test_a_trial_is_judged_without_the_last_denoising_too(setup: SamplerSetup) -> None:
     """What the last rung says is the FID of all raw samples; of few levels, noise sigma_L is still seen."""
     coarse = Sampler.analytic(Ladder(1.5, 0.3, 4), 2)
     *_, last = measured(coarse, setup, setup.network, 9)
     drawn = draw(setup.network, coarse, seed=9, indices=range(120), shape=setup.shape)
     raw, fid = (
-        distance(moments(setup.classifier.features(images)), setup.reference)
-        for images in (drawn.raw, drawn.denoised)
+        distance(moments(setup.classifier.features(images)), setup.reference) for images in (drawn.raw, drawn.denoised)
     )
     assert last["fid_raw"] == pytest.approx(raw, rel=1e-3) and last["fid"] == pytest.approx(fid, rel=1e-3)
     assert raw > 1.5 * fid and last["nfe"] == drawn.nfe["raw"] + 1
 
 
-def test_the_objective_is_a_function_of_its_seed(setup: Setup) -> None:
+def test_the_objective_is_a_function_of_its_seed(setup: SamplerSetup) -> None:
     other = replace(setup, budget=replace(setup.budget, seed=6))
     assert fids(trial(start(setup), setup)) == fids(trial(start(setup), setup))
     assert fids(trial(start(setup), setup)) != fids(trial(start(setup), other))
 
 
-def again(setup: Setup, sampler: Sampler, network: Any, seed: int) -> list[float]:
+def again(setup: SamplerSetup, sampler: Sampler, network: Any, seed: int) -> list[float]:
     return fids(measured(sampler, setup, network, setup.budget.seed + seed))
 
 
 def search_here(
     trial: Any, space: Any, *, budget: Budget, points: Any, shared: Any, on_trial: Any, **_: Any
-) -> list[Record]:
+) -> list[TrialRecord]:
     """`search` by random proposals in this process: the last trial alone is stopped, at its first rung."""
     study = create_study(sampler=RandomSampler(seed=budget.seed))
     records = []
@@ -104,18 +102,18 @@ def search_here(
         settings = suggested(space, drawn)
         last = number == budget.num_trials
         rungs = tuple(islice(trial(settings, **shared), 1 if last else None))
-        records.append(Record(number, settings, rungs, STOPPED if last else FINISHED))
+        records.append(TrialRecord(number, settings, rungs, STOPPED if last else FINISHED))
         on_trial(records[-1])
     return records
 
 
 def test_a_search_of_two_budgets_keeps_to_them_and_its_choices_hold(
-    setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    setup: SamplerSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The choices hold by their own files: front, rules, and FIDs drawn again on seeds no trial used."""
     slow = Sampler.analytic(Ladder(1.5, 0.02, 20), 1)
     baseline = Baseline("slow", Mixture(), slow)
-    told: list[Record] = []
+    told: list[TrialRecord] = []
     monkeypatch.setattr(tune_sampler, "search", search_here)
     budgets, resources = (5, 41), {"cpu": 1}
     found = tune(
@@ -129,26 +127,19 @@ def test_a_search_of_two_budgets_keeps_to_them_and_its_choices_hold(
         assert some[0].settings["kind"] == "langevin" and some[0].status == FINISHED
     assert {c.record.trial for c in found.chosen.candidates} == set(range(1, 17)) - {8, 16}, "stopped ones"
     lines, chosen = found.chosen.lines, found.chosen.by_choice
-    assert lines["analytic"]["trial"] == 9 and lines["analytic"]["fid_again"] == pytest.approx(
-        np.exp(
-            np.mean(
-                [np.log(again(setup, Sampler.analytic(setup.trained, 4), Mixture(), n)[-1]) for n in (1, 2)]
-            )
-        )
+    assert lines["analytic"].trial == 9 and lines["analytic"].fid_again == pytest.approx(
+        np.exp(np.mean([np.log(again(setup, Sampler.analytic(setup.trained, 4), Mixture(), n)[-1]) for n in (1, 2)]))
     )
-    assert lines["lowest_fid"]["fid"] == min(c.point.fid for c in found.chosen.candidates)
-    assert (
-        lines["fewest_nfe"]["reaches_baseline"]
-        and lines["fewest_nfe"]["fid_again"] <= lines["baseline"]["fid_again"]
-    )
+    assert lines["lowest_fid"].values["fid"] == min(c.point.fid for c in found.chosen.candidates)
+    assert lines["fewest_nfe"].reaches_baseline and lines["fewest_nfe"].fid_again <= lines["baseline"].fid_again
     cheaper = [c for c in found.chosen.front if c.point.nfe < chosen["fewest_nfe"].point.nfe]
-    target = lines["baseline"]["fid_again"]
+    target = lines["baseline"].fid_again
     for candidate in cheaper:
         drawn = [again(setup, candidate.sampler, Mixture(), n)[-1] for n in (1, 2)]
         assert candidate.point.fid > target or np.exp(np.mean(np.log(drawn))) > target
     assert set(found.chosen.spreads) == {60, 120}
 
-    write(tmp_path, found)
+    found.write(tmp_path)
     trials, rungs, repeats, pareto = (
         read_rows(tmp_path / f"{name}.csv") for name in ("trials", "rungs", "repeats", "pareto")
     )
@@ -156,9 +147,7 @@ def test_a_search_of_two_budgets_keeps_to_them_and_its_choices_hold(
     assert all(not row["rho"] for row in trials if row["kind"] == "langevin"), "unused: not reported"
     assert {(r["seed"], r["samples"]) for r in repeats} == {(s, n) for s in "12" for n in ("60", "120")}
     assert {r["trial"] for r in repeats} >= {"slow", "9", *(str(c.record.trial) for c in chosen.values())}
-    assert [float(r["fid"]) for r in pareto if r["on_front"] == "1"] == [
-        c.point.fid for c in found.chosen.front
-    ]
+    assert [float(r["fid"]) for r in pareto if r["on_front"] == "1"] == [c.point.fid for c in found.chosen.front]
     assert {name for row in pareto for name in row["chosen"].split()} == {"analytic", *chosen}
     best = read_yaml(tmp_path / "best.yaml")
     assert {name: Sampler.read(best[name]["sampler"]) for name in CHOICES} == {
@@ -175,7 +164,7 @@ def test_a_search_of_two_budgets_keeps_to_them_and_its_choices_hold(
 def test_the_winner_that_is_the_analytic_choice_is_a_tie_and_nothing_reaches_a_perfect_sampler() -> None:
     def candidate(trial: int, nfe: int, fid: float) -> Candidate:
         metrics = {"nfe": float(nfe), "fid": fid, "samples": 60.0}
-        record = Record(trial, {"kind": "heun"}, (metrics,), FINISHED)
+        record = TrialRecord(trial, {"kind": "heun"}, (metrics,), FINISHED)
         return Candidate(record, Sampler("heun", Ladder(1.0, 0.1, trial + 1), {}))
 
     analytic, cheap = candidate(1, 100, 5.0), candidate(2, 5, 9.0)
@@ -188,18 +177,18 @@ def test_the_winner_that_is_the_analytic_choice_is_a_tie_and_nothing_reaches_a_p
 
     perfect = Baseline("paper", Mixture(), analytic.sampler)
     chosen = choose([analytic, cheap], analytic, perfect, measure, 3)
-    assert chosen.by_choice["lowest_fid"] is analytic and chosen.verdict["tuned_against_analytic"] == "tie"
+    assert chosen.by_choice["lowest_fid"] is analytic and chosen.verdict.tuned_against_analytic == "tie"
     assert chosen.by_choice["fewest_nfe"] is analytic
-    assert not chosen.lines["fewest_nfe"]["reaches_baseline"]
-    assert chosen.verdict["denoising_against_none"] == "better"
-    assert chosen.verdict["denoising_fid_ratio"] == pytest.approx(0.5)
+    assert not chosen.lines["fewest_nfe"].reaches_baseline
+    assert chosen.verdict.denoising_against_none == "better"
+    assert chosen.verdict.denoising_fid_ratio == pytest.approx(0.5)
 
 
 def test_a_winner_by_luck_does_not_reach_the_target() -> None:
     """Its trial's FID was below the published one's, its FIDs on other seeds are not."""
 
     def candidate(trial: int, nfe: int, fid: float) -> Candidate:
-        record = Record(trial, {"kind": "heun"}, ({"nfe": nfe, "fid": fid, "samples": 60.0},), FINISHED)
+        record = TrialRecord(trial, {"kind": "heun"}, ({"nfe": nfe, "fid": fid, "samples": 60.0},), FINISHED)
         return Candidate(record, Sampler("heun", Ladder(1.0, 0.1, trial + 1), {}))
 
     lucky, honest, analytic = candidate(2, 5, 4.0), candidate(3, 20, 3.9), candidate(1, 100, 3.5)
@@ -211,10 +200,10 @@ def test_a_winner_by_luck_does_not_reach_the_target() -> None:
 
     chosen = choose([lucky, honest, analytic], analytic, Baseline("p", Mixture(), lucky.sampler), measure, 2)
     assert chosen.by_choice["fewest_nfe"] is honest
-    assert chosen.verdict["denoising_against_none"] == "tie", "both are the same"
+    assert chosen.verdict.denoising_against_none == "tie", "both are the same"
 
 
-def test_a_conditional_network_has_a_budget_for_all_its_levels(setup: Setup) -> None:
+def test_a_conditional_network_has_a_budget_for_all_its_levels(setup: SamplerSetup) -> None:
     network = make_network("ncsn", channels=1, image_size=8, width=4, sigmas=setup.trained.sigmas())
     fixed = replace(setup, network=network)
     assert _feasible(fixed, [5, 41]) == [41] and _feasible(setup, [5, 41]) == [5, 41]

@@ -15,9 +15,9 @@ from pipeline.ncsn.nfe import CountEvaluations, cost
 from pipeline.ncsn.prior import AT_MOST, Law
 from pipeline.ncsn.rng import SampleNoise
 from pipeline.ncsn.sampler import Ladder, Sampler, last
-from pipeline.search import Choice, Range
+from pipeline.search import Categorical, Range
+from pipeline.search.algorithms import suggested
 from pipeline.search.sampler_space import COMMON, Proposals
-from pipeline.search.space import suggested
 from pipeline.toy.mixture import GaussianMixture
 
 KINDS = kinds("samplers")
@@ -36,7 +36,7 @@ BOUNDS: dict[str, Any] = {
 
 def proposed(proposals: Proposals, kind: str, count: int) -> list[dict[str, Any]]:
     """Random proposals of one kind."""
-    space = proposals.space(BOUNDS) | {"kind": Choice((kind,))}
+    space = proposals.space(BOUNDS) | {"kind": Categorical((kind,))}
     study = create_study(sampler=RandomSampler(seed=3))
     trials = [study.ask() for _ in range(count)]
     return [suggested(space, trial) for trial in trials]
@@ -44,9 +44,7 @@ def proposed(proposals: Proposals, kind: str, count: int) -> list[dict[str, Any]
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("budget", [3, 5, 22, 106])
-def test_no_proposal_of_any_kind_costs_more_than_the_budget_or_leaves_the_trained_range(
-    kind: str, budget: int
-) -> None:
+def test_no_proposal_of_any_kind_costs_more_than_the_budget_or_leaves_the_trained_range(kind: str, budget: int) -> None:
     proposals = Proposals(TRAINED, budget, KINDS)
     law = Law(torch.full((1, 1, 1), 0.5), torch.eye(1))
     for settings in proposed(proposals, kind, 5):
@@ -63,9 +61,7 @@ def test_no_proposal_of_any_kind_costs_more_than_the_budget_or_leaves_the_traine
 
 def test_a_proposal_has_what_its_kind_uses_and_nothing_else() -> None:
     proposals = Proposals(TRAINED, 30, KINDS)
-    assert all(
-        set(point) == {*COMMON, *find("samplers", point["kind"]).searched} for point in proposals.points()
-    )
+    assert all(set(point) == {*COMMON, *find("samplers", point["kind"]).searched} for point in proposals.points())
     numbers = {
         "steps_per_level": 3,
         "budget_share": 1.0,
@@ -161,9 +157,7 @@ def test_on_a_short_range_the_ode_is_right_from_the_datas_moments_alone() -> Non
         return last(sampler.levels(score, SampleNoise(2, range(4000), (1, 2, 2)), law))
 
     good, bad = drawn(start="data"), drawn()
-    assert float(good.mean()) == pytest.approx(0.2, abs=0.005) and float(good.std()) == pytest.approx(
-        0.1, abs=0.005
-    )
+    assert float(good.mean()) == pytest.approx(0.2, abs=0.005) and float(good.std()) == pytest.approx(0.1, abs=0.005)
     assert abs(float(bad.mean()) - 0.2) > 0.05
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.ncsn.errors import UserError
 from pipeline.search import Budget, Range, SearchStore, resources, search, search_here
-from pipeline.search.records import FAILED, FINISHED, STOPPED, Record, Settings, best
+from pipeline.search.records import FAILED, FINISHED, STOPPED, Settings, TrialRecord, best_trial
 
 SPACE = {"x": Range(0.1, 10.0), "n": Range(1, 20)}
 FIRST = {"x": 5.0, "n": 20}
@@ -62,11 +62,11 @@ def slow(settings: Settings, parity: int, folder: str) -> Iterator[dict[str, flo
         yield {**metrics, "pid": float(os.getpid())}
 
 
-def decisions(records: list[Record]) -> list[tuple[object, ...]]:
+def decisions(records: list[TrialRecord]) -> list[tuple[object, ...]]:
     return [(r.trial, r.settings, [rung["loss"] for rung in r.rungs], r.status) for r in records]
 
 
-def without_time(records: list[Record]) -> list[tuple[object, ...]]:
+def without_time(records: list[TrialRecord]) -> list[tuple[object, ...]]:
     return [(r.trial, r.settings, r.rungs, r.status, r.reason) for r in records]
 
 
@@ -99,7 +99,7 @@ def test_finds_the_minimum_and_repeats_itself_bit_for_bit() -> None:
     assert without_time(records) == without_time(here)
     assert records[0].settings == FIRST and records[0].status == FINISHED
     assert [record.trial for record in records] == list(range(1, 26))
-    winner = best(records, "loss")
+    winner = best_trial(records, "loss")
     assert winner.status == FINISHED
     assert winner.metrics["loss"] - 1 / 3 < 0.05 * (records[0].metrics["loss"] - 1 / 3)
     stopped = [record for record in records if record.status == STOPPED]
@@ -108,7 +108,7 @@ def test_finds_the_minimum_and_repeats_itself_bit_for_bit() -> None:
 
 def test_a_failing_trial_is_recorded_and_the_search_goes_on(tmp_path: Path) -> None:
     points = [{"x": 1.0, "n": 1}, {"x": 5.0, "n": 5}, {"x": 1.5, "n": 18}, {"x": 1.0, "n": 5}]
-    seen: list[Record] = []
+    seen: list[TrialRecord] = []
     budget = Budget(4, (1, 2), 2, 1, seed=0)
     again = partial(search, space=SPACE, metric="loss", budget=budget, points=points)
     store = SearchStore(tmp_path, "fragile")
@@ -117,7 +117,7 @@ def test_a_failing_trial_is_recorded_and_the_search_goes_on(tmp_path: Path) -> N
     assert records[0].reason == "ArithmeticError: n is too small"
     assert "loss is nan at rung 1" in records[1].reason
     assert records[2].reason and len(records[2].rungs) == 1, "a killed process keeps the rungs it reported"
-    assert best(records, "loss") is records[3]
+    assert best_trial(records, "loss") is records[3]
     assert without_time(seen) == without_time(records), "the caller hears of every trial, in its own process"
     assert again(fragile, store=store) == records, "what ran before runs no more: times are equal too"
     assert len(list(tmp_path.glob("search-fragile-*/trial_*.json"))) == 4
@@ -125,9 +125,7 @@ def test_a_failing_trial_is_recorded_and_the_search_goes_on(tmp_path: Path) -> N
 
 def test_all_trials_failing_is_the_users_to_mend() -> None:
     with pytest.raises(UserError, match="n is too small"):
-        search(
-            fragile, SPACE, metric="loss", budget=Budget(1, (1, 2), 2, 1, seed=0), points=[{"x": 1.0, "n": 1}]
-        )
+        search(fragile, SPACE, metric="loss", budget=Budget(1, (1, 2), 2, 1, seed=0), points=[{"x": 1.0, "n": 1}])
 
 
 def test_trials_share_one_process_without_mlflow_and_leave_no_files(
@@ -153,6 +151,6 @@ def test_a_trial_reserves_the_part_of_a_gpu_that_it_is_given(monkeypatch: pytest
 
 
 def test_metrics_of_different_rungs_are_never_compared() -> None:
-    early = Record(1, {}, ({"loss": 0.1},), STOPPED)
-    late = Record(2, {}, ({"loss": 0.3}, {"loss": 0.2}), FINISHED)
-    assert best([early, late], "loss") is late
+    early = TrialRecord(1, {}, ({"loss": 0.1},), STOPPED)
+    late = TrialRecord(2, {}, ({"loss": 0.3}, {"loss": 0.2}), FINISHED)
+    assert best_trial([early, late], "loss") is late

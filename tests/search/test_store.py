@@ -13,13 +13,13 @@ import torch
 
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
-from pipeline.search import Budget, Choice, Range, SearchStore, sampler_trial, search_here
-from pipeline.search.records import FAILED, FINISHED, STOPPED, Record, Settings, key
-from pipeline.search.sampler_trial import Setup
+from pipeline.search import Budget, Categorical, Range, SearchStore, sampler_trial, search_here
+from pipeline.search.records import FAILED, FINISHED, STOPPED, Settings, TrialRecord, key
+from pipeline.search.sampler_trial import SamplerSetup
 from pipeline.search.store import Journal, Ledger, fingerprint
 from tests.search.searched import BOUNDS, made
 
-SPACE = {"x": Range(0.1, 10.0), "n": Range(1, 20), "kind": Choice(("good", "bad"))}
+SPACE = {"x": Range(0.1, 10.0), "n": Range(1, 20), "kind": Categorical(("good", "bad"))}
 BUDGET = Budget(num_trials=12, rungs=(1, 2, 3), reduction_factor=2, max_concurrent=2, seed=3)
 FIRST = {"x": 5.0, "n": 20, "kind": "good"}
 
@@ -36,7 +36,7 @@ def bowl(settings: Settings, ran: list[Settings], count: int) -> Iterator[dict[s
         yield {"loss": np.float32(loss), "other": math.nan, "rung": rung}
 
 
-def run(budget: Budget, kept: Path | None, **arguments: Any) -> tuple[list[Record], list[Settings]]:
+def run(budget: Budget, kept: Path | None, **arguments: Any) -> tuple[list[TrialRecord], list[Settings]]:
     ran: list[Settings] = []
     records = search_here(
         bowl,
@@ -51,13 +51,13 @@ def run(budget: Budget, kept: Path | None, **arguments: Any) -> tuple[list[Recor
     return records, ran
 
 
-def plain(records: list[Record]) -> list[str]:
+def plain(records: list[TrialRecord]) -> list[str]:
     """Without times; repr, since NaN is not itself."""
     return [repr(replace(record, seconds=0.0)) for record in records]
 
 
-def cut_at(number: int) -> Callable[[Record], None]:
-    def on_trial(record: Record) -> None:
+def cut_at(number: int) -> Callable[[TrialRecord], None]:
+    def on_trial(record: TrialRecord) -> None:
         if record.trial == number:
             raise KeyboardInterrupt
 
@@ -73,7 +73,7 @@ def test_cut_off_after_any_trial_it_ends_in_the_same_records(algorithm: str, tmp
         kept = tmp_path / str(number)
         with pytest.raises(KeyboardInterrupt):
             run(budget, kept, on_trial=cut_at(number))
-        told: list[Record] = []
+        told: list[TrialRecord] = []
         records, again = run(budget, kept, on_trial=told.append)
         assert plain(records) == plain(undisturbed)
         assert again == ran[number:], "the others ran, once each"
@@ -90,9 +90,7 @@ def test_what_was_cut_off_time_and_again_goes_forward(tmp_path: Path) -> None:
     assert repr(records) == repr(run(BUDGET, tmp_path)[0]), "times are those of the runs"
 
 
-@pytest.mark.parametrize(
-    "harm", [lambda text: text[:-20], lambda text: text.replace("5.0", "5.5"), lambda _: ""]
-)
+@pytest.mark.parametrize("harm", [lambda text: text[:-20], lambda text: text.replace("5.0", "5.5"), lambda _: ""])
 def test_a_damaged_trial_runs_anew(
     harm: Callable[[str], str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -139,9 +137,7 @@ def test_without_kinds_the_first_trials_of_a_longer_search_are_those_of_the_shor
     space = {name: SPACE[name] for name in ("x", "n")}
 
     def found(num_trials: int) -> list[str]:
-        return plain(
-            search_here(bowl, space, metric="loss", budget=shorter(num_trials), aside={"ran": [], "count": 3})
-        )
+        return plain(search_here(bowl, space, metric="loss", budget=shorter(num_trials), aside={"ran": [], "count": 3}))
 
     assert found(14)[:5] == found(5) and found(14)[:9] == found(9)
 
@@ -166,9 +162,7 @@ def test_a_search_with_other_rungs_is_that_from_nothing_on_the_measurements_it_s
     assert plain(records) == plain(expected)
     longest = {repr(record.settings): len(record.rungs) for record in expected}
     if rungs[0] == 1:
-        assert ran.count(FIRST) == (len(rungs) < longest[repr(FIRST)]), (
-            "it runs for the rungs that are missing"
-        )
+        assert ran.count(FIRST) == (len(rungs) < longest[repr(FIRST)]), "it runs for the rungs that are missing"
         assert len(ran) < len(alone)
     else:
         assert ran == alone, "what is judged first elsewhere shares nothing"
@@ -181,7 +175,7 @@ def test_a_sampler_search_with_another_rung_has_the_records_of_one_from_nothing(
         setup = made(budget=Budget(num_trials=6, rungs=rungs, reduction_factor=2, max_concurrent=2, seed=5))
         drawn: list[Settings] = []
 
-        def counted(settings: Settings, setup: Setup) -> Iterator[Any]:
+        def counted(settings: Settings, setup: SamplerSetup) -> Iterator[Any]:
             drawn.append(settings)
             return sampler_trial.trial(settings, setup)
 
@@ -221,9 +215,7 @@ def test_a_failure_is_known_at_the_rung_that_both_searches_have(tmp_path: Path) 
         kept = SearchStore(store, "breaks") if store else None
         try:
             return plain(
-                search_here(
-                    breaks, SPACE, metric="loss", budget=budget, points=points, aside=aside, store=kept
-                )
+                search_here(breaks, SPACE, metric="loss", budget=budget, points=points, aside=aside, store=kept)
             )
         except UserError as error:
             return [str(error)]

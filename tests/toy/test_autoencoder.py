@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.ncsn.errors import UserError
-from pipeline.toy.autoencoder import AutoEncoder, ResidualBlock
+from pipeline.toy.fig1 import AutoEncoder, EluBlock
 from pipeline.toy.score_matching import sliced_score_matching
 
 PUBLISHED = [32, 64, 64, 128, 128]
@@ -36,7 +36,7 @@ def noted(network: AutoEncoder, x: Tensor) -> list[tuple[nn.Module, Tensor, Tens
 @pytest.mark.parametrize(("channels", "size"), [(3, 32), (1, 28), (1, 8)])
 def test_five_blocks_down_and_five_up_have_the_published_filters(channels: int, size: int) -> None:
     ran = noted(seeded(channels, size, 32), images(2, channels=channels, size=size))
-    blocks = [out for module, _, out in ran if isinstance(module, ResidualBlock)]
+    blocks = [out for module, _, out in ran if isinstance(module, EluBlock)]
     assert [out.shape[1] for out in blocks] == PUBLISHED + PUBLISHED[::-1]
     sides = [size, size // 2, size // 2, size // 4, size // 4]
     assert [out.shape[-1] for out in blocks] == sides + sides[::-1]
@@ -55,11 +55,9 @@ def test_it_ignores_sigma() -> None:
 
 
 @pytest.mark.parametrize(("channels_in", "channels_out"), [(3, 3), (3, 6)])
-def test_a_block_is_two_convolutions_after_elus_beside_a_shortcut(
-    channels_in: int, channels_out: int
-) -> None:
+def test_a_block_is_two_convolutions_after_elus_beside_a_shortcut(channels_in: int, channels_out: int) -> None:
     torch.manual_seed(0)
-    block, x = ResidualBlock(channels_in, channels_out), torch.randn(2, channels_in, 5, 5)
+    block, x = EluBlock(channels_in, channels_out), torch.randn(2, channels_in, 5, 5)
 
     def elu(x: Tensor) -> Tensor:
         return torch.where(x > 0, x, x.exp() - 1)

@@ -69,9 +69,7 @@ def test_modes_have_the_weights_of_the_mixture() -> None:
 def test_responsibilities_are_posterior_probabilities() -> None:
     mixture = GaussianMixture(WEIGHTS, MEANS, 0.7)
     found = mixture.responsibilities(points(), 0.5)
-    joint = torch.stack(
-        [GaussianMixture([1], m[None], 0.7).log_prob(points(), 0.5).exp() for m in MEANS], dim=1
-    )
+    joint = torch.stack([GaussianMixture([1], m[None], 0.7).log_prob(points(), 0.5).exp() for m in MEANS], dim=1)
     joint = joint * torch.tensor(WEIGHTS, dtype=joint.dtype)
     torch.testing.assert_close(found, joint / joint.sum(1, keepdim=True))
 

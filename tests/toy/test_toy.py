@@ -20,7 +20,7 @@ def images(n: int = 20) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def panels() -> dict[str, toy.Panel]:
+def panels() -> dict[str, toy.SamplePanel]:
     return {panel.name: panel for panel in toy.panels(num_samples=600, seed=0)}
 
 
@@ -61,7 +61,7 @@ def test_fluctuation_is_the_relative_deviation_at_the_end() -> None:
     assert toy.LossCurve(0.1, losses).metrics() == {"steps": 20, "mean": -2.0, "fluctuation": 0.5}
 
 
-def test_annealing_finds_the_weights_and_plain_langevin_does_not(panels: dict[str, toy.Panel]) -> None:
+def test_annealing_finds_the_weights_and_plain_langevin_does_not(panels: dict[str, toy.SamplePanel]) -> None:
     """Figure 3: .8 but for the chance of 600 draws (.016); half of the start is nearer to each mode."""
     assert panels["exact"].fraction == pytest.approx(0.8, abs=0.05)
     assert panels["annealed_convolution"].fraction == pytest.approx(0.8, abs=0.06)
@@ -69,22 +69,20 @@ def test_annealing_finds_the_weights_and_plain_langevin_does_not(panels: dict[st
     assert panels["langevin"].fraction == pytest.approx(0.5, abs=0.07)
 
 
-def test_only_the_released_law_ends_at_the_density_itself(panels: dict[str, toy.Panel]) -> None:
+def test_only_the_released_law_ends_at_the_density_itself(panels: dict[str, toy.SamplePanel]) -> None:
     """The convolution's last level has a spread of sqrt(1 + 1)."""
     assert panels["exact"].spread == pytest.approx(1.0, rel=0.05)
     assert panels["annealed_released"].spread == pytest.approx(1.0, rel=0.05)
     assert panels["annealed_convolution"].spread == pytest.approx(2**0.5, rel=0.05)
 
 
-def test_released_samples_have_the_law_of_the_mode(panels: dict[str, toy.Panel]) -> None:
+def test_released_samples_have_the_law_of_the_mode(panels: dict[str, toy.SamplePanel]) -> None:
     samples = panels["annealed_released"].samples
     upper = samples[samples.sum(1) > 0] - 5
     assert scipy.stats.kstest(upper.ravel(), "norm").pvalue > 1e-3
 
 
-@pytest.mark.parametrize(
-    ("name", "variance"), [("annealed_convolution", 101.0), ("annealed_released", 100.0)]
-)
+@pytest.mark.parametrize(("name", "variance"), [("annealed_convolution", 101.0), ("annealed_released", 100.0)])
 def test_on_the_other_ladder_samples_grow_as_theory_says(
     divergences: dict[str, toy.Divergence], name: str, variance: float
 ) -> None:
@@ -125,7 +123,7 @@ def test_training_brings_the_field_near_the_true_one(fields: toy.ScoreFields) ->
 
 
 def test_the_same_seed_gives_the_same_figures() -> None:
-    first, second = (toy.run(images(), num_samples=20, steps=3, seed=1, losses=LOSSES) for _ in range(2))
+    first, second = (toy.run_toys(images(), num_samples=20, steps=3, seed=1, losses=LOSSES) for _ in range(2))
     assert first.metrics() == second.metrics()
     np.testing.assert_array_equal(first.fields.estimated, second.fields.estimated)
     np.testing.assert_array_equal(first.panels[2].samples, second.panels[2].samples)
@@ -136,7 +134,7 @@ def test_the_global_generator_and_the_number_of_threads_are_left_alone() -> None
     torch.manual_seed(0)
     before, threads = torch.random.get_rng_state(), torch.get_num_threads()
     torch.set_num_threads(2)
-    toy.run(images(), num_samples=5, steps=1, seed=1, losses=LOSSES)
+    toy.run_toys(images(), num_samples=5, steps=1, seed=1, losses=LOSSES)
     left = torch.get_num_threads()
     torch.set_num_threads(threads)
     assert torch.equal(before, torch.random.get_rng_state()) and left == 2

@@ -73,9 +73,7 @@ def delivered_by_a_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             threads[root].start()
         return True
 
-    for name, value in (
-        shipping.QUIET | shipping.HASTE
-    ).items():  # a thread must not change them for the others
+    for name, value in (shipping.QUIET | shipping.HASTE).items():  # a thread must not change them for the others
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(shipping, "ensure", ensure)
     yield

@@ -38,9 +38,7 @@ def losses(place: Place) -> list[tuple[int, float]]:
     return history(place, stage.info.run_id)
 
 
-def test_a_new_kind_of_thing_is_one_method_and_one_function(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_kind_of_thing_is_one_method_and_one_function(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     class Noted(tracking.Run):
         def log_note(self, text: str, about: Path) -> None:
             self._record("log_note", text=text, about=about)
@@ -258,9 +256,7 @@ def test_a_disk_that_is_full_at_the_start_is_named(
     assert record_files(place.path) == []
 
 
-def test_a_full_disk_keeps_the_state_that_it_has_room_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_keeps_the_state_that_it_has_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = RecordFile(tmp_path / "a.jsonl")
     record.acknowledge(Delivered(offset=1000, problem="a longer one"))
 

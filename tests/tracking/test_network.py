@@ -102,9 +102,7 @@ def test_the_alias_stands_at_the_newest_version_of_the_very_checkpoint_that_was_
     def found() -> tuple[dict[str, int], list[str]]:
         versions = place.client.search_model_versions(f"name = '{name}'", order_by=["version_number ASC"])
         aliases = place.client.get_registered_model(name).aliases
-        return {alias: int(version) for alias, version in aliases.items()}, [
-            str(v.description) for v in versions
-        ]
+        return {alias: int(version) for alias, version in aliases.items()}, [str(v.description) for v in versions]
 
     with tracking.stage("train", "tuned", place.params) as run:
         for folder in (checkpoint, checkpoint, other):
@@ -136,6 +134,4 @@ def test_the_signature_leaves_the_batch_open_and_nothing_is_pickled(
     inputs, (output,) = json.loads(signature["inputs"]), json.loads(signature["outputs"])
     assert [(i["name"], i["tensor-spec"]["shape"]) for i in inputs] == [("x", [-1, 1, 8, 8]), ("sigma", [-1])]
     assert output["tensor-spec"]["shape"] == [-1, 1, 8, 8]
-    assert not [
-        p for p in (place.path / "mlartifacts").rglob("*") if p.suffix in (".pkl", ".pt", ".pth", ".pyc")
-    ]
+    assert not [p for p in (place.path / "mlartifacts").rglob("*") if p.suffix in (".pkl", ".pt", ".pth", ".pyc")]

@@ -56,8 +56,7 @@ SMALL: dict[str, dict[str, Any]] = {
 VARYING = {"seconds", "images_per_second", "seconds_per_1000", "run_id", "made"}
 TIMED = {f"artifacts/metrics/train_{V}.json", f"artifacts/metrics/generate_{V}.json", "reports/table.json"}
 PAGES = {
-    f"reports/{name}"
-    for name in ("README.md", "index.html", "table.md", "table.tex", "table.csv", "model_card.md")
+    f"reports/{name}" for name in ("README.md", "index.html", "table.md", "table.tex", "table.csv", "model_card.md")
 }
 
 

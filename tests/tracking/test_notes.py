@@ -75,9 +75,7 @@ def test_a_relayed_stage_leaves_the_record_of_a_direct_one(
     assert relayed == recorded(direct)
 
 
-def test_a_server_that_others_reach_is_told_by_the_job_itself(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_others_reach_is_told_by_the_job_itself(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     with tracking.stage("tune_noise", None, place.params) as submitter, monkeypatch.context() as job:
         (place.path / "plot.txt").write_text("a plot")
         job.setenv(tracking.ATTACH, str(submitter.id))

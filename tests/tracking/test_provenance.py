@@ -16,9 +16,7 @@ def test_the_tags_are_the_commit_that_the_report_shows(monkeypatch: pytest.Monke
     assert provenance.git() == {}
 
 
-def test_an_experiment_in_a_copy_is_recorded_in_the_repository(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_experiment_in_a_copy_is_recorded_in_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = tmp_path / ".dvc" / "tmp" / "exps" / "tmp123"
     copy.mkdir(parents=True)
     for place, root in ((copy, tmp_path), (tmp_path, tmp_path)):

@@ -221,9 +221,7 @@ def test_a_later_stage_of_a_pipeline_neither_waits_nor_fails(place: Place, store
     assert len(place.runs("stage")) == 1
 
 
-def test_the_command_delivers_or_says_why_not(
-    place: Place, store: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_delivers_or_says_why_not(place: Place, store: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     killed(place, range(5), monkeypatch)
     store.append("down")
     with pytest.raises(UserError, match=r"1 records wait in .*\.runs/tracking: .*no route to host"):
@@ -235,9 +233,7 @@ def test_the_command_delivers_or_says_why_not(
         command.main([])
 
 
-def test_a_value_the_store_refuses_does_not_hold_up_the_others(
-    place: Place, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_value_the_store_refuses_does_not_hold_up_the_others(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     with tracking.stage("train", "ncsn", place.params) as run:
         run.log_metrics({"a name that is refused!": 1.0})
         run.log_params({"train": {"steps": "another"}})

@@ -75,9 +75,7 @@ def test_the_parent_shows_the_headline_and_the_files_and_all_parameters_that_cou
     (pipeline,) = place.runs("pipeline")
     assert pipeline.data.metrics == {"fid/tuned/raw": 7.0}
     assert pipeline.data.params["noise.tuned.sigma_max"] == "3.5", "found by the stage"
-    assert pipeline.data.params["generate.seed"] == str(place.params.generate.seed), (
-        "of a stage that did not run"
-    )
+    assert pipeline.data.params["generate.seed"] == str(place.params.generate.seed), "of a stage that did not run"
     assert not [key for key in pipeline.data.params if key.startswith(("compute", "tracking"))]
     files = [place.client.list_artifacts(pipeline.info.run_id, folder) for folder in (None, "figures")]
     assert [[a.path for a in found] for found in files] == [["figures", "table.md"], ["figures/samples.png"]]
@@ -254,9 +252,7 @@ def test_a_row_names_the_run_that_wrote_its_numbers_or_none(place: Place) -> Non
     evaluated("digits", 2)
     with tracking.stage("report", None, place.params, last=True) as run:
         write_json(path, 1)
-        assert run.find(evaluation("digits", "ncsn")) == ours, (
-            "a row from DVC's cache is older than the newest run"
-        )
+        assert run.find(evaluation("digits", "ncsn")) == ours, "a row from DVC's cache is older than the newest run"
         assert run.find(evaluation("cifar10", "ncsn")) is None
         write_json(path, 3)
         assert run.find(evaluation("digits", "ncsn")) is None
@@ -324,8 +320,7 @@ def test_a_store_that_fails_under_way_stops_nothing_and_gets_everything_later(
 
 def test_six_processes_that_start_at_once_on_no_store_all_write(empty_place: Place) -> None:
     (empty_place.path / "code.py").write_text(
-        HEAD
-        + "with tracking.stage('prepare', None, p) as run:\n  for i in range(5): run.child(f't{i}').end()"
+        HEAD + "with tracking.stage('prepare', None, p) as run:\n  for i in range(5): run.child(f't{i}').end()"
     )
     stages = [
         subprocess.Popen([sys.executable, "code.py"], env=empty_place.environment(), stderr=subprocess.PIPE)

@@ -19,9 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ("https://tracking.lab/mlflow?a=1&b=2", None),
     ],
 )
-def test_it_serves_the_store_in_use_or_says_where_it_is(
-    tmp_path: Path, uri: str | None, store: str | None
-) -> None:
+def test_it_serves_the_store_in_use_or_says_where_it_is(tmp_path: Path, uri: str | None, store: str | None) -> None:
     mlflow = tmp_path / ".venv/bin/mlflow"
     mlflow.parent.mkdir(parents=True)
     mlflow.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')

@@ -87,9 +87,7 @@ class Place:
 
 
 @pytest.fixture
-def place(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Place:
+def place(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Place:
     path = tmp_path / "copy"
     shutil.copytree(whole, path, ignore=shutil.ignore_patterns("mlartifacts", "figures"))
     monkeypatch.chdir(path)
@@ -106,8 +104,8 @@ def test_an_untouched_table_stands(place: Place) -> None:
     code, told = place.verify()
     assert (code, told) == (
         0,
-        f"{V}, without denoising: verified\n{V}, with denoising: verified\n"
-        "held-out data (the floor): verified\n3 of 3 rows verified\n",
+        f"{V}, without denoising: verified\n{V}, with denoising: verified\nheld-out data (the floor): verified\n"
+        "3 of 3 rows verified\n",
     )
 
 
@@ -151,9 +149,7 @@ def test_a_byte_of_a_file_is_caught(path: str, place: Place) -> None:
     assert any(line.startswith(f"    {FILES[path]}") for line in told.splitlines()), told
 
 
-@pytest.mark.parametrize(
-    "path", ["pipeline/metrics/fid.py", "pipeline/ncsn/networks/ncsnv2.py", "stages/generate.py"]
-)
+@pytest.mark.parametrize("path", ["pipeline/metrics/fid.py", "pipeline/ncsn/networks/ncsnv2.py", "stages/generate.py"])
 def test_a_changed_constant_is_caught_by_its_module(path: str, place: Place) -> None:
     with Path(path).open("a") as file:
         file.write("\nOTHER = 1\n")
@@ -163,9 +159,7 @@ def test_a_changed_constant_is_caught_by_its_module(path: str, place: Place) -> 
     assert place.verify("--no-runs") == (code, told), "the program that was run is in DVC's cache"
 
 
-@pytest.mark.parametrize(
-    "path", ["pipeline/metrics/fid.py", "stages/generate.py", "pipeline/params/schema.py"]
-)
+@pytest.mark.parametrize("path", ["pipeline/metrics/fid.py", "stages/generate.py", "pipeline/params/schema.py"])
 def test_a_docstring_a_comment_and_what_is_not_reached_are_no_change(path: str, place: Place) -> None:
     replace(Path(path), '"""', '"""Edited. ')
     replace(Path("pipeline/toy/fig1.py"), "\n\n\n", "\n\n\nOTHER = 1\n\n\n")
@@ -364,9 +358,7 @@ def test_a_table_of_an_untracked_run_has_the_report_s_commit_and_stands(place: P
     assert place.verify()[0] == 0
 
 
-@pytest.mark.parametrize(
-    "text", [None, "{", "[]", "{}", '{"data": "x", "published": [], "rows": [{"a": 1}]}']
-)
+@pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"data": "x", "published": [], "rows": [{"a": 1}]}'])
 def test_bad_input_is_told_in_a_line(text: str | None, place: Place) -> None:
     TABLE.unlink() if text is None else TABLE.write_text(text)
     code, told = place.verify()

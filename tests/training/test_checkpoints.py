@@ -15,14 +15,14 @@ from pipeline.training import checksums
 from pipeline.training.checkpoints import (
     checkpoints,
     finished,
-    load,
     load_network,
+    load_state,
     newest_verified,
     prune,
     save,
 )
 from pipeline.training.loop import train
-from pipeline.training.state import State, fresh
+from pipeline.training.state import TrainingState, fresh
 from pipeline.training.task import Task
 from tests.training.tiny import EXACT, digest, make_images, make_task
 
@@ -40,7 +40,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     return places
 
 
-def stopped_at(step: int, task: Task, images: np.ndarray) -> State:
+def stopped_at(step: int, task: Task, images: np.ndarray) -> TrainingState:
     state = fresh(task)
     for event in train(task, images, state=state):
         if event.step == step:
@@ -142,9 +142,7 @@ def test_a_file_too_many_is_seen(tmp_path: Path, undisturbed: dict[int, Path]) -
         checksums.verify(folder)
 
 
-def test_with_no_good_checkpoint_the_run_is_refused_and_without_any_it_begins(
-    task: Task, tmp_path: Path
-) -> None:
+def test_with_no_good_checkpoint_the_run_is_refused_and_without_any_it_begins(task: Task, tmp_path: Path) -> None:
     assert newest_verified(tmp_path, task) is None
     assert newest_verified(tmp_path / "nowhere", task) is None
     (tmp_path / "step_00000004").mkdir()
@@ -160,7 +158,7 @@ def test_another_tasks_checkpoint_is_never_taken(tmp_path: Path, undisturbed: di
     assert finished(tmp_path, other) is None
     assert finished(tmp_path, make_task()) == tmp_path / "step_00000008"
     with pytest.raises(UserError, match="another task"):
-        load(undisturbed[8], other)
+        load_state(undisturbed[8], other)
 
 
 def test_a_run_is_not_finished_by_a_damaged_checkpoint(

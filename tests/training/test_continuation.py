@@ -111,9 +111,7 @@ def test_another_spacing_of_the_log_trains_nothing(
     folder, other = shutil.copytree(whole, tmp_path / "run"), task_of(10, log_every=5, checkpoint_every=2)
     end = fit(other, images, folder)
     assert not trained and digest(end) == digest(whole / end.name)
-    assert log.curve(read_losses(end), other) == log.curve(
-        read_losses(fit(other, images, tmp_path / "new")), other
-    )
+    assert log.curve(read_losses(end), other) == log.curve(read_losses(fit(other, images, tmp_path / "new")), other)
 
 
 def test_another_spacing_of_snapshots_repeats_only_what_has_none(

@@ -56,9 +56,7 @@ def test_divergence_names_the_step_and_the_last_good_checkpoint(images: np.ndarr
     with pytest.raises(UserError, match=r"at step 2.*no checkpoint before"):
         fit(make_task(lr=1e30), images, tmp_path)
     saved = make_task(lr=1e15, checkpoint_every=1)
-    with pytest.raises(
-        UserError, match=r"(loss is|not finite).*(last good checkpoint is .*/step_0000|no checkpoint)"
-    ):
+    with pytest.raises(UserError, match=r"(loss is|not finite).*(last good checkpoint is .*/step_0000|no checkpoint)"):
         fit(saved, images, tmp_path / "saved")
 
 

@@ -74,9 +74,7 @@ def test_edms_loss_is_its_weighting_of_the_squared_error_of_the_denoiser(images:
 
 
 @pytest.mark.parametrize("determinism", ["bitwise", "fast"])
-def test_in_bfloat16_the_losses_are_those_of_float32_to_a_few_thousandths(
-    determinism: str, images: np.ndarray
-) -> None:
+def test_in_bfloat16_the_losses_are_those_of_float32_to_a_few_thousandths(determinism: str, images: np.ndarray) -> None:
     full, mixed = (
         [event.loss for event in train(make_task(precision=p, determinism=determinism), images)]
         for p in ("float32", "bfloat16")

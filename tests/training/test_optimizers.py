@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.kinds import find, kinds
-from pipeline.training.checkpoints import load, optimizer_tensors, save
+from pipeline.training.checkpoints import load_state, optimizer_tensors, save
 from pipeline.training.loop import train
 from pipeline.training.optimizers.adam import Adam
 from pipeline.training.optimizers.adamw import AdamW
 from pipeline.training.optimizers.muon import Muon
 from pipeline.training.schedules.cosine import Cosine
 from pipeline.training.schedules.warmup import Warmup
-from pipeline.training.state import State, fresh
+from pipeline.training.state import TrainingState, fresh
 from tests.training.tiny import digest, make_task
 
 BETAS = (0.9, 0.999)
@@ -37,25 +37,21 @@ def test_each_kind_is_found_by_its_name_and_tried_below() -> None:
 
 
 @pytest.mark.parametrize(("optimizer", "schedule"), CASES)
-def test_a_resumed_run_ends_in_the_same_bits(
-    optimizer: str, schedule: str, images: np.ndarray, tmp_path: Path
-) -> None:
+def test_a_resumed_run_ends_in_the_same_bits(optimizer: str, schedule: str, images: np.ndarray, tmp_path: Path) -> None:
     task = make_task(optimizer=OPTIMIZERS[optimizer], schedule=SCHEDULES[schedule], steps=4)
     state = fresh(task)
     for event in train(task, images, state=state):
         if event.step == 2:
             save(tmp_path / "half", event.state)
     save(tmp_path / "undisturbed", state)
-    resumed = load(tmp_path / "half", task)
+    resumed = load_state(tmp_path / "half", task)
     list(train(task, images, state=resumed))
     save(tmp_path / "resumed", resumed)
     assert digest(tmp_path / "resumed") == digest(tmp_path / "undisturbed")
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_nothing_that_an_optimizer_remembers_is_left_out_of_a_checkpoint(
-    optimizer: str, images: np.ndarray
-) -> None:
+def test_nothing_that_an_optimizer_remembers_is_left_out_of_a_checkpoint(optimizer: str, images: np.ndarray) -> None:
     state = stepped(make_task(optimizer=OPTIMIZERS[optimizer]), images)
     names = {name.split("/", 1)[1] for name in optimizer_tensors(state)}
     assert names == {name for name, _ in state.network.named_parameters()}
@@ -65,9 +61,7 @@ def test_nothing_that_an_optimizer_remembers_is_left_out_of_a_checkpoint(
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("rollbacks", [0, 2])
-def test_the_rate_is_the_schedule_s_halved_by_each_rollback(
-    optimizer: str, rollbacks: int, images: np.ndarray
-) -> None:
+def test_the_rate_is_the_schedule_s_halved_by_each_rollback(optimizer: str, rollbacks: int, images: np.ndarray) -> None:
     state = fresh(make_task(optimizer=OPTIMIZERS[optimizer], schedule=Warmup(4)))
     state.slow_down(rollbacks)
     for event in train(state.task, images, state=state):
@@ -81,8 +75,7 @@ def test_adamw_shrinks_every_weight_before_adam_s_step() -> None:
     start = torch.tensor([[2.0, -3.0]])
     gradient = torch.tensor([[0.5, -0.1]])
     adam, adamw = (
-        stepped_matrix(start, gradient, settings)
-        for settings in (Adam(0.1, BETAS, 1e-8), AdamW(0.1, BETAS, 1e-8, 0.2))
+        stepped_matrix(start, gradient, settings) for settings in (Adam(0.1, BETAS, 1e-8), AdamW(0.1, BETAS, 1e-8, 0.2))
     )
     torch.testing.assert_close(adamw, adam - start + start * (1 - 0.1 * 0.2))
 
@@ -139,7 +132,7 @@ def test_settings_out_of_range_are_refused_by_name(kind: Any, wrong: dict[str, A
         kind(**{name: settings[name] for name in fields})
 
 
-def stepped(task: Any, images: np.ndarray) -> State:
+def stepped(task: Any, images: np.ndarray) -> TrainingState:
     state = fresh(task)
     next(train(task, images, state=state))
     return state

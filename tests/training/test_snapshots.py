@@ -12,7 +12,7 @@ from pipeline.ncsn.errors import UserError
 from pipeline.training import checkpoints as state
 from pipeline.training import checksums, fit, loop, snapshots
 from pipeline.training.checkpoints import checkpoints, load_network
-from pipeline.training.state import State
+from pipeline.training.state import TrainingState
 from pipeline.training.task import Task
 from tests.training.tiny import digest, kept, make_images, make_task
 
@@ -53,9 +53,7 @@ def test_snapshots_change_no_bit_of_the_training(task: Task, undisturbed: Path, 
     assert digest(end) == digest(undisturbed / end.name)
     assert not (tmp_path / "snapshots").exists()
     assert plain.fingerprint() == task.fingerprint()
-    assert (
-        fit.complete(tmp_path, plain) and fit.complete(undisturbed, task) and fit.complete(undisturbed, plain)
-    )
+    assert fit.complete(tmp_path, plain) and fit.complete(undisturbed, task) and fit.complete(undisturbed, plain)
     assert fit.complete(tmp_path, task) is None, "a run without them is not finished for one that has them"
 
 
@@ -91,12 +89,12 @@ def test_a_course_that_was_rolled_back_leaves_no_snapshot(
     task = make_task(rollbacks=1, snapshot_every=4, checkpoint_every=3)
     plain = loop._diverged
 
-    def diverged(loss: float, at: State) -> bool:
+    def diverged(loss: float, at: TrainingState) -> bool:
         return (at.step == 4 and at.rollbacks == 0) or plain(loss, at)
 
     monkeypatch.setattr(loop, "_diverged", diverged)
     fit.fit(task, images, tmp_path / "rolled")
-    slow = state.load(tmp_path / "rolled/step_00000003", task)
+    slow = state.load_state(tmp_path / "rolled/step_00000003", task)
     slow.slow_down(1)
     for event in loop.train(task, images, state=slow):
         if event.step == 4:

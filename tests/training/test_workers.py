@@ -32,9 +32,7 @@ def spawn(job: Job, workers: int, folder: Path) -> list[Any]:
     # forkserver: torch is imported once instead of once in each process.
     multiprocessing.set_forkserver_preload(["torch", "pipeline.training.fit"])
     mp.start_processes(_member, (job, workers, folder, port), workers, start_method="forkserver")
-    return [
-        json.loads((folder / f"{job.__name__}-{workers}-{rank}.json").read_text()) for rank in range(workers)
-    ]
+    return [json.loads((folder / f"{job.__name__}-{workers}-{rank}.json").read_text()) for rank in range(workers)]
 
 
 def _member(rank: int, job: Job, workers: int, folder: Path, port: int) -> None:
@@ -98,13 +96,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str
     return {workers: spawn(everything, workers, folder) for workers in (4, 2, 1)}
 
 
-def test_any_number_of_workers_ends_in_the_same_bits(
-    results: dict[int, list[dict[str, Any]]], tmp_path: Path
-) -> None:
+def test_any_number_of_workers_ends_in_the_same_bits(results: dict[int, list[dict[str, Any]]], tmp_path: Path) -> None:
     alone = digest(fit(make_task(**LONG), make_images(), tmp_path))
-    assert {json.dumps(found["digest"]) for ranks in results.values() for found in ranks} == {
-        json.dumps(alone)
-    }
+    assert {json.dumps(found["digest"]) for ranks in results.values() for found in ranks} == {json.dumps(alone)}
 
 
 def test_a_run_that_changes_its_number_of_workers_ends_in_the_same_bits(

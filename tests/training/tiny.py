@@ -56,9 +56,7 @@ def make_images(count: int = 40) -> np.ndarray:
 def kept(run_folder: Path) -> dict[str, str]:
     """SHA-256 of every file of a run's snapshots."""
     found = sorted(path for path in (run_folder / "snapshots").rglob("*") if path.is_file())
-    return {
-        str(path.relative_to(run_folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found
-    }
+    return {str(path.relative_to(run_folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
 def digest(folder: Path) -> dict[str, str]:

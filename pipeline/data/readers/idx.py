@@ -19,9 +19,7 @@ def read_idx(paths: list[Path], image_size: int) -> Raw:
     """Read train images, train labels, test images, test labels, in this order."""
     counts = [_count(path, image_size) for path in paths[::2]]
     labels = [_labels(path, count) for path, count in zip(paths[1::2], counts, strict=True)]
-    blocks = chain.from_iterable(
-        _blocks(path, y, image_size) for path, y in zip(paths[::2], labels, strict=True)
-    )
+    blocks = chain.from_iterable(_blocks(path, y, image_size) for path, y in zip(paths[::2], labels, strict=True))
     return Raw(sum(counts), 1, blocks, own_test=counts[1])
 
 

@@ -74,9 +74,7 @@ class PretrainedSpace(abc.ABC):
         """The network on its device."""
         return self.make().to(self.device)
 
-    def outputs(
-        self, images: NDArray[np.uint8], call: Callable[[Tensor], tuple[Tensor, ...]]
-    ) -> list[Tensor]:
+    def outputs(self, images: NDArray[np.uint8], call: Callable[[Tensor], tuple[Tensor, ...]]) -> list[Tensor]:
         """What a function on the device makes of images uint8 (N, 3, H, W), some at a time."""
         if images.dtype != np.uint8 or images.shape[1:2] != (3,) or not len(images):
             raise UserError(
@@ -150,7 +148,6 @@ def _downloaded(url: str, sha256: str) -> Path:
             torch.hub.download_url_to_file(url, str(path), sha256, progress=False)
         except (URLError, OSError, RuntimeError) as error:
             raise UserError(
-                f"{url} cannot be downloaded ({error}): fetch it by hand and set "
-                "features.weights to the file."
+                f"{url} cannot be downloaded ({error}): fetch it by hand and set features.weights to the file."
             ) from error
     return path

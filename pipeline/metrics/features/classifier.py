@@ -66,9 +66,7 @@ class Classifier:
         """The trained classifier; raises KeyError, TypeError or RuntimeError where `config` is another's."""
         network = FeatureNetwork(**config["shape"])
         network.load_state_dict(safetensors.torch.load_file(weights))
-        return ClassifierSpace(
-            network.eval().requires_grad_(False), config["shape"], config["held_out_accuracy"]
-        )
+        return ClassifierSpace(network.eval().requires_grad_(False), config["shape"], config["held_out_accuracy"])
 
 
 class ClassifierSpace:
@@ -213,9 +211,7 @@ def _check(images: Images, labels: NDArray[np.int64], batch_size: int) -> None:
             "set data.name to a data set with labels, or features.kind to another kind."
         )
     if batch_size > len(images):
-        raise UserError(
-            f"features.batch_size ({batch_size}) is above the {len(images)} training images: lower it."
-        )
+        raise UserError(f"features.batch_size ({batch_size}) is above the {len(images)} training images: lower it.")
 
 
 def _standardise(space: ClassifierSpace, images: Images) -> None:

@@ -18,9 +18,7 @@ class Exponential:
 
     def __post_init__(self) -> None:
         if not 0 <= self.rate < 1:
-            raise UserError(
-                f"rate is {self.rate}: it must be at least 0 and below 1; no average is the kind none."
-            )
+            raise UserError(f"rate is {self.rate}: it must be at least 0 and below 1; no average is the kind none.")
 
     def update(self, average: list[Tensor], weights: list[Tensor], step: int) -> None:
         """Move the average towards the weights; see `Average.update`."""

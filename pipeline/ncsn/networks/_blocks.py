@@ -50,9 +50,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = _conv3x3(channels_in, channels_in, dilation)
         self.normalize2 = norm(channels_in)
         self.conv2 = (
-            ConvMeanPool(channels_in, channels_out, 3)
-            if pool
-            else _conv3x3(channels_in, channels_out, dilation)
+            ConvMeanPool(channels_in, channels_out, 3) if pool else _conv3x3(channels_in, channels_out, dilation)
         )
         if pool:
             self.shortcut: nn.Module = ConvMeanPool(channels_in, channels_out, 1)

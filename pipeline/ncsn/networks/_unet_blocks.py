@@ -31,9 +31,7 @@ class NoiseEmbedding(nn.Module):
         super().__init__()
         spaced = torch.linspace(0, math.log(_HIGHEST), length // 2).exp()
         self.register_buffer("frequencies", spaced, persistent=False)
-        self.layers = nn.Sequential(
-            nn.Linear(length, length), nn.SiLU(), nn.Linear(length, length), nn.SiLU()
-        )
+        self.layers = nn.Sequential(nn.Linear(length, length), nn.SiLU(), nn.Linear(length, length), nn.SiLU())
 
     def forward(self, c_noise: Tensor) -> Tensor:
         """c_noise, (n,), of order one, to (n, E)."""
@@ -57,16 +55,14 @@ def conv(channels_in: int, channels_out: int, kernel_size: int) -> nn.Module:
     return nn.Conv2d(channels_in, channels_out, kernel_size, padding=kernel_size // 2)
 
 
-class ResidualBlock(nn.Module):
+class UNetBlock(nn.Module):
     """Normalise, SiLU, convolve; normalise, scale and shift by the noise, SiLU, convolve; beside a shortcut.
 
     It begins as the shortcut alone, since its last convolution begins at zero; the sum is divided by sqrt(2),
     which keeps its variance.
     """
 
-    def __init__(
-        self, channels_in: int, channels_out: int, embedding: int, *, down: bool, kernel_size: int
-    ) -> None:
+    def __init__(self, channels_in: int, channels_out: int, embedding: int, *, down: bool, kernel_size: int) -> None:
         """
         Args:
             channels_in, channels_out: of its input and output.

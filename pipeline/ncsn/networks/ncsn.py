@@ -48,15 +48,11 @@ class NCSN(RefineNet):
     sigmas: Tensor
     conditional_on_levels = True
 
-    def __init__(
-        self, *, channels: int, image_size: int, width: int, sigmas: Sequence[float] | Tensor
-    ) -> None:
+    def __init__(self, *, channels: int, image_size: int, width: int, sigmas: Sequence[float] | Tensor) -> None:
         """See `NCSNSettings`."""
         norm = partial(ConditionalInstanceNorm2dPlus, num_levels=len(sigmas))
         pool = nn.AvgPool2d(5, stride=1, padding=2)
-        super().__init__(
-            channels=channels, image_size=image_size, width=width, norm=norm, refine_norm=norm, pool=pool
-        )
+        super().__init__(channels=channels, image_size=image_size, width=width, norm=norm, refine_norm=norm, pool=pool)
         self.register_buffer("sigmas", torch.as_tensor(sigmas, dtype=torch.float32).clone())
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ from ._refinenet import check_channels, check_width
 from ._unet_blocks import (
     NoiseEmbedding,
     Pointwise,
-    ResidualBlock,
     SelfAttention,
+    UNetBlock,
     conv,
     norm,
     zeroed,
@@ -149,9 +149,7 @@ class UNet(nn.Module):
 
         def stage(k: int, channels_in: int, *, down: bool) -> "_Stage":
             attention, blocks = sizes[k] in (layout.attention or ()), block_counts[k]
-            return _Stage(
-                channels_in, widths[k], blocks, down=down, attention=attention, kernel_size=kernels[k]
-            )
+            return _Stage(channels_in, widths[k], blocks, down=down, attention=attention, kernel_size=kernels[k])
 
         pixel = channels * self.patch**2
         self.embed = NoiseEmbedding(EMBEDDING)
@@ -219,9 +217,7 @@ class _Stage(nn.Module):
         for k in range(blocks):
             first = channels_out if k else channels_in
             halves = down and k == 0
-            self.blocks.append(
-                ResidualBlock(first, channels_out, EMBEDDING, down=halves, kernel_size=kernel_size)
-            )
+            self.blocks.append(UNetBlock(first, channels_out, EMBEDDING, down=halves, kernel_size=kernel_size))
             self.attention.append(SelfAttention(channels_out) if attention else nn.Identity())
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:

@@ -27,9 +27,7 @@ RHO = Tried(7.0)
 """EDM's exponent of the levels."""
 
 
-def ode_levels(
-    step: Step, score: Score, sigmas: Tensor, rng: Noise, start: Tensor | None
-) -> Iterator[Tensor]:
+def ode_levels(step: Step, score: Score, sigmas: Tensor, rng: Noise, start: Tensor | None) -> Iterator[Tensor]:
     """L states, the start first, each at its level of the ladder: (B, *shape), unclamped."""
     x = begin(sigmas, rng, start)
     yield x

@@ -49,9 +49,7 @@ class Consistent(SamplerSettings):
             raise UserError(f"step_size is {self.step_size}: it must be a positive number, or 'analytic'.")
 
     @torch.no_grad()
-    def levels(
-        self, score: Score, sigmas: Tensor, rng: Noise, *, start: Tensor | None = None
-    ) -> Iterator[Tensor]:
+    def levels(self, score: Score, sigmas: Tensor, rng: Noise, *, start: Tensor | None = None) -> Iterator[Tensor]:
         """Consistent annealed sampling, one level at a time; see `SamplerSettings.levels`.
 
         Args:

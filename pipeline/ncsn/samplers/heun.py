@@ -23,9 +23,7 @@ class Heun(SamplerSettings):
     karras: ClassVar[bool] = True
     searched: ClassVar[Mapping[str, Tried]] = {"rho": RHO}
 
-    def levels(
-        self, score: Score, sigmas: Tensor, rng: Noise, *, start: Tensor | None = None
-    ) -> Iterator[Tensor]:
+    def levels(self, score: Score, sigmas: Tensor, rng: Noise, *, start: Tensor | None = None) -> Iterator[Tensor]:
         """The start, then the solution at each further level; see `SamplerSettings.levels`.
 
         Args:

@@ -84,9 +84,7 @@ class Langevin(SamplerSettings):
         if self.step_size != "analytic":
             _coefficients(self.step_size, self.convention)
 
-    def levels(
-        self, score: Score, sigmas: Tensor, rng: Noise, *, start: Tensor | None = None
-    ) -> Iterator[Tensor]:
+    def levels(self, score: Score, sigmas: Tensor, rng: Noise, *, start: Tensor | None = None) -> Iterator[Tensor]:
         """Annealed Langevin dynamics, one level at a time; see `SamplerSettings.levels`.
 
         Args:

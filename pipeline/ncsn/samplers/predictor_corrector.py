@@ -66,9 +66,7 @@ class PredictorCorrector(SamplerSettings):
         _check(self.predictor, self.corrector, self.corrector_steps, self.snr)
 
     @torch.no_grad()
-    def levels(
-        self, score: Score, sigmas: Tensor, rng: Noise, *, start: Tensor | None = None
-    ) -> Iterator[Tensor]:
+    def levels(self, score: Score, sigmas: Tensor, rng: Noise, *, start: Tensor | None = None) -> Iterator[Tensor]:
         """Predictor-corrector sampling, one level at a time; see `SamplerSettings.levels`.
 
         Args:
@@ -102,9 +100,7 @@ class PredictorCorrector(SamplerSettings):
         return replace(made.on(ladder), start="data")
 
 
-def _predict(
-    score: Score, x: Tensor, rng: Noise, sigma: Tensor, following: Tensor, predictor: Predictor
-) -> Tensor:
+def _predict(score: Score, x: Tensor, rng: Noise, sigma: Tensor, following: Tensor, predictor: Predictor) -> Tensor:
     variance = float(sigma) ** 2 - float(following) ** 2
     std = math.sqrt(variance) * (float(following / sigma) if predictor == "ancestral" else 1.0)
     return x.add(score(x, sigma), alpha=variance).add_(rng.normal(), alpha=std)
@@ -125,8 +121,6 @@ def _check(predictor: str, corrector: str, corrector_steps: int, snr: float) -> 
     if corrector not in ("langevin", "annealed"):
         raise UserError(f"corrector is {corrector!r}: it must be 'langevin' or 'annealed'.")
     if corrector_steps < 0 or (predictor == "none" and corrector_steps == 0):
-        raise UserError(
-            f"corrector_steps is {corrector_steps}: it must not be negative, nor 0 without a predictor."
-        )
+        raise UserError(f"corrector_steps is {corrector_steps}: it must not be negative, nor 0 without a predictor.")
     if corrector_steps and not 0 < snr < 1:
         raise UserError(f"snr is {snr}: it must be between 0 and 1, for a step 2 (snr sigma)^2 to be stable.")

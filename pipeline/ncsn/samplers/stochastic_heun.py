@@ -45,13 +45,9 @@ class StochasticHeun(SamplerSettings):
             if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
                 raise UserError(f"{name} is {getattr(self, name)}: it must not be negative.")
         if not 0 <= self.churn_min <= self.churn_max:
-            raise UserError(
-                f"churn_min is {self.churn_min}: it must be between 0 and churn_max, {self.churn_max}."
-            )
+            raise UserError(f"churn_min is {self.churn_min}: it must be between 0 and churn_max, {self.churn_max}.")
 
-    def levels(
-        self, score: Score, sigmas: Tensor, rng: Noise, *, start: Tensor | None = None
-    ) -> Iterator[Tensor]:
+    def levels(self, score: Score, sigmas: Tensor, rng: Noise, *, start: Tensor | None = None) -> Iterator[Tensor]:
         """The start, then the samples at each further level; see `SamplerSettings.levels`.
 
         Args:

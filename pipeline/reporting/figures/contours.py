@@ -65,9 +65,7 @@ def contours(rows: Sequence[dict[str, str]], pairs: Sequence[Pair]) -> Figure | 
     panels = figure.subplots(1, len(pairs))
     norm, levels = LogNorm(fid.min(), fid.max()), np.geomspace(fid.min(), fid.max(), LEVELS)
     for panel, pair, (x, y), (triangles, z) in zip(panels, pairs, points, maps, strict=True):
-        filled = panel.tricontourf(
-            triangles, z, levels=levels, norm=norm, cmap=style.SEQUENTIAL, extend="both"
-        )
+        filled = panel.tricontourf(triangles, z, levels=levels, norm=norm, cmap=style.SEQUENTIAL, extend="both")
         _dots(panel, x, y, whole)
         panel.set(xlabel=LABELS[pair[0]], ylabel=LABELS[pair[1]])
     _bar(figure, filled, panels, levels)

@@ -221,9 +221,7 @@ def frontier_plot(found: FrontierCurves, marks: Sequence[Row]) -> Figure:
     for place, (name, (nfe, fid)) in enumerate(found.curves.items()):
         marker, dashes = (cycle[place % len(cycle)] for cycle in (style.MARKERS, style.DASHES))
         colour = COLOURS[place % len(COLOURS)]
-        axes.plot(
-            nfe, fid, color=colour, marker=marker, markersize=4, linestyle=dashes, linewidth=1.3, label=name
-        )
+        axes.plot(nfe, fid, color=colour, marker=marker, markersize=4, linestyle=dashes, linewidth=1.3, label=name)
     own = [(row.system, row.nfe, row.fid) for row in marks if not row.is_floor and row.nfe and row.fid]
     for place, system in enumerate(dict.fromkeys(name for name, _, _ in own)):
         axes.scatter(
@@ -238,9 +236,7 @@ def frontier_plot(found: FrontierCurves, marks: Sequence[Row]) -> Figure:
         )
     for row in marks:
         if row.is_floor and row.fid is not None:
-            axes.axhline(
-                row.fid, color=style.GREY, linestyle="--", linewidth=1, label="held-out images (the floor)"
-            )
+            axes.axhline(row.fid, color=style.GREY, linestyle="--", linewidth=1, label="held-out images (the floor)")
     log(axes, "x")
     log(axes, "y")
     axes.set(xlabel="network evaluations per sample", ylabel=f"FID (N={found.num_samples:,})")

@@ -120,8 +120,7 @@ def groups(parts: Sequence[Group]) -> Figure:
     factor = max(1, CELL // side)
     gap = max(2, factor // 3)
     made = [
-        mosaic(p.images.reshape(-1, *p.images.shape[2:]), len(p.images), p.images.shape[1], factor, gap)
-        for p in parts
+        mosaic(p.images.reshape(-1, *p.images.shape[2:]), len(p.images), p.images.shape[1], factor, gap) for p in parts
     ]
     height = made[0].shape[0]
     width = sum(picture.shape[1] + GUTTER for picture in made) + 2 * EDGE

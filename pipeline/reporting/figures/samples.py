@@ -28,9 +28,7 @@ VEIL = 205
 SPACES = {"pixels": "nearest in pixels", "features": "nearest in features"}
 
 
-def sample_grids(
-    folder: Path, artifacts: Path, table: Table, real: Images, grid: Sequence[int]
-) -> FigureEntry:
+def sample_grids(folder: Path, artifacts: Path, table: Table, real: Images, grid: Sequence[int]) -> FigureEntry:
     """Samples of each row next to real images.
 
     Args:
@@ -177,9 +175,7 @@ def masked(images: Images) -> Images:
     return veiled
 
 
-def neighbour_figures(
-    folder: Path, artifacts: Path, rows: Sequence[str], train: Images
-) -> Iterator[FigureEntry]:
+def neighbour_figures(folder: Path, artifacts: Path, rows: Sequence[str], train: Images) -> Iterator[FigureEntry]:
     """Training images nearest to the first samples, a picture for each row; none where none was evaluated.
 
     Args:

@@ -55,7 +55,7 @@ MARKS = {
 """How the chosen trials are ringed: marker, colour, size, name."""
 
 
-class BestLine(TypedDict, total=False):
+class ShownChoice(TypedDict, total=False):
     """Entry of a best.yaml: what was compared, and its FIDs."""
 
     trial: int
@@ -93,10 +93,10 @@ class SearchVerdict(TypedDict, total=False):
 class SamplerBest(TypedDict):
     """best.yaml of tune_sampler."""
 
-    analytic: BestLine
-    lowest_fid: BestLine
-    fewest_nfe: BestLine
-    baseline: NotRequired[BestLine]
+    analytic: ShownChoice
+    lowest_fid: ShownChoice
+    fewest_nfe: ShownChoice
+    baseline: NotRequired[ShownChoice]
     verdict: SearchVerdict
 
 
@@ -135,7 +135,7 @@ def side_by_side(path: Path) -> str:
         return ""
     best = dict(read_yaml(path))
     verdict: SearchVerdict = best.pop("verdict", {})
-    lines: dict[str, BestLine] = best
+    lines: dict[str, ShownChoice] = best
     names: dict[int, list[str]] = {}
     for name, line in lines.items():
         if name != "tuned":
@@ -145,7 +145,7 @@ def side_by_side(path: Path) -> str:
     return f" Side by side: {'; '.join(others)}; found: {_range(lines['tuned'])}.{shown}"
 
 
-def _range(line: BestLine) -> str:
+def _range(line: ShownChoice) -> str:
     again = f" ({line['fid_again']:.3g} on {line['seeds']} further seeds)" if "seeds" in line else ""
     if "p_mean" in line:
         noise = f"log σ of mean {line['p_mean']:.3g} and standard deviation {line['p_std']:.3g}"
@@ -181,7 +181,7 @@ def step_size_figure(folder: Path, artifacts: Path) -> FigureEntry:
 
 
 @dataclass(frozen=True)
-class ParetoPoint:
+class ShownPoint:
     """Trial of the sampler search that was judged on all samples, as pareto.csv has it."""
 
     kind: str
@@ -235,11 +235,11 @@ def _sampler_verdict(best: SamplerBest) -> str:
     )
 
 
-def read_judged(folder: Path) -> tuple[list[ParetoPoint], SamplerBest]:
+def read_judged(folder: Path) -> tuple[list[ShownPoint], SamplerBest]:
     """Trials judged on all samples, in order of cost, and best.yaml."""
     try:
         points = [
-            ParetoPoint(
+            ShownPoint(
                 r["sampler"],
                 float(r["nfe"]),
                 float(r["fid"]),
@@ -256,7 +256,7 @@ def read_judged(folder: Path) -> tuple[list[ParetoPoint], SamplerBest]:
 
 
 @style.house
-def front(points: Sequence[ParetoPoint], best: SamplerBest) -> Figure:
+def front(points: Sequence[ShownPoint], best: SamplerBest) -> Figure:
     """The trials by kind, their front as steps, what was chosen ringed, the baseline as a cross.
 
     Args:
@@ -269,9 +269,7 @@ def front(points: Sequence[ParetoPoint], best: SamplerBest) -> Figure:
     for place, kind in enumerate(dict.fromkeys(point.kind for point in points)):
         some = [point for point in points if point.kind == kind]
         colour, marker = style.CYCLE[place % len(style.CYCLE)], style.MARKERS[place % len(style.MARKERS)]
-        axes.scatter(
-            [p.nfe for p in some], [p.fid for p in some], s=22, color=colour, marker=marker, label=kind
-        )
+        axes.scatter([p.nfe for p in some], [p.fid for p in some], s=22, color=colour, marker=marker, label=kind)
     for name, (marker, colour, size, label) in MARKS.items():
         some = [point for point in points if name in point.chosen]
         axes.scatter(

@@ -12,7 +12,7 @@ from matplotlib.patches import Circle
 from pipeline.reporting.figures import style
 from pipeline.reporting.figures.curves import smoothed
 from pipeline.reporting.figures.style import FigureEntry, Picture
-from pipeline.toy import Divergence, LossCurve, Panel, ScoreFields
+from pipeline.toy import Divergence, LossCurve, SamplePanel, ScoreFields
 from pipeline.toy.mixture import HALF_WIDTH, MEANS, Array
 
 TITLES = {
@@ -134,8 +134,7 @@ def _arrows(axes: Axes, fields: ScoreFields, score: Array, title: str) -> None:
         origin="lower",
         interpolation="bicubic",
         cmap="Blues",
-        alpha=0.7
-        * np.clip(1 + fields.log_density / 12, 0, 1),  # the ground, light or dark, where there is none
+        alpha=0.7 * np.clip(1 + fields.log_density / 12, 0, 1),  # the ground, light or dark, where there is none
         vmin=-12,
         vmax=-1,
     )
@@ -156,7 +155,7 @@ def _arrows(axes: Axes, fields: ScoreFields, score: Array, title: str) -> None:
 
 
 @style.house
-def toy_samples(panels: Sequence[Panel], divergences: Sequence[Divergence]) -> Figure:
+def toy_samples(panels: Sequence[SamplePanel], divergences: Sequence[Divergence]) -> Figure:
     """Figure 3: samples by each method with the share of them in each mode; below, the ladder that fails."""
     figure = style.figure(4.75)
     above, below = figure.subfigures(2, 1, height_ratios=[2.65, 2.1], squeeze=False).ravel()

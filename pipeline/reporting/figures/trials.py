@@ -124,9 +124,7 @@ def trials(found: Sequence[Trial], search: TrialAxes, analytic: int = 1) -> Figu
         panel.set_xlabel(axis.label)
     panels[0].set_ylabel("FID of the trial")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper left", ncols=len(labels), handletextpad=0.3, columnspacing=1.4
-    )
+    figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), handletextpad=0.3, columnspacing=1.4)
     return figure
 
 

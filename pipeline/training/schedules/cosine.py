@@ -16,7 +16,7 @@ from pipeline.training.schedules import check_warmup, warmed
 class Cosine:
     """Half a cosine from the full rate to a fraction of it.
 
-    It depends on the number of steps: a longer training begins anew, since a shorter one is no part of it.
+    It depends on the number of steps, so a shorter training is not the beginning of a longer one, which starts at step 0.
     """
 
     warmup_steps: int

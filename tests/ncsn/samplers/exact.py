@@ -45,7 +45,5 @@ def solved(score: Callable[[Tensor, Tensor], Tensor], start: Tensor) -> Tensor:
         s = torch.tensor(sigma, dtype=start.dtype)
         return (-s * score(torch.from_numpy(x).view_as(start), s)).flatten().numpy()
 
-    found = scipy.integrate.solve_ivp(
-        field, (HIGH, LOW), start.flatten().numpy(), "DOP853", rtol=1e-12, atol=1e-12
-    )
+    found = scipy.integrate.solve_ivp(field, (HIGH, LOW), start.flatten().numpy(), "DOP853", rtol=1e-12, atol=1e-12)
     return torch.from_numpy(found.y[:, -1]).view_as(start)

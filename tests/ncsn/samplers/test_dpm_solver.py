@@ -23,9 +23,7 @@ def test_a_gaussian_is_solved_at_order_2() -> None:
     score = GaussianMixture((1.0,), m[None], s).score
 
     def error(steps: int) -> float:
-        return float(
-            (dpm_solver(score, ladder(steps), NO_NOISE, denoise=False, start=start) - exact).abs().max()
-        )
+        return float((dpm_solver(score, ladder(steps), NO_NOISE, denoise=False, start=start) - exact).abs().max())
 
     assert slope(error) == pytest.approx(2, abs=0.1)
     assert error(256) < 1e-4

@@ -41,9 +41,7 @@ def normal_tail(samples: Tensor, std: float) -> float:
 
 
 @pytest.mark.parametrize(("convention", "factor"), [("paper", 0.5), ("released", 1.0)])
-def test_plain_langevin_reaches_the_stationary_law_of_its_convention(
-    convention: Convention, factor: float
-) -> None:
+def test_plain_langevin_reaches_the_stationary_law_of_its_convention(convention: Convention, factor: float) -> None:
     """x <- (1 - u) x + sqrt(2 u) z on N(0, 1): variance 1 / (1 - u / 2), u = alpha / 2 or alpha."""
     rng = SampleNoise(0, range(400), (25,))
     x = langevin(

@@ -71,9 +71,7 @@ def variance_after(sigmas: Tensor, std: float, variance: float, gamma: float, no
 
 
 @pytest.mark.parametrize(("churn", "churn_noise"), [(10.0, 1.0), (10.0, 1.2), (40.0, 1.0)])
-def test_churn_forgets_the_start_and_reaches_its_stationary_variance(
-    churn: float, churn_noise: float
-) -> None:
+def test_churn_forgets_the_start_and_reaches_its_stationary_variance(churn: float, churn_noise: float) -> None:
     """At levels that hardly fall, from twice the standard deviation: s^2 + sigma^2 for churn_noise = 1 but
     for Heun's error, and in each case the variance of algorithm 2 written out, by Kolmogorov-Smirnov and
     within 3 per cent; without churn the factor of 4 stays."""
@@ -171,9 +169,7 @@ def test_it_is_diffusers_sampler(method: str, other: Callable[[Tensor, int], tup
     start = 0.5 + 14 * SampleNoise(3, range(6), IMAGE).normal()
     sigmas, expected = other(start, 12)
     assert len(sigmas) == 12
-    found = probability_flow(
-        image_mixture().score, sigmas, NO_NOISE, denoise=True, method=method, start=start
-    )
+    found = probability_flow(image_mixture().score, sigmas, NO_NOISE, denoise=True, method=method, start=start)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -211,9 +207,7 @@ def test_churn_is_diffusers_on_the_same_noise() -> None:
 
 @pytest.mark.parametrize("settings", [{"method": "euler"}, {"method": "heun"}, {"churn": 4.0}])
 @pytest.mark.parametrize("denoise", [True, False])
-def test_the_cost_is_two_or_one_a_step_and_one_for_denoising(
-    settings: dict[str, object], denoise: bool
-) -> None:
+def test_the_cost_is_two_or_one_a_step_and_one_for_denoising(settings: dict[str, object], denoise: bool) -> None:
     score = CountEvaluations(image_mixture().score)
     rng, sigmas = SampleNoise(0, range(3), IMAGE), geometric_sigmas(1.0, 0.01, 7)
     probability_flow(score, sigmas, rng, denoise=denoise, **settings)
@@ -247,9 +241,7 @@ def test_without_churn_only_the_ladders_own_levels_are_asked(method: str) -> Non
 def test_samples_carry_no_gradient_and_the_caller_keeps_his() -> None:
     weight = torch.ones((), requires_grad=True)
     rng = SampleNoise(0, range(2), IMAGE)
-    levels = probability_flow_levels(
-        lambda x, sigma: -weight * x / sigma**2, geometric_sigmas(1.0, 0.1, 3), rng
-    )
+    levels = probability_flow_levels(lambda x, sigma: -weight * x / sigma**2, geometric_sigmas(1.0, 0.1, 3), rng)
     for x in levels:
         assert not x.requires_grad
         assert torch.is_grad_enabled()

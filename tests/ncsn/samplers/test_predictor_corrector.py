@@ -31,14 +31,10 @@ def noise(samples: int = 40, dim: int = 10_000) -> SampleNoise:
 
 
 def draw(samples: int = 3, **changes: object) -> Tensor:
-    return predictor_corrector(
-        gaussian(0.3), LADDER, noise(samples, 12), **SETTINGS | {"denoise": False} | changes
-    )
+    return predictor_corrector(gaussian(0.3), LADDER, noise(samples, 12), **SETTINGS | {"denoise": False} | changes)
 
 
-@pytest.mark.parametrize(
-    ("predictor", "corrector_steps"), [*product(get_args(Predictor)[:2], [0, 2]), ("none", 2)]
-)
+@pytest.mark.parametrize(("predictor", "corrector_steps"), [*product(get_args(Predictor)[:2], [0, 2]), ("none", 2)])
 def test_on_a_gaussian_the_variance_is_that_of_theory(predictor: Predictor, corrector_steps: int) -> None:
     """To 1 per cent. With p = s^2 + sigma^2 and d = sigma_i^2 - sigma_{i+1}^2, the predictors have
     v <- (1 - d / p)^2 v + d, the last d times (sigma_{i+1} / sigma_i)^2 for ancestral, and the corrector
