@@ -101,9 +101,7 @@ def test_its_code_is_that_of_training_and_of_its_own_kinds() -> None:
     assert make_task().code == make_task(lr=2e-3).code != make_task(schedule=Warmup(2)).code
     unet = {**NETWORK, "kind": "unet"}
     assert make_task().code != make_task(network=unet).code == code_version(make_task(network=unet))
-    assert code_version({"network": unet}) == program.version(
-        "pipeline.training.fit", "pipeline.ncsn.networks.unet"
-    )
+    assert code_version({"network": unet}) == program.version("pipeline.training.fit", "pipeline.ncsn.networks.unet")
 
 
 def test_the_digest_of_the_data_sees_a_pixel_and_the_order() -> None:
