@@ -97,7 +97,7 @@ def read_settled(folder: Path) -> dict[str, object]:
 
 
 def _line(search: Path, name: str, key: str) -> Mapping[str, Any]:
-    """The line of a search's best.yaml, see `pipeline.search.comparison.BestLine`; `key` takes it."""
+    """The line of a search's best.yaml, see `pipeline.search.comparison.SearchLine`; `key` takes it."""
     path = search / BEST
     if not path.exists():
         raise UserError(

@@ -15,7 +15,7 @@ from pipeline.params import Params
 from pipeline.training.checkpoints import load_network
 from pipeline.training.snapshots import candidates
 
-ARTIFACTS, FEATURES = Path("artifacts"), Path("artifacts/features")
+ARTIFACTS = Path("artifacts")
 
 
 def main(params: Params, row: str) -> None:
@@ -30,8 +30,8 @@ def main(params: Params, row: str) -> None:
         law = Law.of(data.split("train")) if sampler.start else None
         settings = {"shape": shape, "law": law, **_settings(params, offset)}
         apart = params.generate.selection.kwargs()
-        apart["seed"] += offset
-        choice = select_checkpoint.choose(networks, sampler, reference=FEATURES, **settings | apart)
+        apart |= {"seed": apart["seed"] + offset, "reference": ARTIFACTS / "features"}
+        choice = select_checkpoint.choose(networks, sampler, **settings | apart)
         score = load_network(choice.folder)
         made = generate.generate(score, sampler, **settings)
         manifest = params.generate.model_dump(exclude={"selection"}) | {"seed": settings["seed"]}

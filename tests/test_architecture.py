@@ -129,8 +129,11 @@ def circles(root: Path) -> list[str]:
     paths = (root / "pipeline").rglob("*.py")
     targets = {path: {files_of(name, root)[-1:] for name in imports(path, root)} for path in paths}
     edges = {path: {one for found in several for one in found} for path, several in targets.items()}
-    while leaves := {path for path, below in edges.items() if not below & edges.keys()}:
-        edges = {path: below - leaves for path, below in edges.items() if path not in leaves}
+    inside: set[Path] = set()
+    while inside != edges.keys():  # those that import others and are imported, until no module drops out
+        inside = set(edges)
+        targeted = set().union(*edges.values())
+        edges = {path: below & inside for path, below in edges.items() if below & inside and path in targeted}
     return sorted(module_of(path, root) for path in edges)
 
 

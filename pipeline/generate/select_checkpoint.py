@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from pipeline import program
 from pipeline.cluster import connect
@@ -34,6 +34,13 @@ logger = logging.getLogger(__name__)
 KINDS = ("raw", "denoised")
 AT_ONCE = 4
 """Networks sampled side by side on a cluster: a thousand samples are few shards."""
+
+
+class _Sizes(TypedDict):
+    workers: int
+    cpus_per_worker: int
+    use_gpu: UseGpu
+
 
 FIDs = dict[str, float] | None
 """`raw` and `denoised`; None where the dynamics diverged."""
@@ -97,7 +104,7 @@ def choose(
     from pipeline.metrics.fid import distance
 
     space, target = features.load_space(reference), fid.load_moments(reference, "train")
-    sizes: dict[str, Any] = {"workers": workers, "cpus_per_worker": cpus_per_worker, "use_gpu": use_gpu}
+    sizes = _Sizes(workers=workers, cpus_per_worker=cpus_per_worker, use_gpu=use_gpu)
     with connect.place(**sizes) as device:
         scorer = Scorer(space.on(device), storage)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from pipeline.ncsn.nfe import CountEvaluations
 from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.ncsn.rng import SampleNoise
 
+if TYPE_CHECKING:
+    from pipeline.metrics.measures import Values
+
 _BATCH = 64
 _CELL = 1 / 256
 """The width of a stored grey level. Below such a noise a network that was trained on bytes as they are knows
@@ -23,7 +27,7 @@ spikes narrower than the cells that the images are spread over, and its density 
 
 def likelihood(
     network: nn.Module, images: Images, *, num_images: int, num_levels: int, seed: int, device: str = "cpu"
-) -> dict[str, float | str]:
+) -> "Values":
     """Bits/dim of images drawn from a held-out set: `pipeline.ncsn.likelihood.bits_per_dim`.
 
     The law is the one the ODE makes of N(1/2, sigma_1^2 I), from the network's largest noise down to its

@@ -19,7 +19,7 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class ParetoPoint:
+class CostPoint:
     """A sampler by what it costs and what it gives."""
 
     name: str
@@ -27,17 +27,17 @@ class ParetoPoint:
     fid: float
 
 
-def front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
+def front(points: Sequence[CostPoint]) -> list[CostPoint]:
     """The points that no other beats, the cheapest first: none is as cheap and has a lower FID, or has as
     low an FID and is cheaper. Of equals the first stays."""
-    found: list[ParetoPoint] = []
+    found: list[CostPoint] = []
     for point in sorted(points, key=lambda point: (point.nfe, point.fid)):
         if not found or point.fid < found[-1].fid:
             found.append(point)
     return found
 
 
-def knee(points: Sequence[ParetoPoint]) -> ParetoPoint:
+def knee(points: Sequence[CostPoint]) -> CostPoint:
     """The point of a front that lies farthest below the chord between its ends, in logarithms of both axes.
 
     Logarithms, since halves count on either axis. Ties and a front without a bulge go to the cheapest.
@@ -47,14 +47,14 @@ def knee(points: Sequence[ParetoPoint]) -> ParetoPoint:
     """
     (x0, y0), (x1, y1) = (_log(points[0]), _log(points[-1]))
 
-    def below(point: ParetoPoint) -> float:
+    def below(point: CostPoint) -> float:
         x, y = _log(point)
         return (x1 - x0) * (y0 - y) + (y1 - y0) * (x - x0)
 
     return max(points, key=lambda point: (round(below(point), 12), -point.nfe))
 
 
-def _log(point: ParetoPoint) -> tuple[float, float]:
+def _log(point: CostPoint) -> tuple[float, float]:
     return math.log(point.nfe), math.log(max(point.fid, 1e-12))
 
 
@@ -145,7 +145,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BestLine:
+class SearchLine:
     """Line of best.yaml: a trial or the baseline, what it measured, and what it gave on further seeds."""
 
     values: Settings

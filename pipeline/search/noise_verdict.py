@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
-from pipeline.search.comparison import LEVEL, BestLine, Spread, Verdict, mean, said
+from pipeline.search.comparison import LEVEL, SearchLine, Spread, Verdict, mean, said
 from pipeline.search.records import FAILED, FINISHED, Settings, TrialRecord
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ Again = Callable[[Sequence[Settings]], Sequence[Sequence[TrialRecord]]]
 class Compared:
     """The choices side by side."""
 
-    lines: dict[str, BestLine]
+    lines: dict[str, SearchLine]
     """`tuned`, `analytic` and the other starting points: the range and what its trial measured."""
     verdict: Verdict
     again: dict[int, Sequence[TrialRecord]]
@@ -49,8 +49,8 @@ def compare(choices: Mapping[str, TrialRecord], again: Again | None) -> Compared
     return Compared(lines, verdict, found)
 
 
-def _line(record: TrialRecord, fids: Sequence[float] | None) -> BestLine:
-    line = BestLine.of(record)
+def _line(record: TrialRecord, fids: Sequence[float] | None) -> SearchLine:
+    line = SearchLine.of(record)
     return replace(line, fid_again=mean(fids), seeds=len(fids)) if fids else line
 
 

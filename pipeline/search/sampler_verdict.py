@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pipeline.ncsn.sampler import Sampler
 from pipeline.ncsn.score import Score
 from pipeline.search import comparison
-from pipeline.search.comparison import BestLine, ParetoPoint, Spread, Verdict, mean, said
+from pipeline.search.comparison import CostPoint, SearchLine, Spread, Verdict, mean, said
 from pipeline.search.records import TrialRecord
 
 CHOICES = ("lowest_fid", "fewest_nfe", "knee")
@@ -44,9 +44,9 @@ class Candidate:
     sampler: Sampler
 
     @property
-    def point(self) -> ParetoPoint:
+    def point(self) -> CostPoint:
         metrics = self.record.metrics
-        return ParetoPoint(str(self.record.trial), int(metrics["nfe"]), metrics["fid"])
+        return CostPoint(str(self.record.trial), int(metrics["nfe"]), metrics["fid"])
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Chosen:
     spreads: dict[int, Spread]
     """By the samples at each rung, the spread of log FID over seeds."""
     verdict: Verdict
-    lines: dict[str, BestLine]
+    lines: dict[str, SearchLine]
     """By name, as best.yaml has them: `analytic`, `baseline`, then `CHOICES`."""
 
 
@@ -156,16 +156,16 @@ def _with_denoising(verdict: Verdict, again: _Again, name: str) -> Verdict:
     )
 
 
-def _line(candidate: Candidate, again: _Again) -> BestLine:
-    return _with_means(BestLine.of(candidate.record), candidate.point.name, again)
+def _line(candidate: Candidate, again: _Again) -> SearchLine:
+    return _with_means(SearchLine.of(candidate.record), candidate.point.name, again)
 
 
-def _with_means(line: BestLine, name: str, again: _Again) -> BestLine:
+def _with_means(line: SearchLine, name: str, again: _Again) -> SearchLine:
     fids, raw = again.fids(name), again.fids(name, "fid_raw")
     return replace(line, fid_again=mean(fids), fid_raw_again=mean(raw), seeds=len(fids))
 
 
-def _baseline_line(baseline: Baseline, again: _Again) -> BestLine:
+def _baseline_line(baseline: Baseline, again: _Again) -> SearchLine:
     last = again.found[baseline.name][0][-1]
     plain = {
         "network": baseline.name,
@@ -173,4 +173,4 @@ def _baseline_line(baseline: Baseline, again: _Again) -> BestLine:
         "nfe": last["nfe"],
         "samples": last["samples"],
     }
-    return _with_means(BestLine(values=plain), baseline.name, again)
+    return _with_means(SearchLine(values=plain), baseline.name, again)

@@ -7,23 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.search.comparison import ParetoPoint, Spread, front, knee, mean, said, verdict
+from pipeline.search.comparison import CostPoint, Spread, front, knee, mean, said, verdict
 
 POINTS = st.lists(
-    st.builds(ParetoPoint, st.text(), st.integers(1, 200), st.floats(0.1, 100, allow_nan=False)), min_size=1
+    st.builds(CostPoint, st.text(), st.integers(1, 200), st.floats(0.1, 100, allow_nan=False)), min_size=1
 )
 
 
-def points(*pairs: tuple[int, float]) -> list[ParetoPoint]:
-    return [ParetoPoint(str(place), *pair) for place, pair in enumerate(pairs)]
+def points(*pairs: tuple[int, float]) -> list[CostPoint]:
+    return [CostPoint(str(place), *pair) for place, pair in enumerate(pairs)]
 
 
-def beats(a: ParetoPoint, b: ParetoPoint) -> bool:
+def beats(a: CostPoint, b: CostPoint) -> bool:
     return (a.nfe <= b.nfe and a.fid < b.fid) or (a.nfe < b.nfe and a.fid <= b.fid)
 
 
 @given(POINTS)
-def test_no_point_beats_one_of_the_front_and_every_other_is_beaten_or_equal(found: list[ParetoPoint]) -> None:
+def test_no_point_beats_one_of_the_front_and_every_other_is_beaten_or_equal(found: list[CostPoint]) -> None:
     on = front(found)
     assert on == sorted(on, key=lambda p: p.nfe)
     assert not any(beats(a, b) for a in found for b in on)
@@ -32,7 +32,7 @@ def test_no_point_beats_one_of_the_front_and_every_other_is_beaten_or_equal(foun
 
 
 @given(POINTS, st.randoms())
-def test_the_front_does_not_depend_on_the_order(found: list[ParetoPoint], random: object) -> None:
+def test_the_front_does_not_depend_on_the_order(found: list[CostPoint], random: object) -> None:
     mixed = list(found)
     random.shuffle(mixed)  # type: ignore[attr-defined]
     assert [(p.nfe, p.fid) for p in front(found)] == [(p.nfe, p.fid) for p in front(mixed)]
@@ -42,7 +42,7 @@ def test_the_knee_is_where_the_front_bends_in_logarithms() -> None:
     """FID falls as 1 / NFE^2 up to 10 evaluations, hardly after: the corner is at 10."""
     on = points(*[(n, 1000 / n**2) for n in (2, 4, 8, 10)], *[(n, 10 * (10 / n) ** 0.05) for n in (20, 100)])
     assert knee(on).nfe == 10
-    scaled = [ParetoPoint(p.name, p.nfe * 7, p.fid / 3) for p in on]
+    scaled = [CostPoint(p.name, p.nfe * 7, p.fid / 3) for p in on]
     assert knee(scaled).nfe == 70, "units do not matter"
 
 
