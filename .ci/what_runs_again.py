@@ -19,7 +19,7 @@ from typing import Any
 from dvc.repo import Repo
 
 from pipeline.files import read_yaml, write_text, write_yaml
-from pipeline.reporting.lineage import Plan
+from pipeline.reporting.lineage import StageGraph
 
 TABLE = Path("docs/what_runs_again.md")
 LIGHT = ("program", "settle_noise", "settle_sampler")
@@ -109,8 +109,8 @@ def runs_again(change: Callable[[Params], object]) -> set[str]:
     write_yaml(Path("params.yaml"), params)
     with Repo(".") as repo:
         repo.reproduce(list(LIGHT), single_item=True)
-    plan, stale = Plan(Path()), changed() - set(LIGHT)
-    return {name for name in plan.entries if name not in LIGHT and plan.behind([name]) & stale}
+    graph, stale = StageGraph(Path()), changed() - set(LIGHT)
+    return {name for name in graph.entries if name not in LIGHT and graph.behind([name]) & stale}
 
 
 def changed() -> set[str]:
@@ -124,7 +124,7 @@ def differs(change: str, patterns: list[str]) -> bool:
     begin = time.perf_counter()
     with undone():
         mine_too = ["generate@mine", "evaluate@mine"] if change == "A new row on a trained network" else []
-        names = [*Plan(Path()).entries, *mine_too]
+        names = [*StageGraph(Path()).entries, *mine_too]
         found, wanted = runs_again(CHANGES[change]), {n for p in patterns for n in fnmatch.filter(names, p)}
     print(f"{change}: {', '.join(sorted(found)) or 'none'} ({time.perf_counter() - begin:.0f} s)", flush=True)
     if found != wanted:

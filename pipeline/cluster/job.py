@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 INSIDE = "PIPELINE_INSIDE_JOB"
 """Environment: set in a job, whose stage is not to be submitted once more."""
-CODE = ("pipeline", "stages", "params.yaml", "dvc.yaml")
+CODE = ("pipeline", "stages", "extensions", "params.yaml", "dvc.yaml")
 REACH_SECONDS = 5.0
 LOST_SECONDS = 60.0
 """How long the cluster may be silent while a job runs."""
@@ -128,7 +128,7 @@ def _run(
 def _start(client: "JobSubmissionClient", name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     """Upload the code and submit the job; UserError where the cluster refuses either."""
     with tempfile.TemporaryDirectory() as place:
-        for part in CODE:
+        for part in filter(os.path.exists, CODE):
             _copy(Path(part), Path(place) / part)
         try:
             client.submit_job(

@@ -1,8 +1,8 @@
-"""Take damaged files out of DVC's cache, or out of a remote that is a folder: `python -m pipeline.commands.cache`.
+"""Damaged files of DVC's cache, or of a remote folder, deleted: `python -m pipeline.commands.cache`.
 
-DVC names a cached file by the MD5 of its content, but reads it unchecked ever after: a damaged one is checked
-out, pushed, and kept even where the stage that made it runs again. Once it is gone, `dvc pull` brings it back
-from a remote and `dvc repro -f STAGE` from the stage.
+DVC names a cached file by the MD5 of its content, and never checks it again. A damaged one is checked out,
+pushed, and kept even where the stage that made it runs again. Once it is deleted, `dvc pull` fetches it from
+a remote, and `dvc repro -f STAGE` makes it again.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Check of a written table against files, sources and runs: `python -m pipeline.verify reports/table.json`."""
+"""A table checked against files, sources and runs: `python -m pipeline.verify reports/table.json`."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -99,9 +99,9 @@ def test_a_task_survives_json_whole(task: Task) -> None:
 
 def test_its_code_is_that_of_training_and_of_its_own_kinds() -> None:
     assert make_task().code == make_task(lr=2e-3).code != make_task(schedule=Warmup(2)).code
-    unet = {"network": {**NETWORK, "kind": "unet"}}
-    assert make_task().code != make_task(**unet).code == code_version(make_task(**unet))
-    assert code_version(unet) == program.version("pipeline.training.fit", "pipeline.ncsn.networks.unet")
+    unet = {**NETWORK, "kind": "unet"}
+    assert make_task().code != make_task(network=unet).code == code_version(make_task(network=unet))
+    assert code_version({"network": unet}) == program.version("pipeline.training.fit", "pipeline.ncsn.networks.unet")
 
 
 def test_the_digest_of_the_data_sees_a_pixel_and_the_order() -> None:
