@@ -185,7 +185,7 @@ def _damaged(root: Path) -> None:
     [
         (_other_checkpoint, "tuned", "another checkpoint"),
         (_damaged, "tuned", "damaged"),
-        (lambda root: None, "edm", "is missing: name a trained variant"),
+        (lambda root: None, "edm", "is missing: name a row of the table"),
         (lambda root: (root / "reports/table.json").unlink(), "tuned", "table.json is missing"),
     ],
 )

@@ -24,7 +24,7 @@ IMAGES[-1] = IMAGES[0]
 @pytest.fixture
 def prepared(tmp_path: Path) -> Path:
     np.savez(tmp_path / "in.npz", images=IMAGES, labels=np.arange(30) // 10)
-    arguments = {"name": "npz", "source": str(tmp_path / "in.npz"), "image_size": 8, "held_out": 6}
+    arguments = {"name": "npz", "source": str(tmp_path / "in.npz"), "image_size": 8, "num_held_out": 6}
     prepare(tmp_path / "data", seed=0, **arguments)
     return tmp_path / "data"
 
@@ -78,7 +78,7 @@ def test_the_picture_holds_the_images(prepared: Path) -> None:
 
 def test_many_classes_are_summed_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez(tmp_path / "in.npz", images=IMAGES, labels=np.arange(30))
-    arguments = {"name": "npz", "source": str(tmp_path / "in.npz"), "image_size": 8, "held_out": 6}
+    arguments = {"name": "npz", "source": str(tmp_path / "in.npz"), "image_size": 8, "num_held_out": 6}
     prepare(tmp_path / "data", seed=0, **arguments)
     show.main(["--folder", str(tmp_path / "data"), "--picture", str(tmp_path / "x.png")])
     assert "train: 24 images; 30 classes of 0 to 1\n" in capsys.readouterr().out

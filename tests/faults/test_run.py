@@ -14,6 +14,7 @@ from pipeline.training import loop
 from pipeline.training.checkpoints import checkpoints, newest_verified
 from pipeline.training.fit import STOP, fit
 from pipeline.training.lock import only
+from pipeline.training.state import TrainingState
 from tests.training.tiny import digest, make_images, make_task
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +72,7 @@ def explode_at(monkeypatch: pytest.MonkeyPatch, step: int, rate: float) -> None:
     """Make the loss of one step NaN as long as the learning rate is not below `rate`."""
     judge = loop._diverged
 
-    def judged(loss: float, state: loop.State) -> bool:
+    def judged(loss: float, state: TrainingState) -> bool:
         return judge(loss, state) or (state.step == step and state.optimizer.param_groups[0]["lr"] >= rate)
 
     monkeypatch.setattr(loop, "_diverged", judged)

@@ -37,7 +37,7 @@ def params(place: Place, monkeypatch: pytest.MonkeyPatch) -> Params:
     """Networks of steps 2, 4 and 6, of which the first is taken, as the last one would be by itself."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(train, "fit", fit_here)
-    monkeypatch.setattr(select_checkpoint, "best", lambda found: (min(found), "raw"))
+    monkeypatch.setattr(select_checkpoint, "best_checkpoint", lambda found: (min(found), "raw"))
     few = {"selection": {"num_samples": 20, "seed": 5000}}
     monkeypatch.setitem(SMALL, "generate", SMALL["generate"] | few)
     monkeypatch.setitem(SMALL, "train", SMALL["train"] | {"snapshot_every": 2})

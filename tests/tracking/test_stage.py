@@ -69,12 +69,12 @@ def test_the_parent_shows_the_headline_and_the_files_and_all_parameters_that_cou
         (Path("reports") / name).write_text("x")
     with tracking.stage("tune_noise", None, place.params) as run:
         run.log_metrics({"raw": {"fid": 9.0}})
-        run.log_params({"noise": {"tuned": {"sigma_max": 3.5}}})
+        run.log_params({"settled_noise": {"tuned": {"sigma_max": 3.5}}})
         run.summarise({"fid/tuned/raw": 9.0}, Path("reports"))
         run.summarise({"fid/tuned/raw": 7.0}, Path("reports"))
     (pipeline,) = place.runs("pipeline")
     assert pipeline.data.metrics == {"fid/tuned/raw": 7.0}
-    assert pipeline.data.params["noise.tuned.sigma_max"] == "3.5", "found by the stage"
+    assert pipeline.data.params["settled_noise.tuned.sigma_max"] == "3.5", "found by the stage"
     assert pipeline.data.params["generate.seed"] == str(place.params.generate.seed), "of a stage that did not run"
     assert not [key for key in pipeline.data.params if key.startswith(("compute", "tracking"))]
     files = [place.client.list_artifacts(pipeline.info.run_id, folder) for folder in (None, "figures")]
@@ -106,7 +106,7 @@ with tracking.stage('prepare', None, p) as run:
         "RUNNING",
         "RUNNING",
     ]
-    with tracking.stage("reference", None, place.params):
+    with tracking.stage("features", None, place.params):
         pass
     assert [r.info.status for r in place.runs("stage")] == ["FINISHED", "KILLED", "FINISHED"]
     assert [r.info.status for r in place.runs("trial")] == ["KILLED", "KILLED"]
@@ -137,7 +137,7 @@ def test_termination_ends_the_run(place: Place) -> None:
 def test_the_environment_names_a_parent(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     with tracking.stage("prepare", None, place.params) as first:
         monkeypatch.setenv(tracking.PARENT, str(first.parent_id))
-        with tracking.stage("reference", None, place.params) as second:
+        with tracking.stage("features", None, place.params) as second:
             pass
         assert second.parent_id == first.parent_id
         assert place.client.get_run(second.parent_id).info.status == "RUNNING"
