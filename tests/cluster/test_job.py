@@ -1,7 +1,6 @@
 """A stage sent to a real head that shares no file system: its outputs come back, its failures are told."""
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from mlflow.tracking import MlflowClient
 from ray.job_submission import JobSubmissionClient
 
 from pipeline.cluster import job
+from pipeline.files import read_yaml, write_yaml
 from pipeline.ncsn.errors import UserError
 from tests.cluster.heads import Head
 from tests.cluster.heads import job as submitted
@@ -75,8 +75,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "stages" / "train.py").write_text(STAGE)
     (tmp_path / "artifacts/data/images.npy").write_bytes(bytes(range(256)) * 10_000)
     (tmp_path / "artifacts/models/good/old").write_text("of the last run")
-    for variant in ("good", "bad", "slow", "incomplete"):
-        (tmp_path / f"artifacts/noise/{variant}.yaml").write_text(variant)
+    for network in ("good", "bad", "slow", "incomplete"):
+        (tmp_path / f"artifacts/noise/{network}.yaml").write_text(network)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     return tmp_path
@@ -178,34 +178,33 @@ def test_a_stage_is_submitted_from_outside_only(monkeypatch: pytest.MonkeyPatch)
     assert not job.wanted("http://head:8265")
 
 
-DOOR = """
+STAGE = """
 from pathlib import Path
-from pipeline import door, tracking
+from pipeline import entry, tracking
 
-def main(params, variant):
-    with tracking.stage("train", variant, params) as run:
+def main(params, network):
+    with tracking.stage("train", network, params) as run:
         for step in range(3):
             run.log_metrics({"loss": 3.0 - step}, step)
         for out in ("artifacts/models/good", "artifacts/metrics"):
             Path(out).mkdir(parents=True)
-        Path("artifacts/models/good/weights").write_text(variant)
+        Path("artifacts/models/good/weights").write_text(network)
         Path("artifacts/metrics/good.json").write_text("{}")
         run.log_artifact(Path("artifacts/models/good"))
 
 if __name__ == "__main__":
-    door.run(main, submits=True)
+    entry.run(main, submits=True)
 """
 
 
-def test_a_stage_goes_through_its_door_and_is_tracked_here(project: Path, head: Head) -> None:
-    text = (project / "params.yaml").read_text()
-    for line in (f"job_address: {head.dashboard}", "job_storage: storage", "variants: [good, tuned]"):
-        text = re.sub(rf"^( *){line.split(':')[0]}:.*$", rf"\1{line}", text, count=1, flags=re.MULTILINE)
-    text = text.replace("variant: edm", "variant: tuned").replace("baseline: ncsnv2", "baseline: tuned")
+def test_a_stage_goes_through_its_entry_and_is_tracked_here(project: Path, head: Head) -> None:
+    params = read_yaml(project / "params.yaml")
+    params["compute"] |= {"job_address": head.dashboard, "job_storage": "storage"}
+    params["networks"], params["rows"] = [*params["networks"], "good"], params["rows"] | {"good": "good"}
     for section in ("recipes", "noise", "sampler"):
-        text = re.sub(rf"^({section}:.*)\n  ncsn:", r"\1\n  good:", text, flags=re.MULTILINE)
-    (project / "params.yaml").write_text(text)
-    (project / "stages" / "train.py").write_text(DOOR)
+        params[section]["good"] = params[section]["ncsn"]
+    write_yaml(project / "params.yaml", params)
+    (project / "stages" / "train.py").write_text(STAGE)
     command = [sys.executable, "-m", "stages.train", "good"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -266,7 +266,7 @@ def test_one_two_and_four_ray_workers_give_the_same_bits(
 @pytest.mark.usefixtures("four_cpus")
 def test_a_mistake_on_a_worker_is_told_as_here(tmp_path: Path) -> None:
     for images in (np.zeros((3, 1, 9, 9), np.uint8), np.zeros((0, *SHAPE), np.uint8)):
-        with pytest.raises(UserError, match="do not fit the reference classifier"):
+        with pytest.raises(UserError, match="do not fit the classifier of the feature space"):
             Scorer(EVALUATOR, tmp_path).features(images)
 
 
