@@ -32,10 +32,11 @@ Params = dict[str, Any]
 
 
 def append(path: str, text: str) -> Callable[[Params], object]:
-    """An edit that adds lines to a file, which may be new."""
+    """An edit that adds lines to a file; one of extensions/ is new."""
 
     def edit(_: Params) -> None:
-        write(Path(path), (Path(path).read_text() if Path(path).exists() else "") + text)
+        new = path.startswith("extensions/")
+        write(Path(path), ("" if new else Path(path).read_text()) + text)
 
     return edit
 
@@ -66,7 +67,7 @@ CHANGES: dict[str, Callable[[Params], object]] = {
     "Another bound of the sampler search": lambda p: p["tune_sampler"].update(budget_share=[0.5, 1.0]),
     "Another bound of the noise search": lambda p: p["tune_noise"].update(num_levels_ratio=[0.5, 1.5]),
     "A constant in the network `unet`": append("pipeline/ncsn/networks/unet.py", "\nEDITED = 1\n"),
-    "A constant in the figures": append("pipeline/reporting/figures.py", "\nEDITED = 1\n"),
+    "A constant in the figures": append("pipeline/reporting/figures/style.py", "\nEDITED = 1\n"),
     "A new network in `extensions/networks`": append("extensions/networks/mine.py", "x = 1\n"),
     "A docstring in the training loop": docstring("pipeline/training/loop.py"),
     "A comment in a sampler": append("pipeline/ncsn/samplers/langevin.py", "# edited\n"),

@@ -31,7 +31,6 @@ OBSERVERS = (
     "pipeline/environment.py",
     "pipeline/files.py",
     "pipeline/git.py",
-    "pipeline/memmap.py",
     "pipeline/ncsn/errors.py",
     "pipeline/cluster/job.py",
     "pipeline/params/",
@@ -39,6 +38,8 @@ OBSERVERS = (
     "pipeline/tracking/",
 )
 """They see results and change none. They count where a root is among them, as for the figures of `report`."""
+DRAWS = {"report": ("pipeline.reporting.report",), "toy": ("pipeline.reporting.figures.toy",)}
+"""Stages whose outputs hold figures, with the modules that draw them."""
 CARRIERS = ("ray", "safetensors", "ruamel", "mlflow", "dvc", "pydantic", "matplotlib")
 """Packages that carry or show results. The version of any other that a program imports is part of its own."""
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "torch_fidelity": "torch-fidelity"}
@@ -121,8 +122,8 @@ def files_of(name: str, root: Path = ROOT) -> tuple[Path, ...]:
     if pieces[0] not in SOURCES:
         return ()
     places = [root.joinpath(*pieces[: n + 1]) for n in range(len(pieces))]
-    candidates = [path for place in places for path in (place / "__init__.py", place.with_suffix(".py"))]
-    return tuple(path for path in candidates if path.is_file())
+    candidates = [(place / "__init__.py", place.with_suffix(".py")) for place in places]
+    return tuple(next(filter(Path.is_file, both)) for both in candidates if any(map(Path.is_file, both)))
 
 
 def module_of(path: Path, root: Path = ROOT) -> str:
@@ -265,8 +266,7 @@ class _Roots:
     def of(self, path: str, entry: Entry) -> Iterator[str]:
         stage = path.removeprefix(PROGRAMS).split("/")[0]
         yield f"stages.{stage}"
-        if stage == "report":
-            yield "pipeline.reporting.report"
+        yield from DRAWS.get(stage, ())
         if stage in EVERY_KIND:
             yield from self._every_kind(EVERY_KIND[stage])
         for key in entry.params:

@@ -10,6 +10,7 @@ from pipeline.generate import score
 from pipeline.metrics import features
 from pipeline.metrics.evaluate_row import evaluate_row, headline
 from pipeline.params import Params
+from pipeline.seeds import table_rows
 from pipeline.selected_checkpoint import network_folder
 from pipeline.training.checkpoints import load_network
 
@@ -18,7 +19,7 @@ ARTIFACTS = Path("artifacts")
 
 def main(params: Params, row: str) -> None:
     """artifacts/{data,features,models,sampler,samples,selection} -> artifacts/{evaluation,metrics}."""
-    settled = read_yaml(ARTIFACTS / f"sampler/{params.all_rows()[row].row}.yaml")
+    settled = read_yaml(ARTIFACTS / f"sampler/{table_rows(params.rows, params.extra_seeds)[row].row}.yaml")
     data, compute = open_dataset(ARTIFACTS / "data"), params.compute
     spread = score.scorer(
         features.load_space(ARTIFACTS / "features"),

@@ -12,6 +12,7 @@ from pipeline.generate import generate, inpaint, select_checkpoint
 from pipeline.ncsn.prior import Law
 from pipeline.ncsn.sampler import Sampler
 from pipeline.params import Params
+from pipeline.seeds import table_rows
 from pipeline.training.checkpoints import load_network
 from pipeline.training.snapshots import candidates
 
@@ -20,7 +21,7 @@ ARTIFACTS = Path("artifacts")
 
 def main(params: Params, row: str) -> None:
     """artifacts/{data,features,models/NETWORK,sampler/ROW.yaml} -> artifacts/{samples,selection,metrics}."""
-    name, network, offset = params.all_rows()[row]
+    name, network, offset = table_rows(params.rows, params.extra_seeds)[row]
     sampler = Sampler.read(read_yaml(ARTIFACTS / f"sampler/{name}.yaml")["sampler"])
     model = ARTIFACTS / "models" / network
     networks, trained = candidates(model), read_json(model / "state.json")["task"]["network"]

@@ -12,6 +12,7 @@ from pipeline.files import read_yaml, sha256, whole_folder, write_json
 from pipeline.ncsn.kinds import make, plain
 from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.params import Params
+from pipeline.seeds import trainings
 from pipeline.training import checkpoints, log, snapshots
 from pipeline.training.task import Task, data_digest
 
@@ -45,7 +46,7 @@ def main(params: Params, network: str) -> None:
 
 
 def _task(params: Params, network: str, images: np.ndarray) -> Task:
-    name, seed = params.trainings()[network]
+    name, seed = trainings(params.networks, params.train.seed, params.extra_seeds)[network]
     noise, recipe = read_yaml(OUT / "noise" / f"{name}.yaml"), params.recipes[name]
     found = {key: noise[key] for key in recipe.loss.searched if key in noise}
     return Task.build(

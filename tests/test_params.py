@@ -353,11 +353,11 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "seed of no other noise": (put("extra_seeds", [0]), r"extra_seeds.0: .* greater than or equal to 1"),
     "seed without its rows": (
         put("extra_seeds", [4]),
-        r"extra_rows holds \[\], but .* write it by `.*.commands.preset digits --extra-seeds 4`",
+        r"extra_rows holds \[\], but .* write it by `.*.commands.preset --extra-seeds 4`",
     ),
     "rows of no seed": (
         both(seeds(4), put("extra_seeds", [])),
-        r"extra_rows holds \['edm-4', .*`python -m pipeline.commands.preset digits`",
+        r"extra_rows holds \['edm-4', .*`python -m pipeline.commands.preset --extra-seeds`",
     ),
     "further row on another network": (
         both(seeds(4), put("extra_rows.tuned-4.network", "ncsn-4")),

@@ -17,7 +17,7 @@ from pipeline.program import ROOT, digest, files, modules
 
 FINGERPRINTS = {
     "task": ("pipeline.training.fit", "pipeline.ncsn.networks.unet"),
-    "shard": ("pipeline.generate.draw", "pipeline.ncsn.networks.unet"),
+    "shard": ("pipeline.generate.generate", "pipeline.ncsn.networks.unet"),
     "search": ("pipeline.search.run", "pipeline.search.algorithms", "pipeline.search.sampler_trial"),
     "scores": ("pipeline.metrics.fid",),
     "choice": ("pipeline.generate.select_checkpoint",),
@@ -114,6 +114,17 @@ def test_what_only_observes_changes_nothing(place: str, copy: Path) -> None:
 
 def test_tables_and_figures_are_the_report_s_own(copy: Path) -> None:
     assert changed(copy, append(copy / "pipeline/reporting/rows.py", "\nOTHER = 1\n")) == {"report"}
+    assert changed(copy, append(copy / "pipeline/reporting/figures/style.py", "\nOTHER = 1\n")) == {"report", "toy"}
+
+
+@pytest.mark.parametrize("file", ["ncsn/execution.py", "generate/generate.py", "memmap.py"])
+def test_all_that_draws_a_shard_is_in_its_fingerprint(file: str, copy: Path) -> None:
+    assert "shard" in changed(copy, append(copy / "pipeline" / file, "\nOTHER = 1\n"))
+
+
+def test_the_formula_of_seeds_is_part_of_what_follows_from_it(copy: Path) -> None:
+    found = changed(copy, append(copy / "pipeline/seeds.py", "\nOTHER = 1\n"))
+    assert {"train/edm", "generate/edm", "evaluate/edm"} <= found and "tune_sampler" not in found
 
 
 @pytest.mark.parametrize("room", ["networks", "samplers", "losses", "optimizers", "schedules", "averages"])

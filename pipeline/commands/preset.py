@@ -1,5 +1,7 @@
 """Switch params.yaml to a preset: `python -m pipeline.commands.preset NAME [--extra-seeds 1 2]`.
 
+Without NAME, `--extra-seeds` adds further training seeds to params.yaml as it is.
+
 conf/digits.yaml is the whole shipped params.yaml; every other preset holds only what differs from it. The
 result is one plain file that is edited and compared as any other. DVC's own composition (Hydra) rewrites
 params.yaml at every `dvc exp run`, and loses edits and comments on the way.
@@ -79,6 +81,25 @@ def _overlaid(base_text: str, overlay_text: str, name: str, extra_seeds: Sequenc
     return _after_head(target.getvalue(), _head(overlay_text))
 
 
+def with_seeds(params: Path, extra_seeds: Sequence[int]) -> str:
+    """The text of params.yaml with other further training seeds, validated; all else is left as it is.
+
+    Raises:
+        UserError: params.yaml is missing or not valid, or the seeds are not.
+    """
+    yaml = YAML()
+    yaml.Representer, yaml.width = _Representer, 4096
+    try:
+        base = yaml.load(params)
+        _add_seeds(base, extra_seeds)
+    except (OSError, YAMLError, TypeError, KeyError) as error:
+        raise UserError(f"{params} cannot be read ({error}): name a preset to write it from.") from error
+    target = io.StringIO()
+    yaml.dump(base, target)
+    parse(YAML(typ="safe").load(target.getvalue()), str(params))
+    return target.getvalue()
+
+
 def _add_seeds(base: CommentedMap, extra_seeds: Sequence[int]) -> None:
     """Set extra_seeds and extra_rows, a line for each row."""
     base["extra_seeds"] = seeds = CommentedSeq(extra_seeds)
@@ -136,12 +157,19 @@ def main(arguments: list[str] | None = None, root: Path = Path()) -> int:
     parser = argparse.ArgumentParser(
         "python -m pipeline.commands.preset", description="Switch params.yaml to a preset."
     )
-    parser.add_argument("name", help=f"one of: {', '.join(known(conf))}")
-    parser.add_argument("--extra-seeds", type=int, nargs="+", default=(), metavar="SEED", help=SEEDS_HELP)
+    parser.add_argument("name", nargs="?", help=f"one of: {', '.join(known(conf))}")
+    parser.add_argument("--extra-seeds", type=int, nargs="*", metavar="SEED", help=SEEDS_HELP)
     asked = parser.parse_args(arguments)
     name = asked.name
+    seeds = asked.extra_seeds
+    if name is None and seeds is None:
+        parser.error("name a preset, or give --extra-seeds")
     try:
-        text, edits = compose(conf, name, asked.extra_seeds), lost_edits(params, conf)
+        if name is None:
+            files.write_text(params, with_seeds(params, seeds))
+            sys.stdout.write(f"{params} has the extra seeds {seeds}; `dvc repro` runs what they add\n")
+            return 0
+        text, edits = compose(conf, name, seeds or ()), lost_edits(params, conf)
         files.write_text(params, text)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")

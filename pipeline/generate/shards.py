@@ -139,7 +139,7 @@ def fingerprint(network: Module, settings: Mapping[str, object]) -> str:
         network: its structure as torch prints it, and every weight and buffer.
         settings: all else, as values that JSON holds.
     """
-    code = program.version("pipeline.generate.draw", *program.modules({"network": network, **settings}))
+    code = program.version("pipeline.generate.generate", *program.modules({"network": network, **settings}))
     plain = {"network": str(network), "code": code, **settings}
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for name, value in sorted(network.state_dict().items()):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -14,30 +14,12 @@ from pipeline.params.search import StartingLaw, TuneNoise, TuneSampler
 from pipeline.params.section import Section
 from pipeline.params.stages import Compute, Data, Evaluate, Features, Generate, Report, Toy, Tracking
 from pipeline.params.training import Recipe, Train
+from pipeline.seeds import TableRow, Training, table_rows, trainings
 
 NAME = re.compile("[A-Za-z0-9_-]+")
 TAKEN = ("features", "toy")
 TAKEN_PREFIXES = ("train_", "generate_")
 """What stages call other files in artifacts/metrics."""
-
-
-class Training(NamedTuple):
-    """One training of a network."""
-
-    network: str
-    """The key of `recipes` and `noise`."""
-    seed: int
-
-
-class TableRow(NamedTuple):
-    """One row of the table: a sampler on a trained network."""
-
-    row: str
-    """The key of `sampler`."""
-    network: str
-    """The name of the trained network's files."""
-    offset: int
-    """Added to generate.seed, so that no two trainings of a network share the noise of a sample."""
 
 
 class ExtraRow(Section):
@@ -72,20 +54,12 @@ class Params(Section):
     tracking: Tracking
 
     def trainings(self) -> dict[str, Training]:
-        """Every training by the name of its files: NETWORK, and NETWORK-SEED of each further seed."""
-        first = {name: Training(name, self.train.seed) for name in self.networks}
-        more = {f"{name}-{seed}": Training(name, seed) for name in self.networks for seed in self.extra_seeds}
-        return first | more
+        """Every training by the name of its files, see `pipeline.seeds`."""
+        return trainings(self.networks, self.train.seed, self.extra_seeds)
 
     def all_rows(self) -> dict[str, TableRow]:
-        """Every row of the table by the name of its files: ROW, and ROW-SEED of each further seed."""
-        first = {row: TableRow(row, network, 0) for row, network in self.rows.items()}
-        more = {
-            f"{row}-{seed}": TableRow(row, f"{network}-{seed}", seed)
-            for row, network in self.rows.items()
-            for seed in self.extra_seeds
-        }
-        return first | more
+        """Every row of the table by the name of its files, see `pipeline.seeds`."""
+        return table_rows(self.rows, self.extra_seeds)
 
     def searches(self, row: str) -> list[str]:
         """The searches, which judge by half of the held-out images, that had a part in a row of `rows`."""
@@ -148,7 +122,8 @@ def _conditional(params: Params) -> Iterator[str]:
     if params.tune_noise.algorithm == "pbt" and params.tune_noise.network in fixed:
         yield (
             f"tune_noise.algorithm is pbt, which changes the levels of a network in training, but that of "
-            f"{params.tune_noise.network}, ncsn, has weights for each level: use tpe or random"
+            f"{params.tune_noise.network}, {kind_of(params.recipes[params.tune_noise.network].network)}, has "
+            "weights for each level: use tpe or random"
         )
     baseline = params.tune_sampler.baseline
     drawn = {f"sampler.{row}": (params.sampler.get(row), network) for row, network in params.rows.items()}
@@ -161,7 +136,8 @@ def _conditional(params: Params) -> Iterator[str]:
             )
     if params.frontier.network in fixed:
         network = params.frontier.network
-        yield f"frontier.network ({network!r}) has the network ncsn, which knows its own levels only"
+        kind = kind_of(params.recipes[network].network)
+        yield f"frontier.network ({network!r}) has the network {kind}, which knows its own levels only"
 
 
 def _names(params: Params) -> Iterator[str]:
@@ -205,8 +181,8 @@ def _laws(params: Params) -> Iterator[str]:
         loss, law = kind_of(params.recipes[network].loss), params.recipes[network].loss.searched
         if law and not noise.has_range:
             yield (
-                f"noise.{network} is from tune_noise, which finds p_mean and p_std for the loss of "
-                f"recipes.{network}, edm: add the sigma_max, sigma_min and num_levels to sample on"
+                f"noise.{network} is from tune_noise, which finds {' and '.join(law)} for the loss of "
+                f"recipes.{network}, {loss}: add the sigma_max, sigma_min and num_levels to sample on"
             )
         if not law and noise.has_range:
             yield (
@@ -291,11 +267,11 @@ def _extra_seeds(params: Params) -> Iterator[str]:
         yield f"{name!r}: rename it: a further seed's files have that name"
     found = {name: row.kwargs() for name, row in params.extra_rows.items()}
     if found != extra_rows(params.rows, seeds):
-        asked = f" --extra-seeds {' '.join(map(str, seeds))}" if seeds else ""
+        asked = "".join(f" {seed}" for seed in seeds)
         yield (
             f"extra_rows holds {sorted(found)}, but rows x extra_seeds ({seeds}) are "
             f"{sorted(extra_rows(params.rows, seeds))}: write it by "
-            f"`python -m pipeline.commands.preset {params.preset}{asked}`"
+            f"`python -m pipeline.commands.preset --extra-seeds{asked}`"
         )
 
 

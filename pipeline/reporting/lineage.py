@@ -15,11 +15,10 @@ from typing import Any, TypedDict
 from pipeline import dvcfile, environment
 from pipeline.files import read_yaml, sha256
 from pipeline.git import Commit
+from pipeline.ncsn.kinds import kinds
 from pipeline.selected_checkpoint import network_folder, network_of
 
 REPORT = "report"
-SPACES = ("classifier", "inception", "dinov2")
-"""What `features.kind` may be: the evaluator's file is named by it."""
 SHARED = {
     "noise levels": "noise/{network}.yaml",
     "sampler": "sampler/{row}.yaml",
@@ -135,7 +134,7 @@ def files(artifacts: Path, row: str, kind: str | None, names: Sequence[str] = ()
     """
     shared, own = (SHARED, OWN) if kind else ({"evaluator": SHARED["evaluator"]}, {"evaluation": OWN["evaluation"]})
     network = network_of(artifacts, row)
-    given = [{"row": row, "network": network, "space": space} for space in SPACES]
+    given = [{"row": row, "network": network, "space": space} for space in kinds("features")]
     named = list(dict.fromkeys((w, text.format(**one)) for w, text in shared.items() for one in given))
     for name in names or (row,):
         model = network_folder(artifacts, name).relative_to(artifacts)

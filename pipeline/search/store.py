@@ -238,7 +238,8 @@ def fingerprint(*parts: Any) -> str:
 
     Args:
         parts: plain values, mappings, sequences, arrays, networks, functions of a module, and dataclasses
-            made of these. What has a method `identity` counts as what that returns.
+            made of these. A dataclass with a method `identity` counts as what that returns, and a feature space
+            as its weights and its `config`.
 
     Raises:
         TypeError: a part is something else.
@@ -272,7 +273,10 @@ def _pieces(value: Any) -> Iterator[bytes | memoryview]:
     elif isinstance(value, list | tuple | range):
         yield f"sequence {len(value)};".encode()
         yield from (piece for each in value for piece in _pieces(each))
-    elif hasattr(value, "identity") or (is_dataclass(value) and not isinstance(value, type)):
+    elif hasattr(value, "tensors") and hasattr(value, "config"):  # a feature space of any kind
+        weights = hashlib.sha256(value.tensors()).hexdigest()
+        yield from _pieces([type(value).__module__, weights, value.config(), value.device])
+    elif is_dataclass(value) and not isinstance(value, type):
         yield f"{type(value).__module__}.{type(value).__qualname__};".encode()
         yield from _pieces(value.identity() if hasattr(value, "identity") else vars(value))
     elif isinstance(value, FunctionType) and "<" not in value.__qualname__:

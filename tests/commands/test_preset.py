@@ -297,3 +297,16 @@ def test_a_broken_params_file_is_replaced(repository: Path) -> None:
     (repository / "params.yaml").write_text("a: [")
     assert main(["digits"], repository) == 0
     assert (repository / "params.yaml").read_bytes() == (CONF / "digits.yaml").read_bytes()
+
+
+def test_seeds_are_added_to_params_as_they_are(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = repository / "params.yaml"
+    path.write_text(path.read_text().replace("margin: 0.1 ", "margin: 0.2 "))
+    before = load(path).kwargs()
+    assert main(["--extra-seeds", "1", "2"], repository) == 0
+    written = load(path)
+    assert written.extra_seeds == [1, 2] and written.report.margin == 0.2
+    assert main(["--extra-seeds"], repository) == 0
+    assert load(path).kwargs() == before
+    assert main(["--extra-seeds", "0"], repository) == 2
+    assert load(path).kwargs() == before and "extra_seeds.0: " in capsys.readouterr().err

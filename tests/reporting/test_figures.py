@@ -311,11 +311,11 @@ def test_the_analytic_choice_is_ringed_where_it_is_and_nowhere_where_it_is_not(n
 
 def test_smoothing_keeps_a_line_and_lowers_noise() -> None:
     ramp = np.linspace(3.0, 7.0, 101)
-    assert np.allclose(lines.smoothed(ramp)[5:-5], ramp[5:-5])
-    assert np.allclose(lines.smoothed(np.full(7, 2.5)), 2.5)
+    assert np.allclose(style.smoothed(ramp)[5:-5], ramp[5:-5])
+    assert np.allclose(style.smoothed(np.full(7, 2.5)), 2.5)
     noise = np.random.default_rng(0).normal(size=1000)
-    assert lines.smoothed(noise).std() < noise.std() / 4
-    assert lines.smoothed(np.array([4.0])) == pytest.approx([4.0])
+    assert style.smoothed(noise).std() < noise.std() / 4
+    assert style.smoothed(np.array([4.0])) == pytest.approx([4.0])
 
 
 def test_trials_that_failed_are_left_out(artifacts: Path) -> None:

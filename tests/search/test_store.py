@@ -288,3 +288,23 @@ def test_a_search_of_anything_else_has_another_fingerprint() -> None:
     assert fingerprint(plain) == fingerprint(plain) != fingerprint(run)
     with pytest.raises(TypeError, match="from another by a function"):
         fingerprint(lambda: 0)
+
+
+class Space:
+    """A feature space of a user's own: no dataclass, and no network."""
+
+    device = "cpu"
+
+    def __init__(self, weights: bytes, shape: int = 8) -> None:
+        self.weights, self.shape = weights, shape
+
+    def tensors(self) -> bytes:
+        return self.weights
+
+    def config(self) -> dict[str, int]:
+        return {"shape": self.shape}
+
+
+def test_a_feature_space_is_told_by_its_weights_and_its_settings() -> None:
+    found = [fingerprint(Space(b"a")), fingerprint(Space(b"b")), fingerprint(Space(b"a", 9))]
+    assert len(set(found)) == 3 and found[0] == fingerprint(Space(b"a"))

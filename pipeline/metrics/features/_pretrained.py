@@ -61,10 +61,6 @@ class PretrainedSpace(abc.ABC):
         """The weights as the bytes of a safetensors file."""
         return safetensors.torch.save({key: value.contiguous() for key, value in self.weights.items()})
 
-    def identity(self) -> dict[str, str]:
-        """What its features follow from: weights and device; the program is hashed apart."""
-        return {"weights": hashlib.sha256(self.tensors()).hexdigest(), "device": self.device}
-
     def config(self) -> dict[str, str]:
         """The hash of the published file."""
         return {"source_sha256": self.sha256}

@@ -71,7 +71,7 @@ def loss_curves(curves: Mapping[str, tuple[Floats, Floats]]) -> Figure:
         colour = style.CYCLE[place % len(style.CYCLE)]
         axes.plot(images, loss, color=colour, alpha=0.25, linewidth=0.7)
         dashes = style.DASHES[place % len(style.DASHES)]
-        axes.plot(images, smoothed(loss), color=colour, linewidth=1.6, linestyle=dashes, label=network)
+        axes.plot(images, style.smoothed(loss), color=colour, linewidth=1.6, linestyle=dashes, label=network)
     values = np.concatenate([loss for _, loss in curves.values()])
     if values.min() > 0 and values.max() > 5 * values.min():
         log(axes, "y")
@@ -79,15 +79,6 @@ def loss_curves(curves: Mapping[str, tuple[Floats, Floats]]) -> Figure:
     axes.set(xlabel="images seen in training", ylabel="training loss", xlim=(0, None))
     style.legend_above(axes)
     return figure
-
-
-def smoothed(values: Floats, share: float = 0.06) -> Floats:
-    """The centred running mean over a share of the curve, over less of it at the ends. (n,) -> (n,)."""
-    half = max(1, int(len(values) * share / 2))
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    place = np.arange(len(values))
-    low, high = np.maximum(place - half, 0), np.minimum(place + half + 1, len(values))
-    return np.asarray((total[high] - total[low]) / (high - low))
 
 
 def choice_figures(folder: Path, artifacts: Path, names: Sequence[str]) -> Iterator[FigureEntry]:

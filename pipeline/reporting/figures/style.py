@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 # Okabe & Ito (2008), "Color Universal Design": distinguishable with any common colour blindness.
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
@@ -128,3 +130,12 @@ class FigureEntry:
 def keep(made: Figure, folder: Path, name: str, *, label: str = "") -> Picture:
     """Save a figure as name.png and name.svg."""
     return Picture(tuple(save(made, folder, name)), label)
+
+
+def smoothed(values: NDArray[np.float64], share: float = 0.06) -> NDArray[np.float64]:
+    """The centred running mean over a share of the curve, over less of it at the ends. (n,) -> (n,)."""
+    half = max(1, int(len(values) * share / 2))
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    place = np.arange(len(values))
+    low, high = np.maximum(place - half, 0), np.minimum(place + half + 1, len(values))
+    return np.asarray((total[high] - total[low]) / (high - low))

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from pipeline.reporting.figures import style
-from pipeline.reporting.figures.curves import smoothed
 from pipeline.reporting.figures.style import FigureEntry, Picture
 from pipeline.toy import Divergence, LossCurve, SamplePanel, ScoreFields
 from pipeline.toy.mixture import HALF_WIDTH, MEANS, Array
@@ -74,7 +73,7 @@ def toy_loss_curves(curves: Sequence[LossCurve], data: str, setting: Mapping[str
         _titles(axes, f"Noise σ = {curve.sigma:g}" if curve.sigma else "No noise", fluctuation)
         steps = np.arange(1, len(curve.losses) + 1)
         axes.plot(steps, curve.losses, color=style.BLUE, linewidth=0.6, alpha=0.6)
-        axes.plot(steps, smoothed(curve.losses.astype(np.float64)), color=style.VERMILION)
+        axes.plot(steps, style.smoothed(curve.losses.astype(np.float64)), color=style.VERMILION)
         axes.set_xlabel("step")
     figure.axes[0].set_ylabel("sliced score matching")
     figure.axes[0].yaxis.set_major_formatter("{x:,.4g}")
