@@ -54,7 +54,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 docs: $(VENV)/installed ## build the documentation's site, with warnings as errors: site/index.html
 	@python -m mkdocs build --strict --quiet
 
-lock: ## write requirements.lock anew from pyproject.toml (needs uv)
+lock: ## write requirements.lock again from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev --extra docs --universal --python-version 3.11 --generate-hashes --no-annotate \
 	  --no-header --quiet --no-emit-package torch --no-emit-package triton \
 	  $$(sed -nE 's/^# without: //p' pyproject.toml | tr ' ' '\n' | sed 's/^/--no-emit-package /') -o requirements.lock

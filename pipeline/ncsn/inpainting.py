@@ -19,7 +19,7 @@ from .score import Score
 
 Form = Literal["v1", "v2"]
 """Where the known part's noise comes from. 'v1', algorithm 2 of NCSN: drawn once a level, pasted after every
-step. 'v2', the code of NCSNv2: drawn anew and pasted before every step, never after the last.
+step. 'v2', the code of NCSNv2: drawn again and pasted before every step, never after the last.
 
 Neither ends with the clean known part: v1 ends with noise sigma_L on it, v2 a Langevin step from that.
 Neither law is exact. Where the known part is y and its noise n, v1 settles at p(. | y + sigma n), and so at

@@ -32,7 +32,7 @@ def fitted(at: Callable[[int], Sampler], budget: int) -> Sampler:
     """The sampler of most levels that costs at most `budget` evaluations for each sample.
 
     Args:
-        at: the sampler on so many levels, each level of which costs as much as any other.
+        at: makes the sampler on a number of levels, each of which costs as much as any other.
 
     Raises:
         UserError: two levels are too much already, or the sampler refuses its ladder.

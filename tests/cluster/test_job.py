@@ -20,15 +20,16 @@ from tests.cluster.heads import job as submitted
 
 pytestmark = pytest.mark.filterwarnings("ignore:ssl=None is deprecated")  # Ray on aiohttp
 ROOT = Path(__file__).resolve().parents[2]
+NETWORKS = ("good", "bad", "slow", "incomplete")
 
 DVC = """
 stages:
   train:
-    matrix: {variant: [good, bad, slow, incomplete]}
-    cmd: python -m stages.train ${item.variant}
-    deps: [stages/train.py, pipeline/data, artifacts/data, "artifacts/noise/${item.variant}.yaml"]
-    outs: ["artifacts/models/${item.variant}"]
-    metrics: ["artifacts/metrics/${item.variant}.json"]
+    matrix: {network: [good, bad, slow, incomplete]}
+    cmd: python -m stages.train ${item.network}
+    deps: [stages/train.py, pipeline/data, artifacts/data, "artifacts/noise/${item.network}.yaml"]
+    outs: ["artifacts/models/${item.network}"]
+    metrics: ["artifacts/metrics/${item.network}.json"]
 """
 STAGE = """
 import os, sys, time
@@ -40,23 +41,23 @@ def elsewhere():
     import pipeline
     return Path(pipeline.__file__).parent.name
 
-variant = sys.argv[1]
+network = sys.argv[1]
 print("begun", flush=True)
-if variant == "bad":
+if network == "bad":
     sys.exit("error: the loss is not finite")
-if variant == "slow":
+if network == "slow":
     time.sleep(300)
 assert not job.wanted("http://127.0.0.1:8265") and os.environ["GREETING"] == "hello"
 assert not Path(".git").exists() and not Path("artifacts/secret").exists()
 with connect(workers=1, cpus_per_worker=1, use_gpu="auto"):
     import ray
     found = ray.get(ray.remote(elsewhere).remote())
-model = Path("artifacts/models", variant)
+model = Path("artifacts/models", network)
 model.mkdir(parents=True)
-if variant != "incomplete":
+if network != "incomplete":
     Path("artifacts/metrics").mkdir()
-    Path("artifacts/metrics", variant + ".json").write_text(found + os.environ["RAY_ADDRESS"].split(":")[1])
-noise = Path("artifacts/noise", variant + ".yaml").read_bytes()
+    Path("artifacts/metrics", network + ".json").write_text(found + os.environ["RAY_ADDRESS"].split(":")[1])
+noise = Path("artifacts/noise", network + ".yaml").read_bytes()
 (model / "deep").mkdir()
 (model / "deep" / "weights").write_bytes(noise + Path("artifacts/data/images.npy").read_bytes())
 Path("note").write_text("noted")
@@ -68,14 +69,19 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout with one stage, an old output of it, and things that have no business on the cluster."""
     for name in ("artifacts/data", "artifacts/noise", "artifacts/models/good", "stages", "artifacts/secret"):
         (tmp_path / name).mkdir(parents=True)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    params = read_yaml(ROOT / "params.yaml")
+    params["networks"] = [*params["networks"], *NETWORKS]
+    params["rows"] |= {network: network for network in NETWORKS}
+    for section in ("recipes", "noise", "sampler"):
+        params[section] |= dict.fromkeys(NETWORKS, params[section]["ncsn"])
+    write_yaml(tmp_path / "params.yaml", params)
     (tmp_path / "pipeline").symlink_to(ROOT / "pipeline")
     (tmp_path / "dvc.yaml").write_text(DVC)
     (tmp_path / "stages" / "__init__.py").touch()
     (tmp_path / "stages" / "train.py").write_text(STAGE)
     (tmp_path / "artifacts/data/images.npy").write_bytes(bytes(range(256)) * 10_000)
     (tmp_path / "artifacts/models/good/old").write_text("of the last run")
-    for network in ("good", "bad", "slow", "incomplete"):
+    for network in NETWORKS:
         (tmp_path / f"artifacts/noise/{network}.yaml").write_text(network)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
@@ -97,17 +103,17 @@ def test_outputs_come_back_whole_and_the_log_is_heard(project: Path, head: Head)
 
 
 @pytest.mark.parametrize(
-    ("variant", "message"),
+    ("network", "message"),
     [
         ("bad", "error: the loss is not finite"),
         ("incomplete", "artifacts/metrics/incomplete.json is missing"),
     ],
 )
-def test_a_failing_job_is_an_error_with_its_last_lines(variant: str, message: str, project: Path, head: Head) -> None:
+def test_a_failing_job_is_an_error_with_its_last_lines(network: str, message: str, project: Path, head: Head) -> None:
     with pytest.raises(UserError) as caught:
-        job.submit("train", variant, head.dashboard, "storage", environment={"GREETING": "hello"}, echo=len)
+        job.submit("train", network, head.dashboard, "storage", environment={"GREETING": "hello"}, echo=len)
     assert "ended as FAILED" in str(caught.value) and message in str(caught.value)
-    assert not (project / "artifacts/models" / variant).exists()
+    assert not (project / "artifacts/models" / network).exists()
     assert (project / "artifacts/models/good/old").exists()
     assert not list((project / "storage").iterdir())
 
@@ -178,7 +184,7 @@ def test_a_stage_is_submitted_from_outside_only(monkeypatch: pytest.MonkeyPatch)
     assert not job.wanted("http://head:8265")
 
 
-STAGE = """
+TRACKED = """
 from pathlib import Path
 from pipeline import entry, tracking
 
@@ -200,11 +206,8 @@ if __name__ == "__main__":
 def test_a_stage_goes_through_its_entry_and_is_tracked_here(project: Path, head: Head) -> None:
     params = read_yaml(project / "params.yaml")
     params["compute"] |= {"job_address": head.dashboard, "job_storage": "storage"}
-    params["networks"], params["rows"] = [*params["networks"], "good"], params["rows"] | {"good": "good"}
-    for section in ("recipes", "noise", "sampler"):
-        params[section]["good"] = params[section]["ncsn"]
     write_yaml(project / "params.yaml", params)
-    (project / "stages" / "train.py").write_text(STAGE)
+    (project / "stages" / "train.py").write_text(TRACKED)
     command = [sys.executable, "-m", "stages.train", "good"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -82,7 +82,7 @@ def test_a_run_shrinks_and_grows_with_its_nodes(cluster: Cluster, tmp_path: Path
                     cluster.remove_node(node, allow_graceful=False)
             elif change == "joins":
                 cluster.add_node(**NODE)
-            wanted = 1 if change == "leaves" else 2  # of 3, the third divides no 4 microshards
+            wanted = 1 if change == "leaves" else 2  # of 3, the third divides no 4 micro-batches
             driver.until(lambda: workers(tmp_path / "run") == wanted)  # noqa: B023
             driver.on(20)
             seen.append(workers(tmp_path / "run"))

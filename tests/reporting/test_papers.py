@@ -45,10 +45,10 @@ def test_ncsn_table_1() -> None:
 
 
 def test_ncsnv2_table_1() -> None:
-    for variant, denoised, score, cifar, celeba in cells(NCSNV2_TABLE_1):
-        ours = papers.counterpart(papers.published("cifar10", 32), variant, denoised == "True")
+    for row, denoised, score, cifar, celeba in cells(NCSNV2_TABLE_1):
+        ours = papers.counterpart(papers.published("cifar10", 32), row, denoised == "True")
         assert ours is not None and (ours.inception_score, ours.fid) == (score, cifar)
-        ours = papers.counterpart(papers.published("celeba", 64), variant, denoised == "True")
+        ours = papers.counterpart(papers.published("celeba", 64), row, denoised == "True")
         assert ours is not None and (ours.inception_score, ours.fid, ours.n) == (None, celeba, 10_000)
 
 

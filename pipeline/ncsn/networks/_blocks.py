@@ -34,7 +34,7 @@ class ConvMeanPool(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Pre-activation residual block: normalise, ELU, convolve, twice, beside a shortcut."""
+    """Pre-activation residual block: normalise, ELU, convolve, twice; plus a shortcut."""
 
     def __init__(self, channels_in: int, channels_out: int, norm: Norm, *, down: bool, dilation: int) -> None:
         """
@@ -67,7 +67,7 @@ class ResidualBlock(nn.Module):
 
 
 class RCUBlock(nn.Module):
-    """Residual convolution units: blocks of two (normalise, ELU, 3 x 3 convolution) beside an identity."""
+    """Residual convolution units: blocks of two (normalise, ELU, 3 x 3 convolution), each added to its input."""
 
     def __init__(self, channels: int, blocks: int, norm: Norm) -> None:
         super().__init__()

@@ -56,7 +56,7 @@ def conv(channels_in: int, channels_out: int, kernel_size: int) -> nn.Module:
 
 
 class UNetBlock(nn.Module):
-    """Normalise, SiLU, convolve; normalise, scale and shift by the noise, SiLU, convolve; beside a shortcut.
+    """Normalise, SiLU, convolve; normalise, scale and shift by the noise, SiLU, convolve; plus a shortcut.
 
     It begins as the shortcut alone, since its last convolution begins at zero; the sum is divided by sqrt(2),
     which keeps its variance.
@@ -92,7 +92,7 @@ class UNetBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Every pixel attends to all of its image, in heads of 64 channels, beside a shortcut.
+    """Every pixel attends to all of its image, in heads of 64 channels; plus a shortcut.
 
     It begins as the shortcut alone, divided by sqrt(2).
     """
@@ -114,9 +114,9 @@ class SelfAttention(nn.Module):
 
 
 def norm(channels: int, kernel_size: int, affine: bool = True) -> nn.GroupNorm:
-    """Group normalisation beside a convolution: at most 32 groups, of at least 4 channels.
+    """Group normalisation next to a convolution: at most 32 groups, of at least 4 channels.
 
-    Beside a 1 x 1 convolution, which works on images of one pixel, all channels are one group: of a group
+    Next to a 1 x 1 convolution, which works on images of one pixel, all channels are one group: of a group
     of four numbers little is left but their order.
     """
     groups = 1 if kernel_size == 1 else math.gcd(channels, max(1, min(32, channels // 4)))
