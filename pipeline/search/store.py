@@ -238,8 +238,8 @@ def fingerprint(*parts: Any) -> str:
 
     Args:
         parts: plain values, mappings, sequences, arrays, networks, functions of a module, and dataclasses
-            made of these. A dataclass with a method `identity` counts as what that returns, and a feature space
-            as its weights and its `config`.
+            made of these, or sections of params.yaml. A dataclass with a method `identity` counts as what that
+            returns, and a feature space as its weights and its `config`.
 
     Raises:
         TypeError: a part is something else.
@@ -276,6 +276,8 @@ def _pieces(value: Any) -> Iterator[bytes | memoryview]:
     elif hasattr(value, "tensors") and hasattr(value, "config"):  # a feature space of any kind
         weights = hashlib.sha256(value.tensors()).hexdigest()
         yield from _pieces([type(value).__module__, weights, value.config(), value.device])
+    elif hasattr(type(value), "model_fields"):  # a section of params.yaml
+        yield from _pieces(dict(value))
     elif is_dataclass(value) and not isinstance(value, type):
         yield f"{type(value).__module__}.{type(value).__qualname__};".encode()
         yield from _pieces(value.identity() if hasattr(value, "identity") else vars(value))

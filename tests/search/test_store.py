@@ -13,6 +13,7 @@ import torch
 
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
+from pipeline.params import load
 from pipeline.search import Budget, Categorical, Range, SearchStore, sampler_trial, search_here
 from pipeline.search.records import FAILED, FINISHED, STOPPED, Settings, TrialRecord, key
 from pipeline.search.sampler_trial import SamplerSetup
@@ -308,3 +309,9 @@ class Space:
 def test_a_feature_space_is_told_by_its_weights_and_its_settings() -> None:
     found = [fingerprint(Space(b"a")), fingerprint(Space(b"b")), fingerprint(Space(b"a", 9))]
     assert len(set(found)) == 3 and found[0] == fingerprint(Space(b"a"))
+
+
+def test_a_section_of_params_is_told_by_its_values() -> None:
+    recipes = load(Path(__file__).parents[2] / "params.yaml").recipes
+    assert len({fingerprint(recipes[name]) for name in ("ncsn", "ncsnv2", "edm")}) == 3
+    assert fingerprint(recipes["ncsnv2"]) == fingerprint(recipes["ncsnv2"].model_copy())
