@@ -66,8 +66,7 @@ def compose(conf: Path, name: str, extra_seeds: Sequence[int] = ()) -> str:
 
 
 def _overlaid(base_text: str, overlay_text: str, name: str, extra_seeds: Sequence[int]) -> str:
-    yaml = YAML()
-    yaml.Representer, yaml.width = _Representer, 4096
+    yaml = _round_trip()
     try:
         base, overlay = yaml.load(base_text), yaml.load(overlay_text) or CommentedMap()
     except YAMLError as error:
@@ -76,9 +75,20 @@ def _overlaid(base_text: str, overlay_text: str, name: str, extra_seeds: Sequenc
     base["preset"] = name
     if extra_seeds:
         _add_seeds(base, extra_seeds)
+    return _after_head(_dumped(yaml, base), _head(overlay_text))
+
+
+def _round_trip() -> YAML:
+    """YAML that keeps comments; it makes plain values alone, no objects."""
+    yaml = YAML()
+    yaml.Representer, yaml.width = _Representer, 4096
+    return yaml
+
+
+def _dumped(yaml: YAML, content: CommentedMap) -> str:
     target = io.StringIO()
-    yaml.dump(base, target)
-    return _after_head(target.getvalue(), _head(overlay_text))
+    yaml.dump(content, target)
+    return target.getvalue()
 
 
 def with_seeds(params: Path, extra_seeds: Sequence[int]) -> str:
@@ -87,17 +97,15 @@ def with_seeds(params: Path, extra_seeds: Sequence[int]) -> str:
     Raises:
         UserError: params.yaml is missing or not valid, or the seeds are not.
     """
-    yaml = YAML()
-    yaml.Representer, yaml.width = _Representer, 4096
+    yaml = _round_trip()
     try:
         base = yaml.load(params)
         _add_seeds(base, extra_seeds)
     except (OSError, YAMLError, TypeError, KeyError) as error:
         raise UserError(f"{params} cannot be read ({error}): name a preset to write it from.") from error
-    target = io.StringIO()
-    yaml.dump(base, target)
-    parse(YAML(typ="safe").load(target.getvalue()), str(params))
-    return target.getvalue()
+    text = _dumped(yaml, base)
+    parse(YAML(typ="safe").load(text), str(params))
+    return text
 
 
 def _add_seeds(base: CommentedMap, extra_seeds: Sequence[int]) -> None:

@@ -110,24 +110,24 @@ def test_torch_s_muon_refuses_kernels_and_biases() -> None:
             torch.optim.Muon([nn.Parameter(torch.zeros(shape))])
 
 
-@pytest.mark.parametrize("kind", [Adam, AdamW, Muon])
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"lr": 0.0},
-        {"lr": float("inf")},
-        {"eps": -1.0},
-        {"betas": (0.9, 1.0)},
-        {"betas": (0.9,)},
-        {"weight_decay": 1.0},
-        {"momentum": 1.0},
-    ],
-)
+WRONG: list[dict[str, Any]] = [
+    {"lr": 0.0},
+    {"lr": float("inf")},
+    {"eps": -1.0},
+    {"betas": (0.9, 1.0)},
+    {"betas": (0.9,)},
+    {"weight_decay": 1.0},
+    {"momentum": 1.0},
+]
+OWN = [
+    (kind, wrong) for kind in (Adam, AdamW, Muon) for wrong in WRONG if wrong.keys() <= set(kind.__dataclass_fields__)
+]
+
+
+@pytest.mark.parametrize(("kind", "wrong"), OWN)
 def test_settings_out_of_range_are_refused_by_name(kind: Any, wrong: dict[str, Any]) -> None:
     settings = {"lr": 1e-3, "betas": BETAS, "eps": 1e-8, "weight_decay": 0.0, "momentum": 0.95} | wrong
     fields = set(kind.__dataclass_fields__)
-    if fields.isdisjoint(wrong):
-        pytest.skip("another optimiser's setting")
     with pytest.raises(UserError, match=rf"^{next(iter(wrong))} is "):
         kind(**{name: settings[name] for name in fields})
 
