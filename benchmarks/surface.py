@@ -41,7 +41,7 @@ def point(settings: dict[str, Any], setup: Any) -> Iterator[dict[str, float]]:
     sampler = Sampler.analytic(Ladder(*ends, levels), steps, ratio=settings["step_size_ratio"])
     count = setup.budget.rungs[-1]
     drawn = draw(setup.network, sampler, seed=setup.budget.seed, indices=range(count), shape=setup.shape)
-    fid = distance(moments(setup.classifier.features(drawn.denoised)), setup.reference)
+    fid = distance(moments(setup.features.features(drawn.denoised)), setup.reference)
     yield {"steps_per_level": steps, "nfe": drawn.nfe["denoised"], "samples": count, "fid": fid}
 
 

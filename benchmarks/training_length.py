@@ -29,7 +29,7 @@ def setup(network: str, steps: list[int]) -> noise_trial.NoiseSetup:
         recipe=params.recipes[network],
         full_steps=steps[-1],
         images=open_dataset(ARTIFACTS / "data").split("train"),
-        classifier=features.load_space(ARTIFACTS / "features"),
+        features=features.load_space(ARTIFACTS / "features"),
         reference=fid.load_moments(ARTIFACTS / "features", "train"),
         device="cpu",
         budget=Budget.of(tune),

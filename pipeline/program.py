@@ -38,8 +38,6 @@ OBSERVERS = (
     "pipeline/tracking/",
 )
 """They see results and change none. They count where a root is among them, as for the figures of `report`."""
-DRAWS = {"report": ("pipeline.reporting.report",), "toy": ("pipeline.reporting.figures.toy",)}
-"""Stages whose outputs hold figures, with the modules that draw them."""
 CARRIERS = ("ray", "safetensors", "ruamel", "mlflow", "dvc", "pydantic", "matplotlib")
 """Packages that carry or show results. The version of any other that a program imports is part of its own."""
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "torch_fidelity": "torch-fidelity"}
@@ -266,7 +264,8 @@ class _Roots:
     def of(self, path: str, entry: Entry) -> Iterator[str]:
         stage = path.removeprefix(PROGRAMS).split("/")[0]
         yield f"stages.{stage}"
-        yield from DRAWS.get(stage, ())
+        if stage == "report":
+            yield "pipeline.reporting.report"
         if stage in EVERY_KIND:
             yield from self._every_kind(EVERY_KIND[stage])
         for key in entry.params:

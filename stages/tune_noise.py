@@ -53,7 +53,7 @@ def _search(params: Params, data: Dataset, **options: Any) -> noise.FoundNoise:
             recipe=recipe,
             full_steps=recipe.steps or params.train.steps,
             images=data.split("train"),
-            classifier=features.load_space(ARTIFACTS / "features").on(device),
+            features=features.load_space(ARTIFACTS / "features").on(device),
             reference=fid.load_moments(ARTIFACTS / "features", "search"),
             device=device,
             budget=Budget.of(tune),

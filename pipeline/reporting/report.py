@@ -110,5 +110,5 @@ def draw_figures(folder: Path, artifacts: Path, table: Table, real: Images, grid
         *contours.contour_figures(folder, artifacts, searches.TUNE_SAMPLER),
         *searches.noise_figures(folder, artifacts),
         *contours.contour_figures(folder, artifacts, searches.TUNE_NOISE),
-        *toy.toy_entries(folder, artifacts),
+        *toy.toy_entries(folder, artifacts, table.data),
     ]

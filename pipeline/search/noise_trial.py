@@ -45,7 +45,7 @@ class NoiseSetup:
     """Optimiser steps of the full training, for the moving average."""
     images: np.ndarray
     """The train split, uint8 (N, C, H, W)."""
-    classifier: FeatureSpace
+    features: FeatureSpace
     reference: Moments
     """Of the images to judge by; the stage's are those of docs/explanation/sampler_search.md."""
     budget: Budget
@@ -145,7 +145,7 @@ def judged(state: TrainingState, loss: float, noise_range: NoiseRange, setup: No
     network = make_network(**state.task.network).to(setup.device).eval().requires_grad_(False)
     state.ema.copy_to(network)
     images, nfe = _samples(network, setup.sampler(noise_range), setup)
-    features = setup.classifier.features(images)
+    features = setup.features.features(images)
     metrics = {
         "fid": distance(moments(features), setup.reference),
         "fid_se": standard_error(features, setup.reference),

@@ -31,7 +31,7 @@ class SamplerSetup:
     trained: Ladder
     """The ladder that the network was trained on."""
     shape: Shape
-    classifier: FeatureSpace
+    features: FeatureSpace
     reference: Moments
     """Of the images that searches judge by, see docs/explanation/sampler_search.md."""
     law: Law
@@ -46,13 +46,13 @@ class SamplerSetup:
     @classmethod
     def read(cls, artifacts: Path, network: str, trained: Ladder, *, device: str = "cpu", **rest: Any) -> Self:
         """From the files of the stages; `rest` are the fields that no file holds."""
-        data, classifier = open_dataset(artifacts / "data"), load_space(artifacts / "features")
+        data, features = open_dataset(artifacts / "data"), load_space(artifacts / "features")
         train = data.split("train")
         return cls(
             network=load_network(artifacts / "models" / network),
             trained=trained,
             shape=train.shape[1:],
-            classifier=classifier.on(device),
+            features=features.on(device),
             reference=load_moments(artifacts / "features", "search"),
             law=Law.of(train),
             device=device,
@@ -105,7 +105,7 @@ def measured(sampler: Sampler, setup: SamplerSetup, network: Score, seed: int) -
 
 def _fid(seen: list[np.ndarray], images: np.ndarray, setup: SamplerSetup) -> float:
     """Of these images and those whose features were seen before, which these join."""
-    seen.append(setup.classifier.features(images))
+    seen.append(setup.features.features(images))
     return distance(moments(np.concatenate(seen)), setup.reference)
 
 

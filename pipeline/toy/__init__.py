@@ -4,12 +4,16 @@ Figure 1 needs images; 2 and 3 are in two dimensions, on 1/5 N((-5, -5), I) + 4/
 """
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.numpy import save as serialised
 
 from pipeline.toy.fig1 import LossCurve, loss_curves
 from pipeline.toy.fig2 import ScoreFields, score_fields
@@ -24,11 +28,13 @@ __all__ = [
     "divergences",
     "loss_curves",
     "panels",
-    "run",
+    "run_toys",
     "score_fields",
 ]
 
 
+ARRAYS = "arrays.safetensors"
+"""The file of `ToyResults` in a folder."""
 HEADLINE = {"langevin": "toy_langevin", "annealed_released": "toy_annealed"}
 
 
@@ -40,6 +46,37 @@ class ToyResults:
     fields: ScoreFields
     panels: tuple[SamplePanel, ...]
     divergences: tuple[Divergence, ...]
+    losses: Mapping[str, Any]
+    """Figure 1's setting, `toy.losses` of params.yaml."""
+
+    def save(self, folder: Path) -> None:
+        """Write all of it to one file in a folder: equal results, equal bytes."""
+        arrays = {f"curve/{n}": curve.losses for n, curve in enumerate(self.curves)}
+        arrays |= {f"field/{one.name}": getattr(self.fields, one.name) for one in fields(self.fields)}
+        arrays |= {f"panel/{panel.name}": panel.samples for panel in self.panels}
+        arrays |= {f"divergence/{one.name}": one.sizes for one in self.divergences}
+        about = {
+            "losses": dict(self.losses),
+            "curves": [curve.sigma for curve in self.curves],
+            "panels": [[panel.name, panel.fraction, panel.spread] for panel in self.panels],
+            "divergences": [one.name for one in self.divergences],
+        }
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        (folder / ARRAYS).write_bytes(serialised(contiguous, {"about": json.dumps(about)}))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The inverse of `save`; raises FileNotFoundError where nothing was saved."""
+        with safe_open(folder / ARRAYS, "numpy") as file:
+            about = json.loads(file.metadata()["about"])
+            array = file.get_tensor
+            return cls(
+                tuple(LossCurve(sigma, array(f"curve/{n}")) for n, sigma in enumerate(about["curves"])),
+                ScoreFields(**{one.name: array(f"field/{one.name}") for one in fields(ScoreFields)}),
+                tuple(SamplePanel(name, array(f"panel/{name}"), *rest) for name, *rest in about["panels"]),
+                tuple(Divergence(name, array(f"divergence/{name}")) for name in about["divergences"]),
+                about["losses"],
+            )
 
     def metrics(self) -> dict[str, object]:
         """The numbers of the figures, ready for JSON."""
@@ -81,6 +118,7 @@ def run_toys(
             score_fields(steps=steps, seed=seed),
             panels(num_samples=num_samples, seed=seed),
             divergences(num_samples=num_samples, seed=seed),
+            losses,
         )
 
 

@@ -8,7 +8,8 @@ from ruamel.yaml import YAML
 
 from pipeline.data.preparation import prepare
 from pipeline.params import Params, parse
-from pipeline.reporting.figures.toy import TITLES
+from pipeline.reporting.figures.toy import TITLES, toy_entries
+from pipeline.toy import ToyResults
 from stages import report, toy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,11 +25,10 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     return parse(raw, "params.yaml")
 
 
-def test_toy_draws_its_figures_and_counts_the_modes(params: Params) -> None:
+def test_toy_counts_the_modes_and_saves_what_the_figures_need(params: Params) -> None:
     prepare(Path("artifacts/data"), **params.data.kwargs())
     toy.main(params)
-    files = {f"fig{number}.{end}" for number in (1, 2, 3) for end in ("png", "svg")}
-    assert {path.name for path in Path("artifacts/toy").iterdir()} == files | {"numbers.json"}
+    assert {path.name for path in Path("artifacts/toy").iterdir()} == {"arrays.safetensors", "numbers.json"}
     metrics = json.loads(Path("artifacts/toy/numbers.json").read_text())
     assert set(metrics["losses"]) == {f"sigma_{sigma:g}" for sigma in params.toy.losses.sigmas}
     assert {found["level"] for found in metrics["diverged"].values()} == {1}
@@ -39,6 +39,14 @@ def test_toy_draws_its_figures_and_counts_the_modes(params: Params) -> None:
     shown = json.loads(Path("artifacts/metrics/toy.json").read_text())
     named = {"toy_langevin": "langevin", "toy_annealed": "annealed_released"}
     assert shown == {key: found[name]["fraction"] for key, name in named.items()}
+    saved = ToyResults.load(Path("artifacts/toy"))
+    assert saved.metrics() == metrics and saved.headline() == shown
+    entries = list(toy_entries(Path("figures"), Path("artifacts"), "digits"))
+    assert [len(entry.pictures[0].files) for entry in entries] == [2, 2, 2]
+    assert len(list(Path("figures").iterdir())) == 6
+    toy.main(params)
+    saved.save(Path("figures"))
+    assert Path("figures/arrays.safetensors").read_bytes() == Path("artifacts/toy/arrays.safetensors").read_bytes()
 
 
 def test_report_writes_the_whole_folder(params: Params, artifacts: Path) -> None:

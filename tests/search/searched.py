@@ -61,7 +61,7 @@ def made(**other: Any) -> SamplerSetup:
         "network": Mixture(),
         "trained": Ladder(1.5, 0.02, 10),
         "shape": SHAPE,
-        "classifier": features,
+        "features": features,
         "reference": moments(features.features(Mixture().images(2000))),
         "budget": Budget(num_trials=8, rungs=(60, 120), reduction_factor=2, max_concurrent=2, seed=5),
         "law": Law.of(Mixture().images(500)),

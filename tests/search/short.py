@@ -48,7 +48,7 @@ def made(**other: Any) -> NoiseSetup:
         "recipe": RECIPE,
         "full_steps": 100,
         "images": images,
-        "classifier": Pixels(),
+        "features": Pixels(),
         "reference": moments(Pixels().features(images)),
         "budget": Budget(num_trials=4, rungs=(2, 10), reduction_factor=2, max_concurrent=2, seed=1),
         "batch_size": 16,

@@ -74,7 +74,7 @@ def test_a_trial_is_judged_without_the_last_denoising_too(setup: SamplerSetup) -
     *_, last = measured(coarse, setup, setup.network, 9)
     drawn = draw(setup.network, coarse, seed=9, indices=range(120), shape=setup.shape)
     raw, fid = (
-        distance(moments(setup.classifier.features(images)), setup.reference) for images in (drawn.raw, drawn.denoised)
+        distance(moments(setup.features.features(images)), setup.reference) for images in (drawn.raw, drawn.denoised)
     )
     assert last["fid_raw"] == pytest.approx(raw, rel=1e-3) and last["fid"] == pytest.approx(fid, rel=1e-3)
     assert raw > 1.5 * fid and last["nfe"] == drawn.nfe["raw"] + 1

@@ -1,4 +1,4 @@
-"""Steps of the probability-flow ODE that `euler`, `heun` and `stochastic_heun` share.
+"""Probability-flow ODE: what its solvers `euler`, `heun` and `dpm_solver` share, and the steps of some.
 
 In sigma the ODE is dx/dsigma = -sigma score(x, sigma). Its solutions carry the law p_sigma down from level
 to level without noise: the only draw is the start.
@@ -9,15 +9,18 @@ References:
     Y. Song et al., arXiv 2011.13456, section 4.3.
 """
 
-from collections.abc import Callable, Iterator
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..prior import begin
 from ..rng import Noise
-from ..sampler import Tried
+from ..sampler import SamplerSettings, Tried
 from ..score import Score, match
 
 Step = Callable[[Score, Tensor, Tensor, Tensor], Tensor]
@@ -27,11 +30,39 @@ RHO = Tried(7.0)
 """EDM's exponent of the levels."""
 
 
-def ode_levels(step: Step, score: Score, sigmas: Tensor, rng: Noise, start: Tensor | None) -> Iterator[Tensor]:
-    """L states, the start first, each at its level of the ladder: (B, *shape), unclamped."""
-    x = begin(sigmas, rng, start)
-    yield x
-    for sigma, below in pairwise(sigmas.to(x.device)):
+@dataclass(frozen=True)
+class ODESolver(SamplerSettings):
+    """Base class of the ODE's solvers: their settings, and the start; a kind adds `solution`."""
+
+    num_levels: int
+    rho: float | None = None
+    """Of Karras's spacing, 7 in EDM; None: geometric levels."""
+
+    karras: ClassVar[bool] = True
+    searched: ClassVar[Mapping[str, Tried]] = {"rho": RHO}
+
+    def levels(self, score: Score, sigmas: Tensor, rng: Noise, *, start: Tensor | None = None) -> Iterator[Tensor]:
+        """The start, then the solution at each further level; see `SamplerSettings.levels`.
+
+        Args:
+            score, sigmas, rng: see there.
+            start: None draws it from N(0.5, sigma_1^2 I).
+
+        Raises:
+            UserError: a ladder that `check_ladder` refuses.
+        """
+        x = begin(sigmas, rng, start)
+        yield x
+        yield from self.solution(score, x, sigmas.to(x.device))
+
+    @abstractmethod
+    def solution(self, score: Score, x: Tensor, sigmas: Tensor) -> Iterator[Tensor]:
+        """The states at the levels below the first, from x, (B, *shape), at the first of `sigmas`, (L,)."""
+
+
+def stepped(step: Step, score: Score, x: Tensor, sigmas: Tensor) -> Iterator[Tensor]:
+    """The states that a step gives from level to level."""
+    for sigma, below in pairwise(sigmas):
         x = step(score, x, sigma, below)
         yield x
 

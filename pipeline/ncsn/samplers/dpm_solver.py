@@ -5,23 +5,19 @@ References:
     arXiv 2211.01095, algorithm 2 (2M), here with alpha = 1: x at level sigma is data plus sigma z.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ..prior import begin
-from ..rng import Noise
-from ..sampler import SamplerSettings, Tried
 from ..score import Score, denoise
-from ._ode import RHO
+from ._ode import ODESolver
 
 
 @dataclass(frozen=True)
-class DPMSolver(SamplerSettings):
+class DPMSolver(ODESolver):
     """The probability-flow ODE by DPM-Solver++(2M): L evaluations on L levels, the last denoising included.
 
     With lambda = -log sigma the ODE is solved exactly for a denoiser D that does not change over a step:
@@ -29,26 +25,8 @@ class DPMSolver(SamplerSettings):
     lambda, from this level's denoiser and that of the level above; the first step has this level's alone.
     """
 
-    num_levels: int
-    rho: float | None = None
-    """Of Karras's spacing, 7 in EDM; None: geometric levels."""
-
-    karras: ClassVar[bool] = True
-    searched: ClassVar[Mapping[str, Tried]] = {"rho": RHO}
-
-    def levels(self, score: Score, sigmas: Tensor, rng: Noise, *, start: Tensor | None = None) -> Iterator[Tensor]:
-        """The start, then the solution at each further level; see `SamplerSettings.levels`.
-
-        Args:
-            score, sigmas, rng: see there.
-            start: None draws it from N(0.5, sigma_1^2 I).
-
-        Raises:
-            UserError: a ladder that `check_ladder` refuses.
-        """
-        x = begin(sigmas, rng, start)
-        yield x
-        sigmas = sigmas.to(x.device)
+    def solution(self, score: Score, x: Tensor, sigmas: Tensor) -> Iterator[Tensor]:
+        """See `ODESolver.solution`."""
         steps = -sigmas.log().diff()
         above = None
         for i, (sigma, below) in enumerate(pairwise(sigmas)):

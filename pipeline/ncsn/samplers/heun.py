@@ -1,36 +1,18 @@
 """Heun's method on the probability-flow ODE: EDM's deterministic sampler (arXiv 2206.00364, algorithm 1)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from ..rng import Noise
-from ..sampler import SamplerSettings, Tried
 from ..score import Score
-from ._ode import RHO, heun_step, ode_levels
+from ._ode import ODESolver, heun_step, stepped
 
 
 @dataclass(frozen=True)
-class Heun(SamplerSettings):
+class Heun(ODESolver):
     """The probability-flow ODE by Heun's method: 2 L - 1 evaluations on L levels, the denoising included."""
 
-    num_levels: int
-    rho: float | None = None
-    """Of Karras's spacing, 7 in EDM; None: geometric levels."""
-
-    karras: ClassVar[bool] = True
-    searched: ClassVar[Mapping[str, Tried]] = {"rho": RHO}
-
-    def levels(self, score: Score, sigmas: Tensor, rng: Noise, *, start: Tensor | None = None) -> Iterator[Tensor]:
-        """The start, then the solution at each further level; see `SamplerSettings.levels`.
-
-        Args:
-            score, sigmas, rng: see there.
-            start: None draws it from N(0.5, sigma_1^2 I).
-
-        Raises:
-            UserError: a ladder that `check_ladder` refuses.
-        """
-        return ode_levels(heun_step, score, sigmas, rng, start)
+    def solution(self, score: Score, x: Tensor, sigmas: Tensor) -> Iterator[Tensor]:
+        """See `ODESolver.solution`."""
+        return stepped(heun_step, score, x, sigmas)

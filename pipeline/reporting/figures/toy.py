@@ -1,6 +1,5 @@
 """Figures 1, 2 and 3 of the 2019 paper (arXiv 1907.05600) from the numbers of `pipeline.toy`."""
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from matplotlib.patches import Circle
 
 from pipeline.reporting.figures import style
 from pipeline.reporting.figures.style import FigureEntry, Picture
-from pipeline.toy import Divergence, LossCurve, SamplePanel, ScoreFields
+from pipeline.toy import ARRAYS, Divergence, LossCurve, SamplePanel, ScoreFields, ToyResults
 from pipeline.toy.mixture import HALF_WIDTH, MEANS, Array
 
 TITLES = {
@@ -26,7 +25,7 @@ PAPER = {"width": 32, "batch_size": 128, "steps": 50_000, "lr": 1e-3}
 """Figure 1's setting in the paper, on CIFAR-10."""
 
 
-# Title and caption of the figures that the stage `toy` drew.
+# Title and caption of each figure.
 TOYS = {
     "fig1": (
         "Toy: the loss without noise",
@@ -49,14 +48,25 @@ TOYS = {
 }
 
 
-def toy_entries(folder: Path, artifacts: Path) -> Iterator[FigureEntry]:
-    """Entries of the figures that the stage `toy` drew, with its files copied to the folder."""
+def toy_entries(folder: Path, artifacts: Path, data: str) -> Iterator[FigureEntry]:
+    """Draw figures 1, 2 and 3 in the folder from what the stage `toy` saved; entries without pictures before it ran.
+
+    Args:
+        data: the data set's name.
+    """
+    found = ToyResults.load(artifacts / "toy") if (artifacts / "toy" / ARRAYS).exists() else None
+    drawn = _drawn(found, data) if found else {}
     for name, (title, caption) in TOYS.items():
-        made = [path for end in ("png", "svg") if (path := artifacts / f"toy/{name}.{end}").exists()]
-        for path in made:
-            shutil.copyfile(path, folder / f"toy_{path.name}")
-        files = tuple(f"toy_{path.name}" for path in made)
-        yield FigureEntry(title, caption, "dvc repro toy", (Picture(files),))
+        files = style.save(drawn[name], folder, f"toy_{name}") if name in drawn else ()
+        yield FigureEntry(title, caption, "dvc repro toy", (Picture(tuple(files)),))
+
+
+def _drawn(found: ToyResults, data: str) -> dict[str, Figure]:
+    return {
+        "fig1": toy_loss_curves(found.curves, data, found.losses),
+        "fig2": score_fields(found.fields),
+        "fig3": toy_samples(found.panels, found.divergences),
+    }
 
 
 @style.house
