@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from pipeline import tracking
+from pipeline import kernels, tracking
 from pipeline.cluster import job
 from pipeline.ncsn.errors import UserError
 from pipeline.params import Params, load
@@ -51,6 +51,7 @@ def run(main: Callable[..., None], *, submits: bool = False) -> None:
 
 def _run(main: Callable[..., None], submits: bool) -> None:
     params = load()
+    kernels.choose(params.compute.kernels)
     arguments = _arguments(main, params)
     if submits and job.wanted(params.compute.job_address):
         _send(main, params, arguments)

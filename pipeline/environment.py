@@ -8,6 +8,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from pipeline import kernels
+
 PACKAGES = ("torch", "numpy", "ray", "mlflow", "dvc")
 CPUINFO = Path("/proc/cpuinfo")
 GPUS = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
@@ -30,11 +32,12 @@ def version(package: str) -> str:
 
 @cache
 def hardware() -> str:
-    """The CPU's name, the cores this process may use, and the GPUs there are, equal ones counted."""
+    """The CPU's name, the cores this process may use, and the GPUs there are, equal ones counted; bounds on kernels."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     found = gpus()
     counted = [f"{found.count(name)} x {name}" for name in dict.fromkeys(found)]
-    return ", ".join([f"{cpu_name()}, {cores} cores", *counted])
+    bounded = ["portable kernels"] if kernels.portable() else []
+    return ", ".join([f"{cpu_name()}, {cores} cores", *counted, *bounded])
 
 
 def cpu_name() -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import dvcfile, environment
+from pipeline import dvcfile, environment, kernels
 from pipeline.dvcfile import PROGRAMS, SOURCES, Entry
 from pipeline.files import whole_folder, write_text
 from pipeline.ncsn.errors import UserError
@@ -59,11 +59,12 @@ BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 
 
 def version(*roots: str) -> str:
-    """Code version of a result: the digest of its program, and the packages that compute it.
+    """Code version of a result: the digest of its program, the packages that compute it, bounds on kernels.
 
     A package's build (+cpu, +cu126) is left out: where the device changes bits, fingerprints name the device.
     """
-    return _version(tuple(sorted(set(roots))))
+    bounded = " portable kernels" if kernels.portable() else ""
+    return _version(tuple(sorted(set(roots)))) + bounded
 
 
 @functools.cache

@@ -16,15 +16,16 @@ from pipeline.program import files_of, imports, module_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
-BASE = {"ncsn", "files", "memmap", "git", "environment", "selected_checkpoint"}
+BASE = {"ncsn", "files", "memmap", "git", "environment", "kernels", "selected_checkpoint"}
 MAY_IMPORT: dict[str, set[str]] = {
     "ncsn": set(),
     "git": set(),
     "files": {"ncsn"},
     "selected_checkpoint": {"ncsn", "files"},
     "memmap": set(),
-    "environment": set(),
-    "program": {"dvcfile", "environment", "files", "ncsn"},
+    "kernels": set(),
+    "environment": {"kernels"},
+    "program": {"dvcfile", "environment", "files", "kernels", "ncsn"},
     "data": BASE,
     "metrics": BASE,
     "training": BASE | {"data", "program"},

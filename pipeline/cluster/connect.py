@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import torch
 
+from pipeline import kernels
 from pipeline.ncsn.errors import UserError
 
 UseGpu = bool | Literal["auto"]
@@ -160,7 +161,7 @@ def _attached() -> Iterator[None]:
     address = os.environ["RAY_ADDRESS"]
     _reach(address)
     try:
-        _initialise(address=address)
+        _initialise(address=address, runtime_env={"env_vars": kernels.variables()})
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise UserError(
             f"RAY_ADDRESS={address} does not let this program in ({error}). Check that the cluster runs "

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.kernels import Kernels
 from pipeline.metrics.features import FeatureKind
 from pipeline.params.kinds import by_kind
 from pipeline.params.section import Count, Levels, Positive, Section, Seed
@@ -89,6 +90,7 @@ class Compute(Section):
     workers_per_trial: Count = 1
     max_failures: Annotated[int, Field(ge=-1)]
     hang_timeout_s: Positive
+    kernels: Kernels
     storage: str
     job_address: str | None
     job_storage: str | None
