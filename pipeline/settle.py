@@ -33,10 +33,17 @@ def write_noise(folder: Path, noise: Mapping[str, Noise], manifest: Mapping[str,
     """
     for network, entry in noise.items():
         if isinstance(entry, SearchedNoise):
-            plain = {**_found_noise(entry, _line(search, "tuned", f"noise.{network}")), "from": entry.from_}
+            name = "analytic" if entry.tie == "analytic" and _is_no_better(search) else "tuned"
+            plain = {**_found_noise(entry, _line(search, name, f"noise.{network}")), "from": entry.from_}
         else:
             plain = {**levels(entry, manifest).plain(), "kind": entry.kind}
         write_yaml(folder / f"{network}.yaml", plain)
+
+
+def _is_no_better(search: Path) -> bool:
+    """Whether the found noise ties with the analytic choice or loses; False where nothing was found."""
+    path = search / BEST
+    return path.exists() and bool(read_yaml(path)["verdict"]["tuned_against_analytic"] in ("tie", "worse"))
 
 
 def _found_noise(entry: SearchedNoise, tuned: Mapping[str, float]) -> dict[str, float]:

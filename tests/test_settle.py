@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[1]
 SHIPPED = YAML(typ="safe").load(ROOT / "conf/digits.yaml")
 MANIFEST = {"max_pairwise_distance": 8.0, "shape": [3, 1, 8, 8]}
 LEVELS = {"sigma_max": 2.5, "sigma_min": 0.02, "num_levels": 12}
+ANALYTIC = {"sigma_max": 8.0, "sigma_min": 0.01, "num_levels": 20, "fid": 3.1}
+BETTER = {"tuned_against_analytic": "better"}
 FOUND = Sampler.langevin(Ladder(1.5, 0.1, 4), step_size=1e-3, steps_per_level=2)
 CHEAP = Sampler("heun", Ladder(1.5, 0.1, 3, 7.0), {}, start="data")
 
@@ -37,7 +39,8 @@ def params(**sections: Any) -> Params:
 @pytest.fixture
 def searches(tmp_path: Path) -> Path:
     """The results of both searches."""
-    write_yaml(tmp_path / "tune_noise/best.yaml", {"tuned": {**LEVELS, "fid": 3.0, "trial": 4}})
+    found = {**LEVELS, "fid": 3.0, "trial": 4}
+    write_yaml(tmp_path / "tune_noise/best.yaml", {"tuned": found, "analytic": ANALYTIC, "verdict": BETTER})
     choices = {"lowest_fid": FOUND, "fewest_nfe": CHEAP, "knee": CHEAP}
     best = {name: {"fid": 3.0, "sampler": sampler.plain()} for name, sampler in choices.items()}
     write_yaml(tmp_path / "tune_sampler/best.yaml", best)
@@ -58,8 +61,28 @@ def test_every_network_has_its_range_and_says_where_from(searches: Path) -> None
     assert noise["ncsnv2"]["sigma_max"] == 8.0 and noise["ncsnv2"]["kind"] == "analytic"
 
 
+@pytest.mark.parametrize(
+    ("said", "tie", "taken"),
+    [
+        ("tie", "analytic", ANALYTIC),
+        ("tie", "found", LEVELS),
+        ("better", "analytic", LEVELS),
+        ("worse", "analytic", ANALYTIC),
+    ],
+)
+def test_a_found_range_that_is_no_better_gives_way_to_the_analytic_choice(
+    searches: Path, said: str, tie: str, taken: dict[str, float]
+) -> None:
+    best = {"tuned": LEVELS, "analytic": ANALYTIC, "verdict": {"tuned_against_analytic": said}}
+    write_yaml(searches / "tune_noise/best.yaml", best)
+    noise, _ = settled(params(noise={"tuned": {"from": "tune_noise", "tie": tie}}), searches)
+    assert noise["tuned"] == {**{key: taken[key] for key in LEVELS}, "from": "tune_noise"}
+
+
 def test_a_law_that_was_found_is_settled_on_the_range_that_is_given(searches: Path) -> None:
-    write_yaml(searches / "tune_noise/best.yaml", {"tuned": {"p_mean": -1.5, "p_std": 1.1, "fid": 2.0}})
+    write_yaml(
+        searches / "tune_noise/best.yaml", {"tuned": {"p_mean": -1.5, "p_std": 1.1, "fid": 2.0}, "verdict": BETTER}
+    )
     law = params(
         noise={"tuned": SHIPPED["noise"]["ncsnv2"], "edm": {"from": "tune_noise", **LEVELS}},
         tune_noise={"network": "edm", "starts": {}},
