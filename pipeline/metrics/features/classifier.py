@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.metrics.deterministic import exact, exact_on
-from pipeline.metrics.features import Built, Config, Images, Split
+from pipeline.metrics.features import Built, Config, Images, Split, _pinned
 from pipeline.ncsn.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,10 @@ class Classifier:
     seed: int
     min_accuracy: float
     """On the held-out images; below it the stage fails."""
+    weights: str | None = None
+    """A pinned classifier, see `pipeline.metrics.features._pinned`; None: train one by the fields above."""
+    sha256: str | None = None
+    """Of that file."""
 
     def __post_init__(self) -> None:
         for name in ("width", "epochs", "batch_size"):
@@ -47,10 +51,17 @@ class Classifier:
             raise UserError(f"seed ({self.seed}) is negative: set it to 0 or more.")
         if not 0 <= self.min_accuracy <= 1:
             raise UserError(f"min_accuracy ({self.min_accuracy}) is no share: set it between 0 and 1.")
+        if (self.weights is None) != (self.sha256 is None):
+            raise UserError("give both of weights and sha256, or null for both, to train a classifier.")
 
     def build(self, train: Split, held_out: Split) -> Built:
-        """Train on the train split; raises UserError below `min_accuracy` on the held-out one."""
-        space = train_classifier(train, self)
+        """The pinned classifier, or one trained on the train split.
+
+        Raises:
+            UserError: below `min_accuracy` on the held-out split; a pinned file that is missing, damaged or of
+                other images.
+        """
+        space = self._pinned(train[0]) if self.weights else train_classifier(train, self)
         accuracy = space.accuracy(*held_out)
         if accuracy < self.min_accuracy:
             raise UserError(
@@ -60,6 +71,12 @@ class Classifier:
             )
         accuracies = {"train_accuracy": space.accuracy(*train), "held_out_accuracy": accuracy}
         return Built(ClassifierSpace(space.network, space.shape, accuracy), accuracies)
+
+    def _pinned(self, images: Images) -> "ClassifierSpace":
+        state, shape = _pinned.read(Path(str(self.weights)).expanduser(), str(self.sha256), images)
+        network = FeatureNetwork(**shape)
+        network.load_state_dict(state)
+        return ClassifierSpace(network.eval().requires_grad_(False), shape)
 
     @classmethod
     def load(cls, weights: Path, config: Config) -> "ClassifierSpace":
