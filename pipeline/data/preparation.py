@@ -51,8 +51,8 @@ def prepare(
         on every machine.
 
     Raises:
-        UserError: unknown name, size or background that is not available, num_held_out too large, missing or corrupt file,
-            images that cannot be used, labels that are no classes.
+        UserError: unknown name, size or background that is not available, num_held_out too large, missing or
+            corrupt file, images that cannot be used, labels that are no classes.
     """
     entry = _entry(name, image_size, background)
     paths = locate(name, entry, source)

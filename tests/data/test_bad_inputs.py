@@ -187,7 +187,10 @@ BAD: dict[str, tuple[Make, str]] = {
         r"http://example\.org/pub/cifar-10-binary\.tar\.gz is refused: only https",
     ),
     # Arrays
-    "npz: no images": (array(npz(pictures=PIXELS)), r"in\.npz has no array `images`"),
+    "npz: no images": (
+        array(npz(pictures=PIXELS)),
+        r"in\.npz has no array `images` \(nor `arr_0`, `train_images`, `x_train`\), but pictures: use",
+    ),
     "npz: another kind of file": (array(b"hello"), r"in\.npz is no zip archive, or a damaged"),
     "npz: empty": (array(b""), r"in\.npz is no zip archive"),
     "npz: cut": (array(npz(images=PIXELS)[:-30]), r"in\.npz is no zip archive"),
@@ -208,7 +211,22 @@ BAD: dict[str, tuple[Make, str]] = {
         array(npz(images=PIXELS, labels=LABELS[:3])),
         r"`labels` has the shape \(3,\) for 4",
     ),
-    "npz: float labels": (array(npz(images=PIXELS, labels=np.ones(4))), "`labels` must be int64"),
+    "npz: float labels": (array(npz(images=PIXELS, labels=np.ones(4))), "`labels` must be whole numbers"),
+    "npz: floats of another size, with labels of neither kind nor number": (
+        array(npz(images=np.zeros((4, 8, 8), np.float32), labels=np.ones((3, 2)))),
+        r"cannot be used:\n  `images` must be uint8 .* float32: of values in \[0, 1\], np\.savez\(.*\n"
+        r"  `images` has the shape \(4, 8, 8\).*\n  `labels` must be whole numbers.*\n"
+        r"  `labels` has the shape \(3, 2\) for 4 images",
+    ),
+    "npz: several labels an image": (
+        array(npz(train_images=PIXELS, train_labels=np.ones((4, 14), np.uint8))),
+        r"`train_labels` has the shape \(4, 14\) for 4 images: one class",
+    ),
+    "npz: test images of another kind": (
+        array(npz(x_train=PIXELS, x_test=np.zeros((2, 9, 9, 3), np.uint8))),
+        r"the arrays of images differ in shape: \(9, 9\) and \(9, 9, 3\)",
+    ),
+    "npz: a number": (array(npz(images=np.uint8(3), labels=LABELS)), r"`images` has the shape \(\);"),
     "npz: a negative label": (array(npz(images=PIXELS, labels=LABELS - 1)), "labels run from -1 to 2"),
     "npz: a huge label": (array(npz(images=PIXELS, labels=LABELS * 10**9)), "to 3000000000: number the cl"),
     "npz: declares more than it has": (
@@ -287,7 +305,7 @@ BAD: dict[str, tuple[Make, str]] = {
     ),
     "folder: one of each": (
         images({**GOOD, "3.png": b"", "4.png": picture(8, 8, 3), "5.png": GOOD["0.png"][:300]}),
-        r"3 of 6 .*\n(  3\.png is not .*\n|  4\.png is not RGB 16x16 as .* RGB 8x8\n|  5\.png cannot be dec.*\n){3}Images",
+        r"3 of 6 .*\n(  3\.png is not .*\n|  4\.png is not RGB .* RGB 8x8\n|  5\.png cannot be dec.*\n){3}Images",
     ),
     "folder: more than are named": (
         images({f"{n}.png": b"" for n in range(103)}),

@@ -3,8 +3,8 @@
 import errno
 import io
 import logging
-import os
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,14 +130,14 @@ def test_folder_of_links_alone(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_listed_is_no_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = fill(tmp_path / "in", {"a/0.png": picture(8, 8), "b/0.png": picture(8, 8)})
-    listdir = os.listdir
+    iterdir = Path.iterdir
 
-    def locked(path: Path) -> list[str]:
+    def locked(path: Path) -> Iterator[Path]:
         if path.name == "b":
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return listdir(path)
+        return iterdir(path)
 
-    monkeypatch.setattr(os, "listdir", locked)
+    monkeypatch.setattr(Path, "iterdir", locked)
     with pytest.raises(PermissionError):
         folder.read_folder([root], 8)
 
@@ -255,6 +255,46 @@ def test_arrays_of_every_layout(layout: str, suffix: str, tmp_path: Path, monkey
     np.testing.assert_array_equal(np.concatenate([b[0] for b in blocks]), images)
     np.testing.assert_array_equal(np.concatenate([b[1] for b in blocks]), labels)
     assert (raw.count, raw.channels) == (5, channels)
+
+
+TWO = {"train": 4, "test": 2}
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i4", ">i8", "u2"])
+@pytest.mark.parametrize("column", [False, True])
+def test_labels_of_every_kind_of_whole_number(dtype: str, column: bool, tmp_path: Path) -> None:
+    labels = np.array([0, 2, 1, 250], dtype)
+    images = np.zeros((4, 9, 9), np.uint8)
+    np.savez(tmp_path / "in.npz", images=images, labels=labels[:, None] if column else labels)
+    ((_, found),) = arrays.read_arrays([tmp_path / "in.npz"], 9).blocks
+    assert found.dtype == np.int64 and found.tolist() == [0, 2, 1, 250]
+
+
+@pytest.mark.parametrize("names", ["{}_images {}_labels", "x_{} y_{}"])
+def test_arrays_of_medmnist_and_keras_have_their_own_test_split(names: str, tmp_path: Path) -> None:
+    draw, stored, made = np.random.default_rng(0), {}, {}
+    for part, count in {**TWO, "val": 3}.items():
+        x, y = names.format(part, part).split()
+        made[part] = draw.integers(0, 256, (count, 9, 9, 3), np.uint8), draw.integers(0, 9, (count, 1), np.uint8)
+        stored |= {x: made[part][0], y: made[part][1]}
+    np.savez_compressed(tmp_path / "in.npz", **stored)
+    arguments = {"source": str(tmp_path / "in.npz"), "image_size": 9, "num_held_out": None, "seed": 0}
+    manifest = prepare(tmp_path / "out", name="npz", **arguments)
+    data = open_dataset(tmp_path / "out")
+    for split, part in (("train", "train"), ("held_out", "test")):
+        np.testing.assert_array_equal(data.split(split), made[part][0].transpose(0, 3, 1, 2))
+        np.testing.assert_array_equal(data.split_labels(split), made[part][1][:, 0])
+    x, y = names.format("val", "val").split()
+    assert manifest["transformations"] == [f"arrays left out: {x}, {y}"]
+
+
+def test_arrays_without_names_are_images_then_labels(tmp_path: Path) -> None:
+    """As guided-diffusion publishes its samples."""
+    images = np.random.default_rng(0).integers(0, 256, (4, 9, 9, 3), np.uint8)
+    np.savez(tmp_path / "in.npz", images, np.arange(4))
+    ((found, labels),) = arrays.read_arrays([tmp_path / "in.npz"], 9).blocks
+    np.testing.assert_array_equal(found, images.transpose(0, 3, 1, 2))
+    assert labels.tolist() == [0, 1, 2, 3]
 
 
 def test_every_row_of_the_catalogue_is_whole() -> None:

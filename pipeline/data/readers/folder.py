@@ -1,6 +1,5 @@
 """A folder of images of one pixel format; the folders in it are classes."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -92,13 +91,13 @@ def _search(root: Path, inside: str, above: tuple[FileId, ...], found: Found) ->
     here = (folder.stat().st_dev, folder.stat().st_ino)
     if here in above:
         raise UserError(f"data.source: {folder} is a link to a folder that it lies in: remove it.")
-    for name in os.listdir(folder):
-        suffix = os.path.splitext(name)[1].lower()
+    for path in folder.iterdir():
+        name, suffix = path.name, path.suffix.lower()
         if name.startswith("."):
             found.passed_over[DOT] += 1
         elif suffix in SUFFIXES:
             found.names.append(inside + name)
-        elif (folder / name).is_dir():
+        elif path.is_dir():
             _search(root, f"{inside}{name}/", (*above, here), found)
         else:
             found.passed_over[suffix or "without a suffix"] += 1
@@ -106,7 +105,7 @@ def _search(root: Path, inside: str, above: tuple[FileId, ...], found: Found) ->
 
 def _done(usual: Kind, size: int, any_size: bool, background: Colour | None) -> Iterator[str]:
     """What happens to the pixels of each image."""
-    mode, width, height = usual
+    width, height = usual[1:]
     side = min(width, height)
     if background is not None:
         yield f"alpha channels laid on the colour {list(background)}"

@@ -93,7 +93,8 @@ def header(file: IO[bytes], alpha: bool = False) -> Any:
 
 def mode_of(image: Any) -> str:
     """The mode of an image, less its alpha channel."""
-    return LAID.get(image.mode, image.mode)
+    mode: str = image.mode
+    return LAID.get(mode, mode)
 
 
 def see_through(image: Any) -> bool:
