@@ -105,6 +105,7 @@ def test_folder_cuts_the_centre_and_takes_outermost_folders_as_classes(tmp_path:
     np.testing.assert_array_equal(images, np.stack([image[None, :, 2:8]] * 4))
     assert labels.tolist() == [0, 1, 1, 2], "0.png lies in no folder, then a, then b"
     assert (raw.count, raw.channels, raw.own_test) == (4, 1, 0)
+    assert "images that lie in no folder, class 0: 1" in raw.transformations
 
 
 def test_folder_follows_links_to_folders(tmp_path: Path) -> None:

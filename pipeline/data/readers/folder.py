@@ -77,7 +77,11 @@ def read_folder(
         count=len(found.names),
         channels=CHANNELS[usual[0]],
         blocks=_blocks(root, found.names, shape, classes, background),
-        transformations=(*_done(usual, image_size, any_size, background), *found.told()),
+        transformations=(
+            *_done(usual, image_size, any_size, background),
+            *(_loose(found.names) if classes else ()),
+            *found.told(),
+        ),
     )
 
 
@@ -115,6 +119,13 @@ def _done(usual: Kind, size: int, any_size: bool, background: Colour | None) -> 
         yield f"centre crop of {width}x{height} to {side}x{side}"
     if any_size or side != size:
         yield f"bilinear resize to {size}x{size}"
+
+
+def _loose(names: list[str]) -> Iterator[str]:
+    """Tells of images next to the folders, which may lie there by mistake."""
+    count = sum(not _class(name) for name in names)
+    if 0 < count < len(names):
+        yield f"images that lie in no folder, class 0: {count:,}"
 
 
 def _common(root: Path, names: list[str], image_size: int, any_size: bool, background: Colour | None) -> Kind:
