@@ -433,6 +433,21 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         put("tune_noise.num_trials", 1),
         r"tune_noise: num_trials \(1\) must be at least 2",
     ),
+    "KID of one image": (
+        put("evaluate.kid_subset_size", 1),
+        "evaluate.kid_subset_size: .*greater than or equal to 2, found 1",
+    ),
+    "images that cannot be halved": (
+        put("data.image_size", 27),
+        r"data.image_size \(27\) does not suit recipes.edm.network: .* divisible by 4(.|\n)*"
+        r"recipes.ncsn.network: .* divisible by 2\.(.|\n)*stage toy, whose auto-encoder needs a multiple of 4",
+    ),
+    "images too small for a network": (
+        put("data.image_size", 4),
+        r"data.image_size \(4\) does not suit recipes.ncsn.network: .* at least 8",
+    ),
+    "a background of two colours": (put("data.background", [255, 255]), "data.background: .*at least 3"),
+    "a background above 255": (put("data.background", [0, 0, 256]), "data.background.*: .*255, found 256"),
     "KID of more than the samples": (
         put("evaluate.kid_subset_size", 361),
         r"evaluate.kid_subset_size \(361\) needs 361 images, but generate.num_samples is 360",

@@ -129,18 +129,21 @@ CATALOGUE: dict[str, Source] = {
         licence="none stated by its authors",
         homepage="https://github.com/fyu/lsun",
         read=partial(read_folder, any_size=True),
+        takes_background=True,
     ),
     "ffhq": Source(
         title="FFHQ: 70,000 faces, the folder of its images (1024x1024) or of its thumbnails (128x128)",
         licence="CC-BY-NC-SA-4.0; each photograph has its own, see the homepage",
         homepage="https://github.com/NVlabs/ffhq-dataset",
         read=partial(read_folder, classes=False),
+        takes_background=True,
     ),
     "folder": Source(
         title="a folder of images of one size; the folders in it are classes",
         licence="the user's",
         homepage="",
         read=read_folder,
+        takes_background=True,
     ),
     "npz": Source(
         title="an .npz file with `images` and, if it has them, `labels`; or an .npy file of images",

@@ -1,7 +1,7 @@
 """Preparation of a data set: from a source to images.npy, labels.npy and their manifest."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -24,7 +24,14 @@ log = logging.getLogger(__name__)
 
 
 def prepare(
-    out: Path, *, name: str, source: str | None, image_size: int, num_held_out: int | None, seed: int
+    out: Path,
+    *,
+    name: str,
+    source: str | None,
+    image_size: int,
+    num_held_out: int | None,
+    seed: int,
+    background: Sequence[int] | None = None,
 ) -> Manifest:
     """Write a data set of the catalogue to the folder `out`, whole or not at all; memory stays flat.
 
@@ -36,18 +43,23 @@ def prepare(
         source: a local file or folder, or the address of a mirror; None: packaged or downloaded.
         num_held_out: how many images are kept from training, chosen by `seed`; None: the data set's own
             test split.
+        background: red, green and blue, 0 to 255, that images with an alpha channel are laid on; None: they
+            are refused.
 
     Returns:
         The manifest. It names files by name and checksum, not by path: the same data give the same bytes
         on every machine.
 
     Raises:
-        UserError: unknown name, size that is not available, num_held_out too large, missing or corrupt file,
-            images that cannot be used, labels that are no classes.
+        UserError: unknown name, size or background that is not available, num_held_out too large, missing or
+            corrupt file, images that cannot be used, labels that are no classes.
     """
-    entry = _entry(name, image_size)
+    entry = _entry(name, image_size, background)
     paths = locate(name, entry, source)
-    raw = entry.read(paths, image_size)
+    more = {"background": background} if entry.takes_background else {}
+    raw = entry.read(paths, image_size, **more)
+    for line in raw.transformations:
+        log.info("%s: %s", name, line)
     held = _held_rows(name, raw, num_held_out, seed)
     with files.whole_folder(out) as folder:
         classes, equal = _write(folder, raw, held, image_size)
@@ -74,15 +86,20 @@ def prepare(
             "source": _origin(entry, paths),
         }
         files.write_json(folder / MANIFEST, seal(manifest))
+    log.info("%s: %d images, %d classes", name, raw.count, classes)
     _warn_of_duplicates(equal)
     return manifest
 
 
-def _entry(name: str, image_size: int) -> Source:
+def _entry(name: str, image_size: int, background: Sequence[int] | None) -> Source:
     entry = source_of(name)
     if entry.image_sizes and image_size not in entry.image_sizes:
         sizes = " or ".join(map(str, entry.image_sizes))
         raise UserError(f"data.image_size: {image_size} is not available for {name}: set it to {sizes}.")
+    if background is not None and not entry.takes_background:
+        raise UserError(
+            f"data.background: {list(background)} is for folders of images, not for {name}: set it to null."
+        )
     return entry
 
 

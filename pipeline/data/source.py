@@ -34,8 +34,10 @@ class Raw:
     transformations: tuple[str, ...] = ()
 
 
-Reader = Callable[[list[Path], int], Raw]
-"""(the files in the catalogue's order, or the user's one path; image_size) -> Raw. Raises UserError."""
+Reader = Callable[..., Raw]
+"""(the files in the catalogue's order, or the user's one path; image_size) -> Raw. Raises UserError.
+
+One whose entry `takes_background` has the keyword `background` too, `data.background`."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Source:
     """None for a source that is whatever path the user names."""
     packaged: Callable[[], Path] | None = None
     """The folder where a package of this machine puts the files, if it is installed."""
+    takes_background: bool = False
+    """Whether its images may have an alpha channel, which the reader lays on a colour."""
     hint: str = ""
     """Another way to get the files, named in the error where they are missing."""
 

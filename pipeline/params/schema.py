@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.kinds import kind_of
 from pipeline.ncsn.sampler import SamplerSettings
 from pipeline.params.noise import Noise, SearchedNoise
@@ -223,6 +224,21 @@ def _sizes(params: Params) -> Iterator[str]:
                 yield (f"{key} ({value}) needs {fewest} images, but {name} is {count}: lower it or raise {name}")
 
 
+def _image_size(params: Params) -> Iterator[str]:
+    """Every network that is trained, and the toy's auto-encoder, can halve the images as often as it does.
+
+    A network of `extensions` without `check_size` refuses when it is built.
+    """
+    size = params.data.image_size
+    for network in sorted({*params.networks, params.tune_noise.network} & {*params.recipes}):
+        try:
+            getattr(params.recipes[network].network, "check_size", lambda _: None)(size)
+        except UserError as error:
+            yield f"data.image_size ({size}) does not suit recipes.{network}.network: {error}"
+    if size % 4:
+        yield f"data.image_size ({size}) does not suit the stage toy, whose auto-encoder needs a multiple of 4"
+
+
 def _seeds(params: Params) -> Iterator[str]:
     """No two of the report, the searches and the choice of a checkpoint share samples."""
     drawn, choosing = (
@@ -290,6 +306,6 @@ def _workers(params: Params) -> Iterator[str]:
 
 RULES = (
     _entries, _named_networks, _conditional, _names, _searches, _laws, _starts,
-    _sizes, _seeds, _snapshots, _extra_seeds, _workers,
+    _sizes, _image_size, _seeds, _snapshots, _extra_seeds, _workers,
 )  # fmt: skip
 """What holds between sections: each yields the mistakes it finds, with the key and the fix."""

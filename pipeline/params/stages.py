@@ -17,6 +17,7 @@ class Data(Section):
     image_size: Count
     num_held_out: Count | None
     seed: Seed
+    background: Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)] | None
 
 
 Features = Annotated[FeatureKind, by_kind("features")]
@@ -50,7 +51,7 @@ class Evaluate(Section):
     """Whose statistics every number is taken against; see `pipeline.metrics.inputs.reference_split`."""
     nearest_k: Count
     kid_subsets: Count
-    kid_subset_size: Count
+    kid_subset_size: Annotated[int, Field(ge=2)]
     splits: Count
     fid_points: Annotated[int, Field(ge=3)]
     likelihood: Likelihood

@@ -20,17 +20,25 @@ def idx_header(*shape: int, kind: int = 8) -> bytes:
     return bytes([0, 0, kind, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
 
 
-def encoded(array: np.ndarray, mode: str | None = None, kind: str = "png") -> bytes:
-    """An image file of pixels (H, W) or (H, W, C), converted to a mode of Pillow's."""
+def encoded(array: np.ndarray, mode: str | None = None, kind: str = "png", **options: Any) -> bytes:
+    """An image file of pixels (H, W) or (H, W, C), converted to a mode of Pillow's, with Pillow's options."""
     buffer = io.BytesIO()
     image = Image.fromarray(array)
-    (image.convert(mode) if mode else image).save(buffer, kind)
+    (image.convert(mode) if mode else image).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def picture(*shape: int, mode: str | None = None, kind: str = "png") -> bytes:
+def picture(*shape: int, mode: str | None = None, kind: str = "png", **options: Any) -> bytes:
     """An image file of random pixels."""
-    return encoded(np.random.default_rng(0).integers(0, 256, shape, np.uint8), mode, kind)
+    return encoded(np.random.default_rng(0).integers(0, 256, shape, np.uint8), mode, kind, **options)
+
+
+def animated(kind: str, height: int, width: int) -> bytes:
+    """A file of three colour images: frames or pages."""
+    first, *others = (Image.new("RGB", (width, height), colour) for colour in ("red", "lime", "blue"))
+    buffer = io.BytesIO()
+    first.save(buffer, kind, save_all=True, append_images=others)
+    return buffer.getvalue()
 
 
 def raw_png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:

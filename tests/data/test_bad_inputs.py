@@ -12,7 +12,7 @@ import pytest
 from pipeline.data.catalogue import CATALOGUE
 from pipeline.data.preparation import prepare
 from pipeline.ncsn.errors import UserError
-from tests.data.formats import idx_header, npz, picture, raw_png, tarred, unzipped, zipped
+from tests.data.formats import animated, idx_header, npz, picture, raw_png, tarred, unzipped, zipped
 
 Arguments = dict[str, Any]
 Make = Callable[[pytest.FixtureRequest, Path], Arguments]
@@ -49,6 +49,23 @@ def images(added: Mapping[str, bytes], name: str = "folder", image_size: int = 8
         return {"name": name, "source": str(folder / "in"), "image_size": image_size}
 
     return make
+
+
+def links(added: Mapping[str, str]) -> Make:
+    """Good images in the folders a and b, and links to folders."""
+
+    def make(request: pytest.FixtureRequest, folder: Path) -> Arguments:
+        made = images({f"{part}/{name}": data for part in "ab" for name, data in GOOD.items()})(request, folder)
+        for path, target in added.items():
+            (folder / "in" / path).symlink_to(target)
+        return made
+
+    return make
+
+
+def several(kind: str, file: str, **changes: Any) -> Make:
+    """Good images, and one file that holds three."""
+    return images({**GOOD, file: animated(kind, 16, 16)}, **changes)
 
 
 def fashion(which: int, content: bytes, trusted: bool = True) -> Make:
@@ -170,7 +187,10 @@ BAD: dict[str, tuple[Make, str]] = {
         r"http://example\.org/pub/cifar-10-binary\.tar\.gz is refused: only https",
     ),
     # Arrays
-    "npz: no images": (array(npz(pictures=PIXELS)), r"in\.npz has no array `images`"),
+    "npz: no images": (
+        array(npz(pictures=PIXELS)),
+        r"in\.npz has no array `images` \(nor `arr_0`, `train_images`, `x_train`\), but pictures: use",
+    ),
     "npz: another kind of file": (array(b"hello"), r"in\.npz is no zip archive, or a damaged"),
     "npz: empty": (array(b""), r"in\.npz is no zip archive"),
     "npz: cut": (array(npz(images=PIXELS)[:-30]), r"in\.npz is no zip archive"),
@@ -191,7 +211,22 @@ BAD: dict[str, tuple[Make, str]] = {
         array(npz(images=PIXELS, labels=LABELS[:3])),
         r"`labels` has the shape \(3,\) for 4",
     ),
-    "npz: float labels": (array(npz(images=PIXELS, labels=np.ones(4))), "`labels` must be int64"),
+    "npz: float labels": (array(npz(images=PIXELS, labels=np.ones(4))), "`labels` must be whole numbers"),
+    "npz: floats of another size, with labels of neither kind nor number": (
+        array(npz(images=np.zeros((4, 8, 8), np.float32), labels=np.ones((3, 2)))),
+        r"cannot be used:\n  `images` must be uint8 .* float32: of values in \[0, 1\], np\.savez\(.*\n"
+        r"  `images` has the shape \(4, 8, 8\).*\n  `labels` must be whole numbers.*\n"
+        r"  `labels` has the shape \(3, 2\) for 4 images",
+    ),
+    "npz: several labels an image": (
+        array(npz(train_images=PIXELS, train_labels=np.ones((4, 14), np.uint8))),
+        r"`train_labels` has the shape \(4, 14\) for 4 images: one class",
+    ),
+    "npz: test images of another kind": (
+        array(npz(x_train=PIXELS, x_test=np.zeros((2, 9, 9, 3), np.uint8))),
+        r"the arrays of images differ in shape: \(9, 9\) and \(9, 9, 3\)",
+    ),
+    "npz: a number": (array(npz(images=np.uint8(3), labels=LABELS)), r"`images` has the shape \(\);"),
     "npz: a negative label": (array(npz(images=PIXELS, labels=LABELS - 1)), "labels run from -1 to 2"),
     "npz: a huge label": (array(npz(images=PIXELS, labels=LABELS * 10**9)), "to 3000000000: number the cl"),
     "npz: declares more than it has": (
@@ -216,11 +251,11 @@ BAD: dict[str, tuple[Make, str]] = {
     "folder: empty file": (images({**GOOD, "c/bad.png": b""}), r"c/bad\.png is not an image"),
     "folder: another size": (
         images({**GOOD, "bad.png": picture(16, 17, 3)}),
-        r"bad\.png is RGB 17x16, where most are RGB 16x16",
+        r"bad\.png is not RGB 16x16 as most are: RGB 17x16",
     ),
     "folder: grey among colour": (
         images({**GOOD, "bad.png": picture(16, 16)}),
-        r"bad\.png is L 16x16, where most are RGB",
+        r"bad\.png is not RGB 16x16 as most are: L 16x16",
     ),
     "folder: palette": (
         images({**GOOD, "bad.png": picture(16, 16, 3, mode="P")}),
@@ -261,29 +296,61 @@ BAD: dict[str, tuple[Make, str]] = {
     ),
     "folder: too small": (
         images({"a.png": picture(4, 4), "b.png": picture(4, 4)}),
-        r"a\.png is L 4x4, smaller than data\.image_size: 8",
+        r"2 images, each is smaller than data\.image_size \(8\): a\.png \(L 4x4\), b\.png \(L 4x4\)\n",
     ),
     "folder: pixels cut": (images({**GOOD, "0.png": GOOD["0.png"][:300]}), r"0\.png cannot be decoded"),
     "folder: two cut": (
         images({**GOOD, "0.png": GOOD["0.png"][:300], "2.png": GOOD["2.png"][:400]}),
-        r"2 of 3 .*\n  0\.png cannot be decoded .*\n  2\.png cannot be decoded",
+        r"2 of 3 .*\n  2 images, each cannot be decoded: 0\.png \(.*\), 2\.png \(",
     ),
     "folder: one of each": (
         images({**GOOD, "3.png": b"", "4.png": picture(8, 8, 3), "5.png": GOOD["0.png"][:300]}),
-        r"3 of 6 .*\n(  3\.png is not .*\n|  4\.png is RGB 8x8.*\n|  5\.png cannot be dec.*\n){3}Images",
+        r"3 of 6 .*\n(  3\.png is not .*\n|  4\.png is not RGB .* RGB 8x8\n|  5\.png cannot be dec.*\n){3}Images",
     ),
     "folder: more than are named": (
         images({f"{n}.png": b"" for n in range(103)}),
-        r"(?s)103 of 103 images .*\n  and 3 more\n",
+        r"103 of 103 images .*\n  103 images, each is not an image: 0\.png, 1\.png, 10\.png, \.\.\.\nImages",
     ),
+    "folder: sizes of all kinds are one cause": (
+        images({**GOOD, **{f"b{n}.png": picture(9, 9 + n, 3) for n in range(4)}, "c.png": GOOD["0.png"]}),
+        r"4 of 8 .*\n  4 images, each is not RGB 16x16 as most are: b0\.png \(RGB 9x9\), .*, \.\.\.\nImages",
+    ),
+    "folder: alpha, and how to lay it": (
+        images({f"{n}.png": picture(16, 16, 3, mode="RGBA") for n in range(9)}),
+        r"9 images, each has an alpha channel \(mode RGBA\): .*\n.*`data\.background: \[255, 255, 255\]`",
+    ),
+    "folder: a transparent colour": (
+        images({**GOOD, "bad.png": picture(16, 16, 3, transparency=(1, 2, 3))}),
+        r"bad\.png has a transparent colour, which is an alpha channel too \(mode RGB\)\n.*data\.background",
+    ),
+    "folder: a transparent grey": (
+        images({"bad.png": picture(16, 16, transparency=7)}),
+        r"bad\.png has a transparent colour, which is an alpha channel too \(mode L\)",
+    ),
+    "folder: pages": (several("tiff", "a.tif"), r"a\.tif has more than one frame or page: 3\n"),
+    "folder: an animated PNG": (several("png", "a.png"), r"a\.png has more than one frame or page: 3\n"),
+    "folder: an animated WebP": (several("webp", "a.webp"), r"a\.webp has more than one frame or page: 3\n"),
+    "folder: several pictures in a JPEG": (several("mpo", "a.jpg"), r"a\.jpg has more than one frame or page: 3\n"),
+    "folder: passed over alone": (
+        images({"a.gif": b"", ".b.png": GOOD["0.png"]}),
+        r"holds no images .* Passed over: 1 \.gif, 1 names that begin with a dot\.",
+    ),
+    "folder: links to itself": (links({"a/loop": ".."}), r"a/loop is a link to a folder that it lies in: remove it"),
+    "folder: links around": (links({"a/to": "../b", "b/to": "../a"}), r"/to is a link to a folder that it lies in"),
+    "background: no folder": (
+        asked(background=[0, 0, 0]),
+        r"data\.background: \[0, 0, 0\] is for folders of images, not for npz: set it to null",
+    ),
+    "lsun: alpha": (images({"a/a.png": picture(16, 16, 3, mode="RGBA")}, name="lsun"), r"a/a\.png has an alpha"),
+    "ffhq: frames": (several("png", "a.png", name="ffhq"), r"a\.png has more than one frame or page: 3\n"),
     "folder: a file": (array(b"", file="file", name="folder"), "is not a folder of images"),
     "lsun: too small": (
         images({"a.webp": picture(16, 20, 3, kind="webp"), "b.png": picture(7, 30, 3)}, name="lsun"),
-        r"1 of 2 .*\n  b\.png is RGB 30x7, smaller than data\.image_size: 8",
+        r"1 of 2 .*\n  b\.png is smaller than data\.image_size \(8\): RGB 30x7",
     ),
     "lsun: grey": (
         images({**GOOD, "d.png": picture(18, 18)}, name="lsun"),
-        r"d\.png is L 18x18, where most are RGB",
+        r"d\.png is not RGB 16x16 as most are: L 18x18",
     ),
     # IDX
     "idx: wrong hash": (
@@ -335,8 +402,13 @@ BAD: dict[str, tuple[Make, str]] = {
     "celeba: face missing": (faces(n3=None), r"000003\.png is missing, though the partition file names it"),
     "celeba: not an image": (faces(n3=b"hello"), r"1 of 6 .*\n  000003\.png is not an image"),
     "celeba: cut short": (faces(n3=FACE[:4000]), r"000003\.png cannot be decoded"),
-    "celeba: too small": (faces(n3=picture(100, 100, 3)), r"000003\.png is RGB 100x100, no colour image"),
-    "celeba: grey": (faces(n3=picture(218, 178)), r"000003\.png is L 178x218"),
+    "celeba: too small": (faces(n3=picture(100, 100, 3)), r"000003\.png is no colour image of a face: RGB 100x100"),
+    "celeba: grey": (faces(n3=picture(218, 178)), r"000003\.png is no colour image of a face: L 178x218"),
+    "celeba: a transparent colour": (
+        faces(n3=picture(218, 178, 3, transparency=(1, 2, 3))),
+        r"000003\.png has a transparent colour, .*\nImages [^\n]*remove these\.$",
+    ),
+    "celeba: frames": (faces(n3=animated("png", 218, 178)), r"000003\.png has more than one frame or page: 3\n"),
     "celeba: two of them": (faces(n3=b"", n6=None), r"2 of 6 .*\n  000003\.png .*\n  000006\.png is missing"),
     "celeba: no zip": (celeba("Img/img_align_celeba.zip", lambda old: b"hello"), "is no zip archive"),
     "celeba: a damaged zip": (

@@ -1,7 +1,10 @@
 """What a reader hands on is what the file says; what is wrong with a file: test_bad_inputs.py."""
 
+import errno
 import io
+import logging
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +105,104 @@ def test_folder_cuts_the_centre_and_takes_outermost_folders_as_classes(tmp_path:
     np.testing.assert_array_equal(images, np.stack([image[None, :, 2:8]] * 4))
     assert labels.tolist() == [0, 1, 1, 2], "0.png lies in no folder, then a, then b"
     assert (raw.count, raw.channels, raw.own_test) == (4, 1, 0)
+    assert "images that lie in no folder, class 0: 1" in raw.transformations
+
+
+def test_folder_follows_links_to_folders(tmp_path: Path) -> None:
+    other = fill(tmp_path / "other", {f"{n}.png": picture(8, 8) for n in range(3)})
+    root = fill(tmp_path / "in", {f"{part}/{n}.png": picture(8, 8) for part in "ab" for n in range(3)})
+    (root / "c").symlink_to(other)
+    raw = folder.read_folder([root], 8)
+    ((images, labels),) = raw.blocks
+    assert raw.count == len(images) == 9
+    assert labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_folder_of_links_alone(tmp_path: Path) -> None:
+    for part in ("a", "b"):
+        fill(tmp_path / part, {"0.png": picture(8, 8)})
+    (tmp_path / "in").mkdir()
+    for part in ("a", "b"):
+        (tmp_path / "in" / part).symlink_to(tmp_path / part)
+    (tmp_path / "in/self.txt").symlink_to("self.txt")
+    ((_, labels),) = folder.read_folder([tmp_path / "in"], 8).blocks
+    assert labels.tolist() == [0, 1]
+
+
+def test_folder_that_cannot_be_listed_is_no_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = fill(tmp_path / "in", {"a/0.png": picture(8, 8), "b/0.png": picture(8, 8)})
+    iterdir = Path.iterdir
+
+    def locked(path: Path) -> Iterator[Path]:
+        if path.name == "b":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", locked)
+    with pytest.raises(PermissionError):
+        folder.read_folder([root], 8)
+
+
+def test_folder_tells_and_counts_what_it_passes_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Thumbnails, waste and checkpoints of notebooks are no classes."""
+    images = {f"{part}/{n}.png": picture(8, 8) for part in "ab" for n in range(2)}
+    hidden = dict.fromkeys([".ipynb_checkpoints/0.png", ".Trash-1000/a/0.png", "a/.thumbnails/0.png", "b/._0.png"])
+    others = dict.fromkeys(["a/0.pgm", "a/1.PGM", "b/0.gif", "b/scan"])
+    root = fill(tmp_path / "in", images | {name: picture(8, 8) for name in hidden | others})
+    with caplog.at_level(logging.INFO):
+        manifest = prepare(tmp_path / "out", name="folder", source=str(root), image_size=8, num_held_out=1, seed=0)
+    assert manifest["shape"][0] == 4 and manifest["classes"] == 2
+    told = "passed over: 1 .gif, 2 .pgm, 4 names that begin with a dot, 1 without a suffix"
+    assert manifest["transformations"] == [told]
+    assert f"folder: {told}" in caplog.messages
+    assert "folder: 4 images, 2 classes" in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "done"),
+    [
+        ((8, 8), 8, []),
+        ((16, 16), 8, ["bilinear resize to 8x8"]),
+        ((8, 9), 8, ["centre crop of 9x8 to 8x8"]),
+        ((18, 16), 8, ["centre crop of 16x18 to 16x16", "bilinear resize to 8x8"]),
+    ],
+)
+def test_cropping_and_resizing_are_told_where_they_happen(
+    shape: tuple[int, int], size: int, done: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = fill(tmp_path / "in", {f"{n}.png": picture(*shape) for n in range(3)})
+    with caplog.at_level(logging.INFO):
+        manifest = prepare(tmp_path / "out", name="folder", source=str(root), image_size=size, num_held_out=1, seed=0)
+    assert manifest["transformations"] == done
+    assert [f"folder: {line}" for line in done] == caplog.messages[: len(done)]
+
+
+WHITE = [255, 255, 255]
+
+
+@pytest.mark.parametrize("name", ["folder", "lsun", "ffhq"])
+def test_alpha_is_laid_on_the_background_before_the_resize(name: str, tmp_path: Path) -> None:
+    """Half see-through red on white is pink; where nothing is drawn, the colour below is the background."""
+    icon = np.zeros((4, 4, 4), np.uint8)
+    icon[:2] = (255, 0, 0, 128)
+    root = fill(tmp_path / "in", {"0.png": encoded(icon), "1.png": encoded(np.full((4, 4, 3), 9, np.uint8))})
+    raw = CATALOGUE[name].read([root], 4, background=WHITE)
+    ((images, _),) = raw.blocks
+    np.testing.assert_array_equal(images[0, :, :2], np.full((3, 2, 4), [[[255]], [[127]], [[127]]]))
+    assert (images[0, :, 2:] == 255).all() and (images[1] == 9).all()
+    ((small, _),) = CATALOGUE[name].read([root], 2, background=WHITE).blocks
+    assert (small[0, 0] == 255).all(), "the black of pixels that are not seen reaches none that is"
+    assert raw.transformations[0] == "alpha channels laid on the colour [255, 255, 255]"
+
+
+@pytest.mark.parametrize(("background", "expected"), [(WHITE, 255), ([0, 0, 0], 0), ([255, 0, 0], 76)])
+def test_a_transparent_grey_is_laid_on_the_brightness(background: list[int], expected: int, tmp_path: Path) -> None:
+    pixels = np.full((4, 4), 7, np.uint8)
+    pixels[0] = 100
+    root = fill(tmp_path / "in", {"0.png": encoded(pixels, transparency=7), "1.png": encoded(pixels, mode="LA")})
+    ((images, _),) = folder.read_folder([root], 4, background=background).blocks
+    assert (images[0, 0, 0] == 100).all() and (images[0, 0, 1:] == expected).all()
+    np.testing.assert_array_equal(images[1, 0], pixels)
 
 
 def test_folder_reads_each_in_its_place_whatever_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +256,46 @@ def test_arrays_of_every_layout(layout: str, suffix: str, tmp_path: Path, monkey
     np.testing.assert_array_equal(np.concatenate([b[0] for b in blocks]), images)
     np.testing.assert_array_equal(np.concatenate([b[1] for b in blocks]), labels)
     assert (raw.count, raw.channels) == (5, channels)
+
+
+TWO = {"train": 4, "test": 2}
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i4", ">i8", "u2"])
+@pytest.mark.parametrize("column", [False, True])
+def test_labels_of_every_kind_of_whole_number(dtype: str, column: bool, tmp_path: Path) -> None:
+    labels = np.array([0, 2, 1, 250], dtype)
+    images = np.zeros((4, 9, 9), np.uint8)
+    np.savez(tmp_path / "in.npz", images=images, labels=labels[:, None] if column else labels)
+    ((_, found),) = arrays.read_arrays([tmp_path / "in.npz"], 9).blocks
+    assert found.dtype == np.int64 and found.tolist() == [0, 2, 1, 250]
+
+
+@pytest.mark.parametrize("names", ["{}_images {}_labels", "x_{} y_{}"])
+def test_arrays_of_medmnist_and_keras_have_their_own_test_split(names: str, tmp_path: Path) -> None:
+    draw, stored, made = np.random.default_rng(0), {}, {}
+    for part, count in {**TWO, "val": 3}.items():
+        x, y = names.format(part, part).split()
+        made[part] = draw.integers(0, 256, (count, 9, 9, 3), np.uint8), draw.integers(0, 9, (count, 1), np.uint8)
+        stored |= {x: made[part][0], y: made[part][1]}
+    np.savez_compressed(tmp_path / "in.npz", **stored)
+    arguments = {"source": str(tmp_path / "in.npz"), "image_size": 9, "num_held_out": None, "seed": 0}
+    manifest = prepare(tmp_path / "out", name="npz", **arguments)
+    data = open_dataset(tmp_path / "out")
+    for split, part in (("train", "train"), ("held_out", "test")):
+        np.testing.assert_array_equal(data.split(split), made[part][0].transpose(0, 3, 1, 2))
+        np.testing.assert_array_equal(data.split_labels(split), made[part][1][:, 0])
+    x, y = names.format("val", "val").split()
+    assert manifest["transformations"] == [f"arrays left out: {x}, {y}"]
+
+
+def test_arrays_without_names_are_images_then_labels(tmp_path: Path) -> None:
+    """As guided-diffusion publishes its samples."""
+    images = np.random.default_rng(0).integers(0, 256, (4, 9, 9, 3), np.uint8)
+    np.savez(tmp_path / "in.npz", images, np.arange(4))
+    ((found, labels),) = arrays.read_arrays([tmp_path / "in.npz"], 9).blocks
+    np.testing.assert_array_equal(found, images.transpose(0, 3, 1, 2))
+    assert labels.tolist() == [0, 1, 2, 3]
 
 
 def test_every_row_of_the_catalogue_is_whole() -> None:

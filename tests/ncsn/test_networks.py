@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.ncsn.errors import UserError
+from pipeline.ncsn.kinds import make
 from pipeline.ncsn.networks import make_network
 from pipeline.ncsn.networks._blocks import ConvMeanPool
 from pipeline.ncsn.networks._normalization import ConditionalInstanceNorm2dPlus, InstanceNorm2dPlus
@@ -64,6 +66,24 @@ def test_a_score_has_the_shape_of_its_image_and_every_weight_a_gradient(kind: st
     score.square().sum().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+
+
+def refusal(attempt: Callable[[], object]) -> str | None:
+    try:
+        with torch.device("meta"):
+            attempt()
+    except UserError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_size_is_refused_before_building_as_it_is_in_building(kind: str) -> None:
+    settings = make("networks", {"kind": kind, "width": 4})
+    sizes = (1, 7, 8, 10, 27, 28, 30, 32, 65, 66)
+    early = {size: refusal(partial(settings.check_size, size)) for size in sizes}
+    assert early == {size: refusal(partial(settings.build, 1, size, SIGMAS)) for size in sizes}
+    assert early[27] and not early[32]
 
 
 @pytest.mark.parametrize(

@@ -106,5 +106,5 @@ def _face(opener: Opener, name: str, image_size: int) -> np.ndarray:
     except (KeyError, FileNotFoundError) as error:
         raise ValueError("is missing, though the partition file names it") from error
     if image.mode != "RGB" or min(image.size) < CROP:
-        raise ValueError(f"is {image.mode} {image.width}x{image.height}, no colour image of a face")
+        raise ValueError(f"is no colour image of a face: {image.mode} {image.width}x{image.height}")
     return square(image, CROP, image_size)

@@ -224,8 +224,8 @@ def _reported(batches: list[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
 def _check(images: Images, labels: NDArray[np.int64], batch_size: int) -> None:
     if len(np.unique(labels)) < 2:
         raise UserError(
-            "the labels name fewer than two classes, so no classifier can be trained: "
-            "set data.name to a data set with labels, or features.kind to another kind."
+            "the labels name fewer than two classes, so no classifier can be trained: sort the images into folders, "
+            "one a class, or give labels; or set features.kind to inception or dinov2, which need none but colour."
         )
     if batch_size > len(images):
         raise UserError(f"features.batch_size ({batch_size}) is above the {len(images)} training images: lower it.")

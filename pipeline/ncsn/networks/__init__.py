@@ -10,7 +10,11 @@ from ..score import Score
 
 
 class NetworkSettings(Protocol):
-    """What a kind of this room is: a frozen dataclass of its settings with these members."""
+    """What a kind of this room is: a frozen dataclass of its settings with these members.
+
+    It may have `check_size(image_size)` too, which raises UserError for a size that `build` would refuse: it is
+    asked when params.yaml is read.
+    """
 
     conditional_on_levels: ClassVar[bool]
     """Whether the network has weights for each level of its ladder, and so knows no other sigma."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ._normalization import ConditionalInstanceNorm2dPlus
-from ._refinenet import RefineNet, check_width
+from ._refinenet import RefineNet, check_width, plan
 
 _TOLERANCE = 1e-5
 
@@ -26,6 +26,10 @@ class NCSNSettings:
 
     def __post_init__(self) -> None:
         check_width(self.width)
+
+    def check_size(self, image_size: int) -> None:
+        """Refuse a size that `build` would, without building: UserError."""
+        plan(image_size)
 
     def build(self, channels: int, image_size: int, sigmas: Sequence[float] | Tensor | None) -> nn.Module:
         """An `NCSN` on the ladder `sigmas`, (L,), with random weights.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..score import match
 from ._normalization import InstanceNorm2dPlus, NoNorm
-from ._refinenet import RefineNet, check_width
+from ._refinenet import RefineNet, check_width, plan
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,10 @@ class NCSNv2Settings:
 
     def __post_init__(self) -> None:
         check_width(self.width)
+
+    def check_size(self, image_size: int) -> None:
+        """Refuse a size that `build` would, without building: UserError."""
+        plan(image_size)
 
     def build(self, channels: int, image_size: int, sigmas: Sequence[float] | Tensor | None) -> nn.Module:
         """An `NCSNv2` with random weights; it keeps the ladder `sigmas`, (L,), if there is one.

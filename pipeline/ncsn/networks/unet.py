@@ -70,6 +70,10 @@ class UNetSettings:
         if min([*counts, self.patch or 1]) < 1:
             raise UserError(f"multiples, blocks and patch must be at least 1, found {counts}, {self.patch}.")
 
+    def check_size(self, image_size: int) -> None:
+        """Refuse a size that `build` would, without building: UserError."""
+        self.layout(image_size)
+
     def build(self, channels: int, image_size: int, sigmas: Sequence[float] | Tensor | None) -> nn.Module:
         """A `UNet` with random weights; it keeps the ladder `sigmas`, (L,), if there is one.
 
