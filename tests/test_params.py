@@ -630,6 +630,13 @@ def test_a_broken_file_is_named(content: bytes, message: str, tmp_path: Path) ->
     assert "p.yaml" in str(caught.value)
 
 
+def test_of_very_many_mistakes_the_first_hundred_are_told() -> None:
+    with pytest.raises(UserError) as caught:
+        parse({**SHIPPED, **{f"key{n}": 1 for n in range(150)}}, "params.yaml")
+    _, *lines, last = str(caught.value).splitlines()
+    assert len(lines) == 100 and last == "  and 50 more"
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.yaml is missing"):
         load(tmp_path / "nowhere.yaml")
