@@ -26,6 +26,25 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def at_home(path: str) -> str:
+    """A path with a leading ~ replaced by the home folder, anything else as it is.
+
+    Raises:
+        UserError: there is no such home folder.
+    """
+    try:
+        return str(Path(path).expanduser()) if path.startswith("~") else path
+    except RuntimeError as error:
+        raise UserError(f"{path}: there is no such home folder; ./{path} is a folder of this name") from error
+
+
+def in_a_copy(path: Path) -> str:
+    """For the message that a relative path is missing: what to do where `dvc exp run --temp` works."""
+    if path.is_absolute() or ".dvc/tmp/exps" not in Path.cwd().as_posix():
+        return ""
+    return " in the copy of tracked files that this experiment runs in (give an absolute path)"
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file: a reader sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)

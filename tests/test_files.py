@@ -8,6 +8,8 @@ import pytest
 from pipeline.files import (
     MOST_BYTES,
     MOST_DEPTH,
+    at_home,
+    in_a_copy,
     read_json,
     read_settings,
     sha256,
@@ -106,3 +108,21 @@ def test_settings_within_their_bounds_are_read_with_repeated_parts(tmp_path: Pat
 def test_settings_are_read_from_a_file_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is missing: run from the repository's root"):
         read_settings(tmp_path)
+
+
+def test_a_path_begins_at_home_only_with_its_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert [at_home(path) for path in ("~/w", "~", "w~", "s3://a/~")] == ["/home/me/w", "/home/me", "w~", "s3://a/~"]
+    with pytest.raises(UserError, match="~nobody-has-this-name: there is no such home folder"):
+        at_home("~nobody-has-this-name")
+
+
+def test_a_relative_path_is_explained_where_an_experiment_runs_in_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / ".dvc/tmp/exps/tmp123"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    assert "give an absolute path" in in_a_copy(Path("x.npz")) and in_a_copy(tmp_path / "x.npz") == ""
+    monkeypatch.chdir(tmp_path)
+    assert in_a_copy(Path("x.npz")) == ""

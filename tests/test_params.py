@@ -642,6 +642,18 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load(tmp_path / "nowhere.yaml")
 
 
+@pytest.mark.parametrize("key", ["data.source", "compute.storage", "compute.job_storage"])
+def test_a_path_may_begin_at_home(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    raw, (section, name) = copy.deepcopy(SHIPPED), key.split(".")
+    for given, found in (("~/x.npz", "/home/me/x.npz"), ("a/~", "a/~"), ("https://x/~me", "https://x/~me")):
+        put(key, given)(raw)
+        assert getattr(getattr(parse(raw, "params.yaml"), section), name) == found
+    put(key, "~nobody-has-this-name/x")(raw)
+    with pytest.raises(UserError, match=f"{key}: ~nobody-has-this-name/x: there is no such home folder"):
+        parse(raw, "params.yaml")
+
+
 def test_parameters_are_frozen_and_are_what_the_file_says() -> None:
     params = parse(SHIPPED, "params.yaml")
     assert params.kwargs() == SHIPPED

@@ -4,7 +4,10 @@ from collections import Counter
 from itertools import pairwise
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from pipeline.files import at_home
+from pipeline.ncsn.errors import UserError
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -35,6 +38,17 @@ def ascending(values: list[Any]) -> list[Any]:
     if any(low >= high for low, high in pairwise(values)):
         raise ValueError(f"{values} must be strictly ascending")
     return values
+
+
+def _at_home(path: str) -> str:
+    try:
+        return at_home(path)
+    except UserError as error:
+        raise ValueError(str(error)) from error
+
+
+Place = Annotated[str, AfterValidator(_at_home)]
+"""A path, or an address, of which ~ is the user's home."""
 
 
 class Section(BaseModel):

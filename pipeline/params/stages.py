@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.metrics.features import FeatureKind
 from pipeline.params.kinds import by_kind
-from pipeline.params.section import Count, Levels, NotNegative, Positive, Samples, Section, Seed, once
+from pipeline.params.section import Count, Levels, NotNegative, Place, Positive, Samples, Section, Seed, once
 from pipeline.params.training import Precision
 
 MOST_SAMPLES = 10**8
@@ -15,7 +15,7 @@ MOST_SAMPLES = 10**8
 
 class Data(Section):
     name: str
-    source: str | None
+    source: Place | None
     image_size: Count
     num_held_out: Count | None
     seed: Seed
@@ -98,9 +98,9 @@ class Compute(Section):
     workers_per_trial: Count = 1
     max_failures: Annotated[int, Field(ge=-1, le=10**9)]
     hang_timeout_s: Positive
-    storage: str
+    storage: Place
     job_address: str | None
-    job_storage: str | None
+    job_storage: Place | None
 
     @model_validator(mode="before")
     @classmethod
