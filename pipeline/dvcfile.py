@@ -9,6 +9,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from pipeline.files import read_settings
 from pipeline.ncsn.errors import UserError
 
 PLACEHOLDER = re.compile(r"\$\{([^}]+)\}")
@@ -77,7 +78,7 @@ def entries(root: Path) -> dict[str, Entry]:
 
 def params(root: Path) -> dict[str, Any]:
     """The content of root/params.yaml, unchecked."""
-    return _read(root / "params.yaml")
+    return dict(read_settings(root / "params.yaml") or {})
 
 
 @dataclass(frozen=True)

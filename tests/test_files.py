@@ -5,7 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import read_json, sha256, whole_folder, write_json, write_text
+from pipeline.files import (
+    MOST_BYTES,
+    MOST_DEPTH,
+    at_home,
+    in_a_copy,
+    read_json,
+    read_settings,
+    sha256,
+    whole_folder,
+    write_json,
+    write_text,
+)
 from pipeline.ncsn.errors import UserError
 
 
@@ -57,3 +68,61 @@ def test_json_round_trip(tmp_path: Path) -> None:
     value = {"a": [1, 2.5, None], "b": {"c": "d"}}
     write_json(tmp_path / "v.json", value)
     assert json.loads((tmp_path / "v.json").read_text()) == read_json(tmp_path / "v.json") == value
+
+
+def nested(depth: int) -> str:
+    return "a: " + "[" * (depth - 1) + "1" + "]" * (depth - 1)
+
+
+def repeated(times: int) -> str:
+    """A list of 1,000 zeros, and a list of the same list again and again."""
+    return f"some: &some [{', '.join('0' * 1000)}]\nall: [{', '.join(['*some'] * times)}]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("# " + "a" * MOST_BYTES, f"is larger than {MOST_BYTES} bytes"),
+        (nested(MOST_DEPTH + 1), "more than 20 deep"),
+        (repeated(110), "more than 100000 values"),
+        (f"[{', '.join('0' * 100_001)}]", "more than 100000 values"),
+        ("a: " + "1" * 5000, "is not valid YAML"),
+        ("a: 2001-99-99", "is not valid YAML"),
+    ],
+    ids=["large", "deep", "repeated", "many", "number", "date"],
+)
+def test_settings_beyond_their_bounds_are_refused_by_name(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(text)
+    with pytest.raises(UserError, match=rf"p\.yaml.*{message}"):
+        read_settings(tmp_path / "p.yaml")
+
+
+def test_settings_within_their_bounds_are_read_with_repeated_parts(tmp_path: Path) -> None:
+    for text in (nested(MOST_DEPTH), repeated(90)):
+        (tmp_path / "p.yaml").write_text(text)
+        assert read_settings(tmp_path / "p.yaml")
+    (tmp_path / "p.yaml").write_text("a: &a {k: 1}\nb: {<<: *a, j: 2}\nc: &c 3\nd: *c\n")
+    assert read_settings(tmp_path / "p.yaml") == {"a": {"k": 1}, "b": {"k": 1, "j": 2}, "c": 3, "d": 3}
+
+
+def test_settings_are_read_from_a_file_alone(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is missing: run from the repository's root"):
+        read_settings(tmp_path)
+
+
+def test_a_path_begins_at_home_only_with_its_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert [at_home(path) for path in ("~/w", "~", "w~", "s3://a/~")] == ["/home/me/w", "/home/me", "w~", "s3://a/~"]
+    with pytest.raises(UserError, match="~nobody-has-this-name: there is no such home folder"):
+        at_home("~nobody-has-this-name")
+
+
+def test_a_relative_path_is_explained_where_an_experiment_runs_in_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / ".dvc/tmp/exps/tmp123"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    assert "give an absolute path" in in_a_copy(Path("x.npz")) and in_a_copy(tmp_path / "x.npz") == ""
+    monkeypatch.chdir(tmp_path)
+    assert in_a_copy(Path("x.npz")) == ""

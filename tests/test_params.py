@@ -218,7 +218,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     ),
     "rungs not ascending": (
         put("tune_noise.rungs", [10, 10]),
-        r"tune_noise: rungs \(\[10, 10\]\) .* ascending",
+        r"tune_noise.rungs: \[10, 10\] .* ascending",
     ),
     "bounds upside down": (
         put("tune_sampler.step_size_ratio", [5.0, 0.2]),
@@ -402,7 +402,52 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         put("sampler.ncsn", {"kind": "heun", **KARRAS}),
         "sampler.ncsn is heun, which takes levels of its own, but the network ncsn knows those",
     ),
-    "budgets upside down": (put("tune_sampler.max_nfe", [106, 5]), "max_nfe .* strictly ascending"),
+    "budgets upside down": (put("tune_sampler.max_nfe", [106, 5]), r"max_nfe: \[106, 5\] .* strictly ascending"),
+    "frontier's budgets upside down": (put("frontier.nfe", [35, 5]), r"frontier.nfe: \[35, 5\] .* ascending"),
+    "budget of the frontier twice": (put("frontier.nfe", [5, 5, 9]), r"frontier.nfe: \[5, 5, 9\] .* ascending"),
+    "kind searched twice": (put("tune_sampler.kinds", ["heun", "heun"]), "tune_sampler.kinds: 'heun' is there twice"),
+    "sigma of the toy twice": (put("toy.losses.sigmas", [0.1, 0.0, 0.1]), "toy.losses.sigmas: 0.1 is there twice"),
+    "no repeats of a searched noise can be that many": (
+        put("tune_noise.repeats", 10**12),
+        "tune_noise.repeats: .* less than or equal to 1000, found 1000000000000",
+    ),
+    "nor of a searched sampler": (put("tune_sampler.repeats", 10**12), "tune_sampler.repeats: .* equal to 1000, found"),
+    "count beyond all means": (put("train.steps", 10**12), "train.steps: .* less than or equal to 1000000000, found"),
+    "levels beyond all means": (
+        put("noise.ncsn.num_levels", 10**6),
+        "noise.ncsn.num_levels: .* equal to 100000, found",
+    ),
+    "samples beyond all means": (
+        both(put("generate.num_samples", 10**6), put("generate.sample_sets", 1000)),
+        r"generate: num_samples x sample_sets \(1000000000\) must be at most 100000000",
+    ),
+    "trials beyond all means": (
+        put("tune_noise.num_trials", 10**12),
+        "tune_noise.num_trials: .* equal to 1000000, found",
+    ),
+    "more networks than a table has": (
+        put("networks", [f"n{n}" for n in range(1001)]),
+        "networks: .* at most 1000 items",
+    ),
+    "samplers misspelt": (
+        lambda raw: raw["sampler"].update(ncnsv2=raw["sampler"].pop("ncsnv2")),
+        "row 'ncsnv2' has no entry in `sampler`: add sampler.ncsnv2",
+    ),
+    "no samplers": (put("sampler", {}), "row 'edm' has no entry in `sampler`: add sampler.edm"),
+    "row named as an option": (
+        both(put("rows", {"edm": "edm", "--help": "edm"}), put("sampler.--help", {"kind": "heun", "num_levels": 18})),
+        "row '--help': rename it with letters, digits, - and _ alone, 64 at most, the first no -: it names files",
+    ),
+    "network of a long name": (rename_network("ncsn", "n" * 65), "network 'n{65}': rename it with letters"),
+    "recipe named as a path": (
+        lambda raw: raw["recipes"].update({"a/b": raw["recipes"]["edm"]}),
+        "network 'a/b': rename it with letters",
+    ),
+    "starting point named as a path": (
+        lambda raw: raw["tune_noise"]["starts"].update({"a/b": raw["tune_noise"]["starts"]["ncsn"]}),
+        "start 'a/b': rename it with letters",
+    ),
+    "preset with a quote": (put("preset", "o'brien"), 'preset "o\'brien": rename it with letters'),
     "more than the budget": (
         put("tune_sampler.budget_share", [0.5, 1.5]),
         r"budget_share .* must be at most 1",
@@ -600,9 +645,28 @@ def test_a_broken_file_is_named(content: bytes, message: str, tmp_path: Path) ->
     assert "p.yaml" in str(caught.value)
 
 
+def test_of_very_many_mistakes_the_first_hundred_are_told() -> None:
+    with pytest.raises(UserError) as caught:
+        parse({**SHIPPED, **{f"key{n}": 1 for n in range(150)}}, "params.yaml")
+    _, *lines, last = str(caught.value).splitlines()
+    assert len(lines) == 100 and last == "  and 50 more"
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.yaml is missing"):
         load(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("key", ["data.source", "compute.storage", "compute.job_storage"])
+def test_a_path_may_begin_at_home(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    raw, (section, name) = copy.deepcopy(SHIPPED), key.split(".")
+    for given, found in (("~/x.npz", "/home/me/x.npz"), ("a/~", "a/~"), ("https://x/~me", "https://x/~me")):
+        put(key, given)(raw)
+        assert getattr(getattr(parse(raw, "params.yaml"), section), name) == found
+    put(key, "~nobody-has-this-name/x")(raw)
+    with pytest.raises(UserError, match=f"{key}: ~nobody-has-this-name/x: there is no such home folder"):
+        parse(raw, "params.yaml")
 
 
 def test_parameters_are_frozen_and_are_what_the_file_says() -> None:

@@ -146,12 +146,25 @@ def _started(cpus: int) -> Iterator[None]:
     for name, value in LOCAL_SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
-        _initialise(address="local", num_cpus=cpus, include_dashboard=False)
+        _start(cpus)
         yield
     finally:
         ray.shutdown()
         for name in {*LOCAL_SETTINGS, "RAY_AUTH_MODE"} - before.keys():
             os.environ.pop(name, None)
+
+
+def _start(cpus: int) -> None:
+    try:
+        _initialise(address="local", num_cpus=cpus, include_dashboard=False)
+    except OSError as error:
+        if "AF_UNIX path length" not in str(error):
+            raise
+        name = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
+        raise UserError(
+            f"{name}={os.environ.get(name)} is too long for the sockets that Ray keeps there: set RAY_TMPDIR to a "
+            "shorter folder of this machine, such as /tmp."
+        ) from error
 
 
 @contextlib.contextmanager

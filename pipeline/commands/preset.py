@@ -59,6 +59,7 @@ def compose(conf: Path, name: str, extra_seeds: Sequence[int] = ()) -> str:
         raise UserError(f"preset {name!r} is unknown; known: {', '.join(known(conf))}.")
     text = (conf / f"{BASE}.yaml").read_text(encoding="utf-8")
     if name != BASE or extra_seeds:
+        files.read_settings(conf / f"{name}.yaml")  # bounded, which the reader below is not
         overlay = "" if name == BASE else (conf / f"{name}.yaml").read_text(encoding="utf-8")
         text = _overlaid(text, overlay, name, extra_seeds)
     parse(YAML(typ="safe").load(text), str(conf / f"{name}.yaml"))
@@ -99,9 +100,10 @@ def with_seeds(params: Path, extra_seeds: Sequence[int]) -> str:
     """
     yaml = _round_trip()
     try:
+        files.read_settings(params)  # bounded, which the reader below is not
         base = yaml.load(params)
         _add_seeds(base, extra_seeds)
-    except (OSError, YAMLError, TypeError, KeyError) as error:
+    except (OSError, UserError, YAMLError, TypeError, KeyError) as error:
         raise UserError(f"{params} cannot be read ({error}): name a preset to write it from.") from error
     text = _dumped(yaml, base)
     parse(YAML(typ="safe").load(text), str(params))
@@ -144,7 +146,7 @@ def _after_head(text: str, extra: list[str]) -> str:
 def lost_edits(params: Path, conf: Path) -> list[str]:
     """What params.yaml holds otherwise than its preset, as `key: value`; empty where it cannot be read."""
     try:
-        now = YAML(typ="safe").load(params)
+        now = files.read_settings(params)
         shipped = dict(_flat(YAML(typ="safe").load(compose(conf, now["preset"], now.get("extra_seeds", ())))))
     except (OSError, YAMLError, UserError, TypeError, KeyError):
         return []

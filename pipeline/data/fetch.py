@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.data.download import BROKEN, CHUNK, download
 from pipeline.data.source import RawFile, Source, open_content
+from pipeline.files import in_a_copy
 from pipeline.ncsn.errors import UserError
 
 CELEBA_PARTS = ("Img", "Eval", "Anno")
@@ -81,7 +82,7 @@ def _users_path(name: str, given: str | None, mirrored: bool) -> Path:
         )
     path = Path(given)
     if not path.exists():
-        raise UserError(f"data.source: {given} does not exist: give the path of your images.")
+        raise UserError(f"data.source: {given} does not exist{in_a_copy(path)}: give the path of your images.")
     return path
 
 
@@ -104,7 +105,8 @@ def _find(file: RawFile, folder: Path) -> Path | None:
 
 def _in_folder(name: str, source: Source, given: Path) -> list[Path]:
     if not given.exists():
-        raise UserError(f"data.source: {given} does not exist. {_needs(name, source, source.files, given)}")
+        needs = _needs(name, source, source.files, given)
+        raise UserError(f"data.source: {given} does not exist{in_a_copy(given)}. {needs}")
     if given.is_file() and len(source.files) == 1:
         return [given]
     found = {file: _find(file, given) for file in source.files}

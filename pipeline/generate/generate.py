@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,9 +20,7 @@ from pipeline.ncsn.execution import evaluated
 from pipeline.ncsn.prior import Law
 from pipeline.ncsn.sampler import Sampler
 from pipeline.ncsn.score import Score
-
-if TYPE_CHECKING:
-    pass
+from pipeline.training.lock import Lock
 
 logger = logging.getLogger(__name__)
 
@@ -53,11 +50,15 @@ class Samples:
     """Spent on them, by runs that were killed too."""
     folder: Path | None = None
     """Where the shards lie and the arrays above are mapped from; None: in memory."""
+    lock: Lock | None = None
+    """Of the folder, for as long as the samples are in use."""
 
     def discard(self) -> None:
         """Delete the working folder, once the samples were copied to where they are wanted."""
         if self.folder:
             shutil.rmtree(self.folder)
+        if self.lock:
+            self.lock.close()
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def generate(
 
     Sample k belongs to shard k // shard_size, which is always computed whole, in one batch, on one thread:
     its bits depend on the network, the sampler, `seed`, `shard_size`, `precision`, `compile` and the kind of
-    device, on nothing else.
+    device, on nothing else. A `shard_size` above `num_samples` counts as `num_samples`.
 
     Args:
         network: the score, called with sigma; on the CPU, it is moved where it is needed.
@@ -135,28 +136,31 @@ def generate(
         law: the data's, for a sampler that starts there.
 
     Raises:
-        UserError: the dynamics diverged, or what `cluster.connect` raises.
+        UserError: the dynamics diverged, another process draws the same samples in `storage`,
+            or what `cluster.connect` raises.
         TypeError: `storage` with a score that is no torch Module, which has no weights to be named by.
     """
     with connect.place(workers=workers, cpus_per_worker=cpus_per_worker, use_gpu=use_gpu) as device:
+        shard_size = min(shard_size, num_samples)
         work = Work(network, sampler, shape, shard_size, precision, compile, seed, device, law)
         folder = storage / f"samples-{work.fingerprint()}" if storage else None
-        store: Store = Disk(folder) if folder else Memory()
-        shards = range(-(-num_samples // shard_size))
-        found = store.found(shards)
-        done, before = min(len(found) * shard_size, num_samples), store.seconds
-        if found:
-            logger.info("%d of %d samples were done before", done, num_samples)
-        tell, missing = progress or LogProgress(done), [shard for shard in shards if shard not in found]
-        spread = _over_ray if connect.is_connected() else partial(_threads, at_once=workers * cpus_per_worker)
-        for count, _ in enumerate(spread(work, missing, store), len(found) + 1):
-            tell(min(count * shard_size, num_samples), num_samples, store.seconds - before)
+        store: Disk | Memory = Disk(folder) if folder else Memory()
+        with store.kept():
+            shards = range(-(-num_samples // shard_size))
+            found = store.found(shards)
+            done, before = min(len(found) * shard_size, num_samples), store.seconds
+            if found:
+                logger.info("%d of %d samples were done before", done, num_samples)
+            tell, missing = progress or LogProgress(done), [shard for shard in shards if shard not in found]
+            spread = _over_ray if connect.is_connected() else partial(_threads, at_once=workers * cpus_per_worker)
+            for count, _ in enumerate(spread(work, missing, store), len(found) + 1):
+                tell(min(count * shard_size, num_samples), num_samples, store.seconds - before)
     raw, denoised = (
         store.whole(name, num_samples, (getattr(store.get(shard), name) for shard in shards))
         for name in ("raw", "denoised")
     )
     first = store.get(0)
-    return Samples(raw, denoised, first.levels[:, :num_samples], first.nfe, store.seconds, folder)
+    return Samples(raw, denoised, first.levels[:, :num_samples], first.nfe, store.seconds, folder, store.lock)
 
 
 def _threads(work: Work, shards: Sequence[int], store: Store, at_once: int) -> Iterator[None]:

@@ -27,6 +27,7 @@ from pipeline.memmap import release, stacked
 from pipeline.metrics.features import FeatureSpace, Images
 from pipeline.metrics.fid import SHARD, Moments, merged, part
 from pipeline.training import checksums
+from pipeline.training.lock import Lock, held
 
 Work = Callable[[FeatureSpace, Images], Any]
 
@@ -46,7 +47,8 @@ class Scorer:
     evaluator: FeatureSpace
     storage: Path
     """A folder for those files, and for the shards that are done."""
-    _places: list[Path] = field(default_factory=list)
+    _places: dict[Path, Lock] = field(default_factory=dict)
+    """Folders of shards with their locks."""
 
     @property
     def name(self) -> str:
@@ -75,6 +77,12 @@ class Scorer:
         """Delete the shards on disk, once the numbers that were wanted of them are in place."""
         for folder in self._places:
             shutil.rmtree(folder, ignore_errors=True)
+        self.release()
+
+    def release(self) -> None:
+        """Leave the shards on disk to whoever goes on with them."""
+        for lock in self._places.values():
+            lock.close()
         self._places.clear()
 
     def _stacked(self, images: Images, work: Work) -> NDArray[np.float32]:
@@ -89,7 +97,7 @@ class Scorer:
         code = program.version("pipeline.metrics.fid", *program.modules(self.evaluator))
         whose = f"{self.name} on {self.evaluator.device} by {code}"
         place = self.storage / f"scores-{_fingerprint(images, whose, work)}"
-        self._places.append(place)
+        self._hold(place)
         shards = {start: place / f"shard_{start:08d}" for start in starts}
         missing = [start for start in starts if not intact(shards[start])]
         for start, result in zip(missing, self._shards(images, missing, work), strict=True):
@@ -99,6 +107,12 @@ class Scorer:
         whole = place / "whole.npy"
         whole.unlink(missing_ok=True)  # an earlier call's array may be mapped from it
         return stacked(whole, len(images), parts)
+
+    def _hold(self, place: Path) -> None:
+        """Keep the folder for this process, until `discard`."""
+        place.mkdir(exist_ok=True)
+        if place not in self._places:
+            self._places[place] = held("evaluator", "the scores", place)
 
     def _shards(self, images: Images, starts: Sequence[int], work: Work) -> Iterator[Any]:
         """The work's result for each shard, in order."""
@@ -119,12 +133,16 @@ def scorer(
         workers, cpus_per_worker, use_gpu: see `cluster.connect`.
 
     Raises:
-        UserError: the cluster does not answer, has too few CPUs, or there are not the GPUs asked for.
+        UserError: another process scores the same images in `storage`,
+            the cluster does not answer, has too few CPUs, or there are not the GPUs asked for.
     """
     with connect.place(workers=workers, cpus_per_worker=cpus_per_worker, use_gpu=use_gpu) as device:
         made = Scorer(evaluator.on(device), storage)
-        yield made
-        made.discard()
+        try:
+            yield made
+            made.discard()
+        finally:
+            made.release()
 
 
 def _starts(images: Images) -> range:

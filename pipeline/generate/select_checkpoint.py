@@ -25,6 +25,7 @@ from pipeline.ncsn.prior import Law
 from pipeline.ncsn.sampler import Sampler
 from pipeline.training import checksums
 from pipeline.training.checkpoints import load_network
+from pipeline.training.lock import Lock, held
 
 if TYPE_CHECKING:
     from pipeline.metrics.features import FeatureSpace
@@ -56,6 +57,8 @@ class SelectedCheckpoint:
     """How it was chosen, as JSON has it; empty where there was one network alone."""
     measured: Path | None = None
     """Where the FIDs lie until the stage's output is in place."""
+    lock: Lock | None = None
+    """Of that folder."""
 
     def curve(self) -> Iterator[tuple[int, dict[str, object]]]:
         """The FIDs of each step, under a name that holds the number of samples."""
@@ -66,6 +69,8 @@ class SelectedCheckpoint:
         """Delete what a killed choice would continue from."""
         if self.measured:
             shutil.rmtree(self.measured, ignore_errors=True)
+        if self.lock:
+            self.lock.close()
 
 
 def choose(
@@ -95,7 +100,8 @@ def choose(
         workers, cpus_per_worker, use_gpu: see `connect.place`.
 
     Raises:
-        UserError: a network or the reference is damaged, or the dynamics diverge for all networks.
+        UserError: a network or the reference is damaged, another process makes the same choice, or the
+            dynamics diverge for all networks.
     """
     if len(folders) == 1:
         return SelectedCheckpoint(next(iter(folders.values())))
@@ -119,15 +125,18 @@ def choose(
         }
         rest["code"] = _code(folders, sampler, space)
         measured = storage / f"selection-{_fingerprint(folders, reference / features.CONFIG, drawn | rest)}"
+        measured.mkdir(parents=True, exist_ok=True)
+        lock = held("chooser", "the selection", measured)
         draw = partial(_drawn, sampler=sampler, storage=measured / "samples", law=law, **drawn, **sizes)
-        found = _all(folders, draw, measure, measured, AT_ONCE if connect.is_connected() else 1)
-    step, kind = best_checkpoint(found)
+        with lock.unless_failed():
+            found = _all(folders, draw, measure, measured, AT_ONCE if connect.is_connected() else 1)
+            step, kind = best_checkpoint(found)
     about = {
         "sha256": sha256(folders[step] / "ema.safetensors"),
         **{"step": step, "kind": kind, "num_samples": num_samples, "seed": seed, "evaluator": scorer.name},
         "points": [{"step": step, **(fids or dict.fromkeys(KINDS))} for step, fids in found.items()],
     }
-    return SelectedCheckpoint(folders[step], about, measured)
+    return SelectedCheckpoint(folders[step], about, measured, lock)
 
 
 def best_checkpoint(found: Mapping[int, FIDs]) -> tuple[int, str]:

@@ -3,6 +3,7 @@
 On disk a shard is believed only when every byte of it has the SHA-256 that was written last.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -22,6 +23,7 @@ from pipeline.generate.draw import Shard
 from pipeline.memmap import stacked
 from pipeline.ncsn.errors import UserError
 from pipeline.training import checksums
+from pipeline.training.lock import held
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,11 @@ class Store(Protocol):
 
 class Memory:
     """A store for sets of samples that are small."""
+
+    lock: None = None
+
+    kept = staticmethod(contextlib.nullcontext)
+    """See `Disk.kept`."""
 
     def __init__(self) -> None:
         self._begin, self._shards = time.perf_counter(), dict[int, Shard]()
@@ -80,8 +87,14 @@ class Disk:
     """A store in a folder of its own, which holds no more than a shard in memory."""
 
     def __init__(self, folder: Path) -> None:
+        """
+        Raises:
+            UserError: another process works in the folder.
+        """
         self.folder, self._begin = folder, time.perf_counter()
         folder.mkdir(parents=True, exist_ok=True)
+        self.lock = held("sampler", "the samples", folder)
+        self.kept = self.lock.unless_failed
 
     @property
     def seconds(self) -> float:

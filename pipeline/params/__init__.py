@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
+from pipeline.files import read_settings
 from pipeline.ncsn.errors import UserError
 from pipeline.params.kinds import flat
 from pipeline.params.renamed import refusals
@@ -16,12 +15,15 @@ from pipeline.params.section import Section
 
 __all__ = ["Params", "load", "parse"]
 
+SHOWN = 100
+"""Mistakes told at once."""
+
 
 def parse(raw: Any, where: str) -> Params:
     """Validate the content of a params file.
 
     Raises:
-        UserError: all old keys with their new names; without any, every mistake at once. A line each.
+        UserError: all old keys with their new names; without any, every mistake at once. A line each, `SHOWN` at most.
     """
     if old := refusals(raw):
         raise UserError(f"{where} has old keys: rename these and run again:\n  " + "\n  ".join(old))
@@ -29,7 +31,8 @@ def parse(raw: Any, where: str) -> Params:
         return Params.model_validate(raw)
     except ValidationError as error:
         lines = [_mistake(e) for e in flat(error.errors())]
-        raise UserError(f"{where}: fix these and run again:\n" + "\n".join(lines)) from error
+        more = [f"  and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+        raise UserError(f"{where}: fix these and run again:\n" + "\n".join(lines[:SHOWN] + more)) from error
 
 
 def _mistake(error: dict[str, Any]) -> str:
@@ -72,11 +75,9 @@ def _keys(section: type[Section]) -> set[str]:
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
-    """Read and validate a params file (YAML 1.2, as DVC reads it: 1e-4 is a number)."""
-    try:
-        raw = YAML(typ="safe").load(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: run from the repository's root or `git checkout` it.") from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
-    return parse(raw, str(path))
+    """Read and validate a params file (YAML 1.2, as DVC reads it: 1e-4 is a number).
+
+    Raises:
+        UserError: the file is missing, too large or no YAML; or what `parse` raises.
+    """
+    return parse(read_settings(path), str(path))

@@ -8,7 +8,7 @@ from pipeline.ncsn import kinds
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.sampler import SamplerSettings
 from pipeline.params.kinds import by_kind, read_kind
-from pipeline.params.section import Count, Section, Seed
+from pipeline.params.section import Count, Levels, Samples, Section, Seed, ascending
 
 
 class SearchedSampler(Section):
@@ -38,8 +38,8 @@ class Frontier(Section):
     """FID against network evaluations, for every kind of sampler on one network."""
 
     network: str
-    nfe: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)]
-    num_samples: Annotated[int, Field(ge=2)]
+    nfe: Annotated[list[Levels], Field(min_length=1), AfterValidator(ascending)]
+    num_samples: Samples
     shard_size: Count
     rho: Annotated[float, Field(ge=1, allow_inf_nan=False)]
     seed: Seed

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.kinds import kind_of
@@ -12,12 +12,15 @@ from pipeline.ncsn.sampler import SamplerSettings
 from pipeline.params.noise import Noise, SearchedNoise
 from pipeline.params.sampler import Frontier, Sampler, SearchedSampler
 from pipeline.params.search import StartingLaw, TuneNoise, TuneSampler
-from pipeline.params.section import Section
+from pipeline.params.section import Section, once
 from pipeline.params.stages import Compute, Data, Evaluate, Features, Generate, Report, Toy, Tracking
 from pipeline.params.training import Recipe, Train
 from pipeline.seeds import TableRow, Training, table_rows, trainings
 
-NAME = re.compile("[A-Za-z0-9_-]+")
+NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+PLAIN = "letters, digits, - and _ alone, 64 at most, the first no -"
+MOST = 1000
+"""Of networks, rows and other lists whose combinations are looked at."""
 TAKEN = ("features", "toy")
 TAKEN_PREFIXES = ("train_", "generate_")
 """What stages call other files in artifacts/metrics."""
@@ -34,9 +37,9 @@ class Params(Section):
     """All of params.yaml."""
 
     preset: str
-    networks: Annotated[list[str], Field(min_length=1)]
-    rows: Annotated[dict[str, str], Field(min_length=1)]
-    extra_seeds: list[Annotated[int, Field(ge=1, lt=2**31)]]
+    networks: Annotated[list[str], Field(min_length=1, max_length=MOST), AfterValidator(once)]
+    rows: Annotated[dict[str, str], Field(min_length=1, max_length=MOST)]
+    extra_seeds: Annotated[list[Annotated[int, Field(ge=1, lt=2**31)]], Field(max_length=MOST)]
     extra_rows: dict[str, ExtraRow]
     data: Data
     features: Features
@@ -142,14 +145,14 @@ def _conditional(params: Params) -> Iterator[str]:
 
 
 def _names(params: Params) -> Iterator[str]:
-    """The name of a network or a row is that of files, which must be its own."""
-    for network in sorted({n for n in params.networks if params.networks.count(n) > 1}):
-        yield f"networks: {network!r} is there twice: remove one"
-    for what, names in (("network", {*params.networks, *params.noise}), ("row", {*params.rows})):
+    """Names are those of files and of what MLflow is asked for; those of networks and rows must be their own."""
+    networks = {*params.networks, *params.noise, *params.recipes}
+    named = {"network": networks, "row": {*params.rows, *params.sampler}, "start": params.tune_noise.starts}
+    for what, names in {"preset": [params.preset], **named}.items():
         for name in sorted(names):
             if not NAME.fullmatch(name):
-                yield f"{what} {name!r}: rename it with letters, digits, - and _ alone: it names files"
-            elif name in TAKEN or name.startswith(TAKEN_PREFIXES):
+                yield f"{what} {name!r}: rename it with {PLAIN}: it names files"
+            elif what in ("network", "row") and (name in TAKEN or name.startswith(TAKEN_PREFIXES)):
                 yield f"{what} {name!r}: rename it: the pipeline has files of that name"
 
 
@@ -241,25 +244,24 @@ def _image_size(params: Params) -> Iterator[str]:
 
 def _seeds(params: Params) -> Iterator[str]:
     """No two of the report, the searches and the choice of a checkpoint share samples."""
-    drawn, choosing = (
-        {seed + offset for offset in (0, *params.extra_seeds)}
-        for seed in (params.generate.seed, params.generate.selection.seed)
-    )
-    others = {name: [getattr(params, name).seed] for name in ("tune_noise", "tune_sampler", "frontier")}
-    for name in ("tune_noise", "tune_sampler"):
-        others[name] += [getattr(params, name).seed + n + 1 for n in range(getattr(params, name).repeats)]
-    for name, seed in ((name, seed) for name, seeds in others.items() for seed in seeds):
-        if seed in drawn:
-            plus = "" if seed == params.generate.seed else " plus one of extra_seeds"
-            yield f"{name}.seed ({seed}) is generate.seed{plus}: selection and report must not share samples"
-        if seed in choosing:
-            plus = "" if seed == params.generate.selection.seed else " plus one of extra_seeds"
-            yield f"{name}.seed ({seed}) is generate.selection.seed{plus}: no two choices may share samples"
+    own, offsets = params.generate.selection, (0, *params.extra_seeds)
+    drawn, choosing = ({first + n for n in offsets} for first in (params.generate.seed, own.seed))
+    for name in ("tune_noise", "tune_sampler", "frontier"):
+        section = getattr(params, name)
+        taken = range(section.seed, section.seed + getattr(section, "repeats", 0) + 1)
+        yield from _shared(name, taken, drawn, params.generate.seed, "generate", "selection and report must not share")
+        yield from _shared(name, taken, choosing, own.seed, "generate.selection", "no two choices may share")
     for seed in sorted(drawn & choosing):
         yield (
             f"generate.seed and generate.selection.seed ({params.generate.selection.seed}) both give {seed}, "
             "maybe plus one of extra_seeds: selection and report must not share samples"
         )
+
+
+def _shared(name: str, taken: range, others: set[int], first: int, key: str, rule: str) -> Iterator[str]:
+    for seed in sorted(seed for seed in others if seed in taken):
+        plus = "" if seed == first else " plus one of extra_seeds"
+        yield f"{name}.seed ({seed}) is {key}.seed{plus}: {rule} samples"
 
 
 def _snapshots(params: Params) -> Iterator[str]:

@@ -2,15 +2,15 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from pipeline.params.noise import NoiseLevels
 from pipeline.params.sampler import GivenSampler, SamplerKind
-from pipeline.params.section import Count, Positive, Section, Seed
+from pipeline.params.section import Count, Positive, Repeats, Samples, Section, Seed, ascending, once
 
 Bounds = Annotated[list[Positive], Field(min_length=2, max_length=2)]
 Differences = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=2, max_length=2)]
-Rungs = Annotated[list[Count], Field(min_length=1)]
+Rungs = Annotated[list[Count], Field(min_length=1), AfterValidator(ascending)]
 
 
 class SearchSection(Section):
@@ -18,18 +18,16 @@ class SearchSection(Section):
 
     network: str
     algorithm: Literal["tpe", "random"]
-    num_trials: Annotated[int, Field(ge=0)]
+    num_trials: Annotated[int, Field(ge=0, le=1_000_000)]
     """0: nothing is searched."""
     rungs: Rungs
-    reduction_factor: Annotated[int, Field(ge=2)]
+    reduction_factor: Annotated[int, Field(ge=2, le=1000)]
     max_nfe: Count
     max_concurrent: Count
     seed: Seed
 
     @model_validator(mode="after")
-    def ascending(self) -> Self:
-        if sorted(set(self.rungs)) != self.rungs:
-            raise ValueError(f"rungs ({self.rungs}) must be strictly ascending")
+    def bounded(self) -> Self:
         for key, value in self.kwargs().items():
             bounds = isinstance(value, list) and key not in ("rungs", "max_nfe", "kinds")
             if bounds and value[0] > value[1]:
@@ -69,13 +67,13 @@ class TuneNoise(SearchSection):
     """For the loss edm: the range between whose ends the samples of a trial are drawn, by Heun's method."""
     batch_size: Count
     micro_batches: Count
-    num_samples: Annotated[int, Field(ge=2)]
+    num_samples: Samples
     sigma_max_ratio: Bounds
     sigma_min_ratio: Bounds
     num_levels_ratio: Bounds
     p_mean_shift: Differences
     p_std_ratio: Bounds
-    repeats: Annotated[int, Field(ge=0)]
+    repeats: Repeats
     algorithm: Literal["tpe", "random", "pbt"]  # type: ignore[assignment]
 
     def num_starts(self) -> int:
@@ -120,9 +118,9 @@ class TuneSampler(SearchSection):
     """The search for a sampler on a trained network."""
 
     baseline: BaselineEntry
-    max_nfe: Annotated[list[Annotated[int, Field(ge=3)]], Field(min_length=1)]  # type: ignore[assignment]
-    repeats: Annotated[int, Field(ge=2)]
-    kinds: Annotated[list[SamplerKind], Field(min_length=1)]
+    max_nfe: Annotated[list[Annotated[int, Field(ge=3, le=10**9)]], Field(min_length=1), AfterValidator(ascending)]  # type: ignore[assignment]
+    repeats: Annotated[Repeats, Field(ge=2)]
+    kinds: Annotated[list[SamplerKind], Field(min_length=1), AfterValidator(once)]
     budget_share: Bounds
     step_size_ratio: Bounds
     steps_per_level: Annotated[list[Count], Field(min_length=2, max_length=2)]
@@ -136,8 +134,6 @@ class TuneSampler(SearchSection):
     def within(self) -> Self:
         if self.rungs[0] < 2:
             raise ValueError(f"rungs ({self.rungs}) must begin with at least 2 samples: FID needs a covariance")
-        if sorted(set(self.max_nfe)) != self.max_nfe:
-            raise ValueError(f"max_nfe ({self.max_nfe}) must be strictly ascending")
         if self.budget_share[1] > 1 or self.snr[1] >= 1 or self.rho[0] < 1:
             raise ValueError(
                 f"budget_share ({self.budget_share}) must be at most 1, snr ({self.snr}) below 1, "

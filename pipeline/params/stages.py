@@ -2,18 +2,21 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.kernels import Kernels
 from pipeline.metrics.features import FeatureKind
 from pipeline.params.kinds import by_kind
-from pipeline.params.section import Count, Levels, Positive, Section, Seed
+from pipeline.params.section import Count, Levels, NotNegative, Place, Positive, Samples, Section, Seed, once
 from pipeline.params.training import Precision
+
+MOST_SAMPLES = 10**8
+"""Of a row; what is kept of each shard is counted in memory."""
 
 
 class Data(Section):
     name: str
-    source: str | None
+    source: Place | None
     image_size: Count
     num_held_out: Count | None
     seed: Seed
@@ -27,18 +30,24 @@ Features = Annotated[FeatureKind, by_kind("features")]
 class Selection(Section):
     """The choice among a training's snapshots; idle where train.snapshot_every is 0."""
 
-    num_samples: Annotated[int, Field(ge=2)]
+    num_samples: Samples
     seed: Seed
 
 
 class Generate(Section):
     num_samples: Count
-    sample_sets: Count
+    sample_sets: Annotated[Count, Field(le=1000)]
     shard_size: Count
     precision: Precision
     compile: bool
     seed: Seed
     selection: Selection
+
+    @model_validator(mode="after")
+    def countable(self) -> Self:
+        if (total := self.num_samples * self.sample_sets) > MOST_SAMPLES:
+            raise ValueError(f"num_samples x sample_sets ({total}) must be at most {MOST_SAMPLES}")
+        return self
 
 
 class Likelihood(Section):
@@ -50,23 +59,23 @@ class Evaluate(Section):
     reference: Literal["train", "held_out"]
     """Whose statistics every number is taken against; see `pipeline.metrics.inputs.reference_split`."""
     nearest_k: Count
-    kid_subsets: Count
-    kid_subset_size: Annotated[int, Field(ge=2)]
+    kid_subsets: Annotated[Count, Field(le=100_000)]
+    kid_subset_size: Annotated[Count, Field(ge=2)]
     splits: Count
-    fid_points: Annotated[int, Field(ge=3)]
+    fid_points: Annotated[int, Field(ge=3, le=1000)]
     likelihood: Likelihood
     seed: Seed
 
 
 class Report(Section):
-    grid: Annotated[list[Count], Field(min_length=2, max_length=2)]
+    grid: Annotated[list[Annotated[Count, Field(le=1000)]], Field(min_length=2, max_length=2)]
     margin: Annotated[float, Field(gt=0, lt=1)]
 
 
 class ToyLosses(Section):
     """Figure 1's trainings: one for each sigma, 0 being no noise."""
 
-    sigmas: Annotated[list[Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=1)]
+    sigmas: Annotated[list[NotNegative], Field(min_length=1), AfterValidator(once)]
     width: Count
     steps: Count
     batch_size: Count
@@ -89,12 +98,12 @@ class Compute(Section):
     use_gpu: bool | Literal["auto"]
     gpus_per_trial: Positive | None
     workers_per_trial: Count = 1
-    max_failures: Annotated[int, Field(ge=-1)]
+    max_failures: Annotated[int, Field(ge=-1, le=10**9)]
     hang_timeout_s: Positive
     kernels: Kernels
-    storage: str
+    storage: Place
     job_address: str | None
-    job_storage: str | None
+    job_storage: Place | None
 
     @model_validator(mode="before")
     @classmethod

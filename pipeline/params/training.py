@@ -37,9 +37,9 @@ class Train(Section):
     precision: Precision
     compile: bool
     checkpoint_every: Count
-    snapshot_every: Annotated[int, Field(ge=0)]
+    snapshot_every: Annotated[int, Field(ge=0, le=10**9)]
     log_every: Count
-    rollbacks: Annotated[int, Field(ge=0)]
+    rollbacks: Annotated[int, Field(ge=0, le=1000)]
     seed: Seed
 
     @model_validator(mode="after")

@@ -40,8 +40,13 @@ def root() -> Path:
 
 
 def store_uri(root: Path) -> str:
-    """The tracking store: MLFLOW_TRACKING_URI, or mlflow.db in the repository."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+    """The tracking store: MLFLOW_TRACKING_URI, or mlflow.db in the repository.
+
+    MLflow makes the folder of a `sqlite:` address, and takes a quoted one literally; that of a driver it leaves.
+    """
+    path = str(root / "mlflow.db")
+    quoted = path.replace("%", "%25").replace("?", "%3F")
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite{'' if quoted == path else '+pysqlite'}:///{quoted}"
 
 
 def heading(

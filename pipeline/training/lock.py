@@ -1,4 +1,4 @@
-"""Lock of a run folder: two writers in it would break each other's checkpoints."""
+"""Lock of a kept folder: two writers in it would break each other's files."""
 
 import contextlib
 import fcntl
@@ -26,28 +26,64 @@ def only(role: str, run_folder: Path, *, patience_s: float = 0.0) -> Iterator[No
         UserError: another process holds it, named by its host and process id.
         OSError: the folder cannot be written to.
     """
-    with (run_folder / f".{role}.lock").open("a+") as file:
-        _take(file, role, run_folder, time.monotonic() + patience_s)
+    lock = held(role, "the training", run_folder, patience_s=patience_s)
+    try:
+        yield
+    finally:
+        lock.close()
+
+
+class Lock:
+    """A folder held in a role until `close`, at the latest when the process dies."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+        self.close = file.close
+
+    def __del__(self) -> None:
+        self._file.close()
+
+    @contextlib.contextmanager
+    def unless_failed(self) -> Iterator[None]:
+        """Let go if the block fails; if it does not, the folder is still held after it."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+
+def held(role: str, of: str, folder: Path, *, patience_s: float = 0.0) -> Lock:
+    """Hold a folder in a role.
+
+    Args:
+        of: what is in the folder, such as "the training".
+        patience_s: see `only`.
+
+    Raises:
+        UserError, OSError: see `only`.
+    """
+    lock = Lock(file := (folder / f".{role}.lock").open("a+"))
+    with lock.unless_failed():
+        _take(file, f"{role} of {of} in {folder}", time.monotonic() + patience_s)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}")
         file.flush()
-        yield
+    return lock
 
 
-def _take(file: IO[str], role: str, run_folder: Path, deadline: float) -> None:
+def _take(file: IO[str], place: str, deadline: float) -> None:
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                raise _taken(file, role, run_folder) from None
+                raise _taken(file, place) from None
         time.sleep(POLL_S)
 
 
-def _taken(file: IO[str], role: str, run_folder: Path) -> UserError:
+def _taken(file: IO[str], place: str) -> UserError:
     file.seek(0)
     holder = file.read() or "another process"
-    return UserError(
-        f"{holder} is the {role} of the training in {run_folder}: wait for its end or stop it, and run again."
-    )
+    return UserError(f"{holder} is the {place}: wait for its end or stop it, and run again.")

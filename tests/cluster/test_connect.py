@@ -49,6 +49,18 @@ def test_more_workers_than_this_machine_has_cores_are_refused_before_ray_starts(
     assert not ray.is_initialized()
 
 
+@pytest.mark.parametrize("name", ["TMPDIR", "RAY_TMPDIR"])
+def test_a_folder_too_long_for_sockets_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / ("t" * 60)
+    long.mkdir()
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv(name, str(long))
+    with pytest.raises(UserError, match=f"{name}={long} is too long .* set RAY_TMPDIR to a shorter folder"):
+        enter()
+    assert not ray.is_initialized()
+
+
 @pytest.mark.parametrize(("address", "remote"), [(None, False), ("", False), ("local", False), ("head:6379", True)])
 def test_what_counts_as_a_cluster(address: str | None, remote: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)

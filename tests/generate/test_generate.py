@@ -35,6 +35,18 @@ def test_sample_k_is_the_same_however_many_are_drawn_beside_it(network: torch.nn
     assert len({sample.tobytes() for sample in many.raw}) == 24, "no two samples share their noise"
 
 
+def test_no_more_samples_are_computed_than_are_asked_for() -> None:
+    seen = set()
+
+    def counting(x: Tensor, sigma: Tensor) -> Tensor:
+        seen.add(len(x))
+        return normal(x, sigma)
+
+    few = generate(counting, SAMPLER, num_samples=5, **{**SETTINGS, "shard_size": 10**6})
+    assert seen == {5} and len(few.raw) == 5
+    assert same(few, generate(normal, SAMPLER, num_samples=5, **{**SETTINGS, "shard_size": 5}))
+
+
 @pytest.mark.usefixtures("local_ray")
 def test_one_process_threads_and_ray_workers_give_the_same_bits(network: torch.nn.Module) -> None:
     told: list[tuple[int, int]] = []

@@ -129,6 +129,24 @@ def test_more_samples_begin_with_the_shards_of_fewer(
     assert sorted(drawn) == [0, 8, 16, 24, 32, 40] and np.array_equal(many.raw[:20], few)
 
 
+def test_samples_in_progress_are_one_process_s_alone(network: torch.nn.Module, tmp_path: Path) -> None:
+    made = generate(network, SAMPLER, **SETTINGS, storage=tmp_path)
+    with pytest.raises(UserError, match="is the sampler of the samples in"):
+        generate(network, SAMPLER, **SETTINGS, storage=tmp_path)
+    made.discard()
+    generate(network, SAMPLER, **SETTINGS, storage=tmp_path).discard()
+
+
+def test_samples_that_failed_are_left_to_the_next(network: torch.nn.Module, tmp_path: Path) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        generate(network, SAMPLER, **SETTINGS, storage=tmp_path, progress=stop)
+    generate(network, SAMPLER, **SETTINGS, storage=tmp_path).discard()
+    assert caught.value.__traceback__, "the frames that held the folder are still there"
+
+
 def test_whatever_changes_the_bits_changes_the_folder(network: torch.nn.Module, tmp_path: Path) -> None:
     other = make()
     with torch.no_grad():
@@ -163,6 +181,9 @@ def test_the_clock_goes_on_where_a_killed_run_left_it(tmp_path: Path) -> None:
     first = Disk(tmp_path)
     first._begin -= 100  # it has run for so long
     first.put(0, shards.Shard(part, part, part[None], {"raw": 1, "denoised": 2}))
+    with pytest.raises(UserError, match=r"process \d+ on \S+ is the sampler of the samples in .*: wait for its end"):
+        Disk(tmp_path)
+    first.lock.close()
     second = Disk(tmp_path)
     assert second.seconds < 50 and second.found(range(3)) == {0} and second.seconds >= 100
 
@@ -228,7 +249,7 @@ def test_a_killed_scoring_goes_on_with_the_shards_that_are_done_and_verify(
     ):
         first.features(IMAGES)
     (done,) = tmp_path.iterdir()
-    assert sorted(path.name for path in done.iterdir()) == ["shard_00000000", f"shard_{SHARD:08d}"]
+    assert sorted(path.name for path in done.glob("shard_*")) == ["shard_00000000", f"shard_{SHARD:08d}"]
     damaged = done / f"shard_{SHARD:08d}/part.npy"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
     with scorer(evaluator, tmp_path, workers=1, cpus_per_worker=1, use_gpu=False) as second:
@@ -238,6 +259,17 @@ def test_a_killed_scoring_goes_on_with_the_shards_that_are_done_and_verify(
         other = IMAGES.copy()
         other[0] += 1
         assert not np.array_equal(second.features(other), scored[0]), "other images have shards of their own"
+    assert not list(tmp_path.iterdir())
+
+
+def test_scores_in_progress_are_one_process_s_alone(tmp_path: Path) -> None:
+    first, second = Scorer(EVALUATOR, tmp_path), Scorer(EVALUATOR, tmp_path)
+    expected = first.features(IMAGES)
+    with pytest.raises(UserError, match="is the evaluator of the scores in"):
+        second.features(IMAGES)
+    first.release()
+    assert np.array_equal(second.features(IMAGES), expected)
+    second.discard()
     assert not list(tmp_path.iterdir())
 
 

@@ -177,6 +177,10 @@ def test_only_what_verifies_is_gone_on_with_and_nothing_of_other_settings(place:
     assert first.measured is not None
     mark = first.measured / "step_00000100/fid.json"
     mark.write_text(mark.read_text().replace("raw", "RAW"))
+    with pytest.raises(UserError, match="is the chooser of the selection in"):
+        place.choose(folders)
+    assert first.lock is not None
+    first.lock.close()
     assert place.choose(folders).about == first.about
     others = [place.choose(folders, seed=8), place.choose(folders, num_samples=40)]
     (place.reference / features.CONFIG).write_text("{ }")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow.tracking import MlflowClient
 
 from pipeline.git import Commit
 from pipeline.tracking import provenance
@@ -22,6 +23,16 @@ def test_an_experiment_in_a_copy_is_recorded_in_the_repository(tmp_path: Path, m
     for place, root in ((copy, tmp_path), (tmp_path, tmp_path)):
         monkeypatch.chdir(place)
         assert provenance.root() == root
+
+
+def test_the_store_lies_in_a_folder_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name in ("a b", "a%20b", "a?b#c"):
+        root = tmp_path / name
+        root.mkdir()
+        MlflowClient(provenance.store_uri(root)).search_experiments()
+        assert [path.name for path in root.iterdir()] == ["mlflow.db"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a b", "a%20b", "a?b#c"]
 
 
 def test_leaves_have_dotted_keys_and_only_numbers_are_metrics() -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.tracking.provenance import store_uri
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -36,3 +38,9 @@ def test_it_serves_the_store_in_use_or_says_where_it_is(tmp_path: Path, uri: str
         served = done.stdout.splitlines()
         assert served[0] == "ui"
         assert served[served.index("--backend-store-uri") + 1] == store.format(here=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a?b", "o'b", "a $(b) `c`"])
+def test_it_serves_the_store_of_a_folder_of_any_name(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    test_it_serves_the_store_in_use_or_says_where_it_is(tmp_path / name, None, store_uri(tmp_path / name))

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pipeline.files import at_home, in_a_copy
 from pipeline.metrics.deterministic import exact_on
 from pipeline.metrics.features import Built, Config, Split
 from pipeline.ncsn.errors import UserError
@@ -114,9 +115,10 @@ class Pretrained:
             UserError: the file cannot be had, does not have this SHA-256, or holds another network. Nothing
                 of it is parsed before its hash is checked, and no code in it is run.
         """
-        path = Path(self.weights) if self.weights else _downloaded(self.url, self.sha256)
+        path = Path(at_home(self.weights)) if self.weights else _downloaded(self.url, self.sha256)
         if not path.is_file():
-            raise UserError(f"features.weights ({path}) is no file: correct it, or null to download it.")
+            where = f"({path}) is no file{in_a_copy(path)}"
+            raise UserError(f"features.weights {where}: correct it, or null to download it.")
         content = path.read_bytes()
         found = hashlib.sha256(content).hexdigest()
         if found != self.sha256:
