@@ -43,6 +43,8 @@ LOCAL_SETTINGS = {
     # One secret per process, in memory: Ray would write ~/.ray/auth_token, which silently turns
     # authentication on for every later `ray start` of this user, and off again for `ray job submit`.
     "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    # Loopback alone, as on macOS and Windows: its processes would listen on every interface.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
 
 
@@ -145,12 +147,26 @@ def _started(cpus: int) -> Iterator[None]:
     for name, value in LOCAL_SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
-        _initialise(address="local", num_cpus=cpus, include_dashboard=False)
+        with _loopback():
+            _initialise(address="local", num_cpus=cpus, include_dashboard=False)
         yield
     finally:
         ray.shutdown()
         for name in {*LOCAL_SETTINGS, "RAY_AUTH_MODE"} - before.keys():
             os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def _loopback() -> Iterator[None]:
+    """Let a Ray that starts in the block take 127.0.0.1 as its node's address, and listen there alone."""
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER  # read from the environment when Ray was imported
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextlib.contextmanager
