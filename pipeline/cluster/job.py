@@ -26,12 +26,15 @@ from urllib.parse import urlsplit
 
 from pipeline import dvcfile
 from pipeline.ncsn.errors import UserError
+from pipeline.redaction import has_secret, redact
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 INSIDE = "PIPELINE_INSIDE_JOB"
 """Environment: set in a job, whose stage is not to be submitted once more."""
+PLACES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
+"""Environment, read by pyarrow: where a store like S3 is, sent to the job."""
 CODE = ("pipeline", "stages", "extensions", "params.yaml", "dvc.yaml")
 REACH_SECONDS = 5.0
 LOST_SECONDS = 60.0
@@ -86,7 +89,7 @@ def submit(
 def _client(address: str) -> "JobSubmissionClient":
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"compute.job_address {address!r} is no http://HEAD:8265: name the cluster's dashboard.")
+        raise UserError(f"compute.job_address {redact(address)!r} is no http://HEAD:8265: name its dashboard.")
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         socket.create_connection((parts.hostname, port), timeout=REACH_SECONDS).close()
@@ -97,7 +100,7 @@ def _client(address: str) -> "JobSubmissionClient":
         return JobSubmissionClient(address)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"compute.job_address {address!r} cannot be used ({error}). Start the cluster with "
+            f"compute.job_address {redact(address)!r} cannot be used ({redact(str(error))}). Start the cluster with "
             "`ray start --head`, correct the address, or set it to null to work on this machine; a cluster "
             "that asks for a token wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here too."
         ) from error
@@ -134,7 +137,7 @@ def _start(client: "JobSubmissionClient", name: str, arguments: Sequence[str], e
             client.submit_job(
                 entrypoint=shlex.join(["python", "-m", "pipeline.cluster.job", *arguments]),
                 submission_id=name,
-                runtime_env={"working_dir": place, "env_vars": {**environment, INSIDE: "1"}},
+                runtime_env={"working_dir": place, "env_vars": {**_where(), **environment, INSIDE: "1"}},
             )
         except (OSError, RuntimeError, ValueError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
@@ -142,6 +145,11 @@ def _start(client: "JobSubmissionClient", name: str, arguments: Sequence[str], e
                 f"the cluster at compute.job_address refused job {name} ({reason}). Fix that on the "
                 "cluster, or set compute.job_address to null to work on this machine."
             ) from error
+
+
+def _where() -> dict[str, str]:
+    """The variables that say where a store is. Those that let in stay here: Ray shows a job's to everybody."""
+    return {name: os.environ[name] for name in PLACES if name in os.environ and not has_secret(os.environ[name])}
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -219,8 +227,13 @@ class Box:
             name: of the box, never used before.
 
         Raises:
-            UserError: there is no such kind of storage.
+            UserError: there is no such kind of storage, or the address holds keys.
         """
+        if has_secret(storage):
+            raise UserError(
+                f"compute.job_storage {redact(storage)!r} holds keys, and params.yaml is no place for them: set "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY here, and for the cluster where it starts."
+            )
         from pyarrow import fs
 
         self.storage = storage if "://" in storage else Path(storage).expanduser().absolute().as_uri()

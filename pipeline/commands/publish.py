@@ -44,8 +44,8 @@ def publish(row: str, folder: Path, *, artifacts: Path, reports: Path) -> Path:
     """Write a row's network to `folder`; returns it.
 
     Raises:
-        UserError: `folder` holds what no publication wrote, something is where it is made, the row is unknown or has no network, or the row
-            describes another checkpoint.
+        UserError: `folder` holds what no publication wrote, something is where it is made, the row is unknown or
+            has no network, or the row describes another checkpoint.
     """
     _free(folder)
     _free_beside(folder)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pipeline.ncsn.errors import UserError
+from pipeline.redaction import redact
 from pipeline.tracking import mlflow_store, pipeline_run, process
 from pipeline.tracking.mlflow_store import BATCH, Experiment, Point, RefusedError, StoredRun, UnreachableError
 from pipeline.tracking.record import (
@@ -24,6 +25,7 @@ from pipeline.tracking.record import (
     Line,
     RecordFile,
     now,
+    private,
     record_files,
     waiting,
 )
@@ -112,6 +114,7 @@ class Delivery:
 
     def _refuse(self, line: Line, error: Exception, reason: str) -> None:
         """Note a line that is passed over; a run that cannot begin is an error."""
+        reason = redact(reason)
         if line.heading():
             self.waits(reason)
             raise error if isinstance(error, UserError) else UserError(reason)
@@ -202,7 +205,7 @@ def note(record: RecordFile, reason: str) -> None:
     """Add a line to REFUSED, which stages and `ship` report."""
     text = f"{record.path.stem} {reason}"
     logger.warning("refused: %s", text)
-    with contextlib.suppress(OSError), (record.path.parent / REFUSED.name).open("a") as file:
+    with contextlib.suppress(OSError), open(record.path.parent / REFUSED.name, "a", opener=private) as file:
         file.write(text.replace("\n", " ") + "\n")
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.tracking.record import FOLDER, RecordFile, held, waiting
+from pipeline.tracking.record import FOLDER, RecordFile, held, private, waiting
 
 if TYPE_CHECKING:
     from pipeline.tracking.deliver import Deliverer
@@ -58,7 +58,7 @@ def ensure(root: Path) -> bool:
 
 def _start(root: Path) -> "subprocess.Popen[bytes]":
     path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(PACKAGE))))
-    with (root / LOG).open("wb") as log:
+    with open(root / LOG, "wb", opener=private) as log:
         return subprocess.Popen(
             [sys.executable, "-m", "pipeline.tracking", "follow"],
             cwd=root,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.ncsn.errors import UserError
+from pipeline.redaction import redact
 from pipeline.tracking import process, shipping
 from pipeline.tracking.record import (
     BEGIN,
@@ -29,6 +30,7 @@ from pipeline.tracking.record import (
     encode,
     locked,
     now,
+    private,
     record_files,
 )
 from pipeline.tracking.recorder import NOWHERE, Answer, Nothing, Run, status_of
@@ -198,7 +200,8 @@ def _link(source: str | Path, target: str | Path) -> None:
 def _new(root: Path, heading: Heading) -> tuple[RecordFile, IO[bytes]]:
     name = f"{now()}-{heading.name.replace(' ', '-')}-{uuid.uuid4().hex[:8]}"
     record = RecordFile(root / FOLDER / f"{name}.jsonl")
-    file = record.path.open("ab", buffering=0)
+    flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND
+    file = os.fdopen(private(str(record.path), flags), "ab", buffering=0)
     locked(file)
     return record, file
 
@@ -252,7 +255,7 @@ def recording(root: Path, heading: Heading, *, refuse: bool) -> Iterator[Run]:
         yield run
     except BaseException as error:
         how = status_of(error)
-        run.set_tags({"error": f"{type(error).__name__}: {error}"[:ERROR_LENGTH]})
+        run.set_tags({"error": redact(f"{type(error).__name__}: {error}")[:ERROR_LENGTH]})
         raise
     finally:
         book.write((), END, {"status": how})
@@ -298,8 +301,8 @@ def _begun(book: Book) -> None:
         book.withdraw()
         raise UserError(why)
     names = [book.heading.owner, book.heading.uri, book.heading.experiment]
-    with contextlib.suppress(OSError):
-        (book.root / OPENED).write_text(json.dumps(names))
+    with contextlib.suppress(OSError), open(book.root / OPENED, "w", opener=private) as file:
+        json.dump(names, file)
 
 
 def _report(book: Book, state: Delivered) -> None:

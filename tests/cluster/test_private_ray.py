@@ -104,7 +104,7 @@ def test_the_constant_still_decides_on_what_address_a_local_ray_listens(monkeypa
     before = ray_constants.ENABLE_RAY_CLUSTER
     with connect._loopback():
         assert services.get_node_ip_address() == "127.0.0.1", "it would listen on every interface (connect._loopback)"
-    assert ray_constants.ENABLE_RAY_CLUSTER == before
+    assert before == ray_constants.ENABLE_RAY_CLUSTER
     variable = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
     assert connect.LOCAL_SETTINGS[variable] == "0", "its processes would find another address than this one"
 

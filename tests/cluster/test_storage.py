@@ -115,3 +115,18 @@ def test_an_output_that_did_not_come_leaves_all_as_they_were(
     assert Path("b").read_text() == "of the last run"
     job._place(parcel[0], ["b"], ["notes.jsonl"])
     assert Path("b").read_text() == "" and not Path("notes.jsonl").exists()
+
+
+def test_keys_in_the_address_are_refused_and_not_repeated() -> None:
+    with pytest.raises(UserError, match=r"'s3://\*\*\*@bucket/path' holds keys.*AWS_SECRET_ACCESS_KEY") as caught:
+        Box("s3://AKIA:opensesame@bucket/path", "box")
+    assert "opensesame" not in str(caught.value)
+
+
+def test_a_job_is_told_where_a_store_is_and_not_how_to_get_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store.lab:9000")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "opensesame")
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://me:opensesame@store.lab:9000")
+    assert job._where() == {"AWS_ENDPOINT_URL": "http://store.lab:9000", "AWS_REGION": "eu-west-1"}
