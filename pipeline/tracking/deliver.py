@@ -242,9 +242,12 @@ class Deliverer:
         self._paused: dict[str, tuple[float, str]] = {}
         """Until when a store, by its uri, or a record, by its path, is left alone, and why."""
         self._owners: set[str] = set()
+        self.silent = ""
+        """Why a store could not be used; empty where all that are wanted answered."""
 
     def once(self) -> bool:
         """Deliver what can be; returns whether anything was. What is through and ended is deleted."""
+        self.silent = ""
         there = {record.path: record for record in record_files(self.root) if record.size()}
         for path in self._deliveries.keys() - there.keys():
             del self._deliveries[path]
@@ -260,6 +263,7 @@ class Deliverer:
         keys = {UnreachableError: delivery.uri, UserError: str(record.path)}
         for until, why in filter(None, map(self._paused.get, keys.values())):
             if time.monotonic() < until:
+                self.silent = why
                 delivery.waits(why)
                 return False
         try:
@@ -267,6 +271,7 @@ class Deliverer:
         except UserError as error:
             key = keys[UnreachableError if isinstance(error, UnreachableError) else UserError]
             self._paused[key] = (time.monotonic() + PAUSE_S, str(error))
+            self.silent = str(error) if isinstance(error, UnreachableError) else self.silent
             return False
         finally:
             self._owners |= delivery.owners
@@ -285,6 +290,12 @@ class Deliverer:
             self._stores[key] = Experiment(key[0], Path(heading.root), key[1])
         return self._stores[key]
 
+    def _sweep(self) -> None:
+        """End what the pipelines left RUNNING: a run of a part of `dvc.yaml` has no last stage that would."""
+        for store in self._stores.values():
+            with contextlib.suppress(UserError):  # the next pipeline does it
+                pipeline_run.sweep(store)
+
     def follow(self, stop: threading.Event) -> None:
         """Deliver while a process that the records belong to lives, and then what is left and can be."""
         ended: float | None = None
@@ -298,5 +309,6 @@ class Deliverer:
                 alive = any(not process.gone(owner) for owner in self._owners)
                 ended = None if alive else ended or asked
             if ended and (not waiting(self.root) or time.monotonic() - ended > GRACE_S):
+                self._sweep()
                 return
             stop.wait(POLL_S)
