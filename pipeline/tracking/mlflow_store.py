@@ -135,7 +135,7 @@ class Experiment:
 
     def search(self, tags: Mapping[str, str], *, owner: str = "", status: str = "") -> list[Entity]:
         """Runs with these tags, newest first; with an owner's prefix and a status, if given."""
-        terms = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
+        terms = [f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items()]
         terms += [f"tags.`pipeline.process` LIKE '{owner}%'"] if owner else []
         terms += [f"attributes.status = '{status}'"] if status else []
         with calling(self.uri):
@@ -150,6 +150,11 @@ class Experiment:
         """Let a run that ended go on."""
         with calling(self.uri):
             self.client.update_run(run_id, "RUNNING")
+
+
+def _quoted(value: str) -> str:
+    """A text as a filter has it: MLflow knows no escapes, and refuses one with both quotes."""
+    return f'"{value}"' if "'" in value else f"'{value}'"
 
 
 @contextlib.contextmanager
@@ -318,7 +323,7 @@ def summarise(run: StoredRun, values: Mapping[str, float], path: Path) -> None:
 def log_network(run: StoredRun, checkpoint: Path, name: str, shape: tuple[int, int, int], identity: str) -> None:
     """Store a checkpoint as a model of a run, and register it as a new version of `name`."""
     client = run.client
-    same = f"name = '{name}' AND run_id = '{run.id}' AND tags.checkpoint = '{identity}'"
+    same = f"name = {_quoted(name)} AND run_id = '{run.id}' AND tags.checkpoint = '{identity}'"
     if run.doubtful and client.search_model_versions(same, 1):
         return
     model_id = client.create_logged_model(run.experiment.id, name, run.id).model_id
@@ -370,7 +375,7 @@ def _write_model(folder: Path, model: Model, shape: tuple[int, ...]) -> None:
 @recorded
 def report_network(run: StoredRun, identity: str, name: str, note: str) -> None:
     """Put a note behind the description of the newest version of a checkpoint, and move the alias to it."""
-    same = f"name = '{name}' AND tags.checkpoint = '{identity}'"
+    same = f"name = {_quoted(name)} AND tags.checkpoint = '{identity}'"
     for newest in run.client.search_model_versions(same, 1, ["version_number DESC"]):
         described = f"{(newest.description or name).split(';')[0]}; {note}"
         run.client.update_model_version(name, newest.version, described)

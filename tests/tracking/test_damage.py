@@ -174,8 +174,17 @@ def test_a_refused_value_does_not_spoil_its_neighbours(place: Place, monkeypatch
 
 def test_a_question_that_the_store_refuses_is_answered_at_once(place: Place) -> None:
     with tracking.stage("train", "ncsn", place.params) as run:
-        assert run.find({"preset": "o'brien"}) is None
+        assert run.find({"preset": "o'br\"ien"}) is None
         assert run.tags_of("no id") == {}
+
+
+@pytest.mark.parametrize("preset", ["o'brien", 'the "best"', "100%", "a`b"])
+def test_a_value_with_a_quote_is_found(place: Place, preset: str) -> None:
+    params = place.params.model_copy(update={"preset": preset})
+    with tracking.stage("train", "ncsn", params) as first:
+        assert first.find({"preset": preset}) is None
+    with tracking.stage("train", "ncsn", params) as run:
+        assert run.find({"preset": preset, "stage": "train"}) == first.id
 
 
 def test_a_changed_state_is_none(tmp_path: Path) -> None:
