@@ -13,6 +13,7 @@ from pipeline import kernels, tracking
 from pipeline.cluster import job
 from pipeline.ncsn.errors import UserError
 from pipeline.params import Params, load
+from pipeline.redaction import redact
 
 QUIET = {
     "DO_NOT_TRACK": "true",
@@ -84,7 +85,7 @@ def _arguments(main: Callable[..., None], params: Params) -> list[str]:
 
 
 def _tell(message: str) -> int:
-    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.write(f"error: {redact(message)}\n")
     return 2
 
 

@@ -16,10 +16,11 @@ from pipeline.program import files_of, imports, module_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
-BASE = {"ncsn", "files", "memmap", "git", "environment", "kernels", "selected_checkpoint"}
+BASE = {"ncsn", "files", "memmap", "git", "environment", "kernels", "redaction", "selected_checkpoint"}
 MAY_IMPORT: dict[str, set[str]] = {
     "ncsn": set(),
     "git": set(),
+    "redaction": set(),
     "files": {"ncsn"},
     "selected_checkpoint": {"ncsn", "files"},
     "memmap": set(),

@@ -44,6 +44,8 @@ LOCAL_SETTINGS = {
     # One secret per process, in memory: Ray would write ~/.ray/auth_token, which silently turns
     # authentication on for every later `ray start` of this user, and off again for `ray job submit`.
     "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    # Loopback alone, as on macOS and Windows: its processes would listen on every interface.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
 
 
@@ -146,7 +148,8 @@ def _started(cpus: int) -> Iterator[None]:
     for name, value in LOCAL_SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
-        _start(cpus)
+        with _loopback():
+            _start(cpus)
         yield
     finally:
         ray.shutdown()
@@ -165,6 +168,19 @@ def _start(cpus: int) -> None:
             f"{name}={os.environ.get(name)} is too long for the sockets that Ray keeps there: set RAY_TMPDIR to a "
             "shorter folder of this machine, such as /tmp."
         ) from error
+
+
+@contextlib.contextmanager
+def _loopback() -> Iterator[None]:
+    """Let a Ray that starts in the block take 127.0.0.1 as its node's address, and listen there alone."""
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER  # read from the environment when Ray was imported
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextlib.contextmanager

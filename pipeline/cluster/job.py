@@ -26,12 +26,15 @@ from urllib.parse import urlsplit
 
 from pipeline import dvcfile
 from pipeline.ncsn.errors import UserError
+from pipeline.redaction import has_secret, redact
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 INSIDE = "PIPELINE_INSIDE_JOB"
 """Environment: set in a job, whose stage is not to be submitted once more."""
+PLACES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
+"""Environment, read by pyarrow: where a store like S3 is, sent to the job."""
 CODE = ("pipeline", "stages", "extensions", "params.yaml", "dvc.yaml")
 REACH_SECONDS = 5.0
 LOST_SECONDS = 60.0
@@ -78,7 +81,7 @@ def submit(
         box.push("inputs", Path(), entry.inputs())
         arguments = [stage, instance or "", box.storage, name, *returns]
         _run(client, name, arguments, dict(environment or {}), echo)
-        _place(box, entry.outs)
+        _place(box, entry.outs, returns)
     finally:
         box.delete()
 
@@ -86,7 +89,7 @@ def submit(
 def _client(address: str) -> "JobSubmissionClient":
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"compute.job_address {address!r} is no http://HEAD:8265: name the cluster's dashboard.")
+        raise UserError(f"compute.job_address {redact(address)!r} is no http://HEAD:8265: name its dashboard.")
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         socket.create_connection((parts.hostname, port), timeout=REACH_SECONDS).close()
@@ -97,7 +100,7 @@ def _client(address: str) -> "JobSubmissionClient":
         return JobSubmissionClient(address)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"compute.job_address {address!r} cannot be used ({error}). Start the cluster with "
+            f"compute.job_address {redact(address)!r} cannot be used ({redact(str(error))}). Start the cluster with "
             "`ray start --head`, correct the address, or set it to null to work on this machine; a cluster "
             "that asks for a token wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here too."
         ) from error
@@ -134,7 +137,7 @@ def _start(client: "JobSubmissionClient", name: str, arguments: Sequence[str], e
             client.submit_job(
                 entrypoint=shlex.join(["python", "-m", "pipeline.cluster.job", *arguments]),
                 submission_id=name,
-                runtime_env={"working_dir": place, "env_vars": {**environment, INSIDE: "1"}},
+                runtime_env={"working_dir": place, "env_vars": {**_where(), **environment, INSIDE: "1"}},
             )
         except (OSError, RuntimeError, ValueError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
@@ -142,6 +145,11 @@ def _start(client: "JobSubmissionClient", name: str, arguments: Sequence[str], e
                 f"the cluster at compute.job_address refused job {name} ({reason}). Fix that on the "
                 "cluster, or set compute.job_address to null to work on this machine."
             ) from error
+
+
+def _where() -> dict[str, str]:
+    """The variables that say where a store is. Those that let in stay here: Ray shows a job's to everybody."""
+    return {name: os.environ[name] for name in PLACES if name in os.environ and not has_secret(os.environ[name])}
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -173,13 +181,14 @@ def _final_status(client: "JobSubmissionClient", name: str) -> str:
         time.sleep(0.2)
 
 
-def _place(box: "Box", outs: Sequence[str]) -> None:
-    """Bring the outputs here, believe them when all are verified, and rename each into its place."""
+def _place(box: "Box", outs: Sequence[str], returns: Sequence[str]) -> None:
+    """Bring the outputs here, believe them when all are there and verified, and rename each into its place."""
     Path(".runs").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=".runs") as place:
-        names = box.pull("outputs", Path(place))
-        roots = {name for name in names if not any(name.startswith(f"{out}/") for out in outs)} | set(outs)
-        for name in sorted(roots):
+        box.pull("outputs", Path(place), [*outs, *returns])
+        if missing := [out for out in outs if not (Path(place) / out).exists()]:
+            raise UserError(f"the job sent nothing of {', '.join(missing)}: run again.")
+        for name in (*outs, *(name for name in returns if (Path(place) / name).exists())):
             target = Path(name)
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.is_dir():
@@ -198,13 +207,13 @@ def run_inside(stage: str, instance: str, storage: str, name: str, *returns: str
         root = Path(place)
         for file in ("params.yaml", "dvc.yaml"):
             shutil.copy(code / file, root)
-        box.pull("inputs", root)
+        entry = dvcfile.entry(root, stage, instance or None)
+        box.pull("inputs", root, entry.inputs())
         path = os.pathsep.join(filter(None, (str(code), os.environ.get("PYTHONPATH"))))
         command = [sys.executable, "-m", f"stages.{stage}", *filter(None, [instance])]
         done = subprocess.run(command, cwd=root, env=os.environ | {"PYTHONPATH": path}, check=False)
         if done.returncode == 0:
-            outs = dvcfile.entry(root, stage, instance or None).outs
-            box.push("outputs", root, [*outs, *(file for file in returns if (root / file).exists())])
+            box.push("outputs", root, [*entry.outs, *(file for file in returns if (root / file).exists())])
         return done.returncode
 
 
@@ -218,8 +227,13 @@ class Box:
             name: of the box, never used before.
 
         Raises:
-            UserError: there is no such kind of storage.
+            UserError: there is no such kind of storage, or the address holds keys.
         """
+        if has_secret(storage):
+            raise UserError(
+                f"compute.job_storage {redact(storage)!r} holds keys, and params.yaml is no place for them: set "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY here, and for the cluster where it starts."
+            )
         from pyarrow import fs
 
         self.storage = storage if "://" in storage else Path(storage).expanduser().absolute().as_uri()
@@ -242,15 +256,23 @@ class Box:
         except OSError as error:
             raise UserError(f"compute.job_storage {self.storage!r} cannot be written: {error}") from error
 
-    def pull(self, parcel: str, into: Path) -> list[str]:
+    def pull(self, parcel: str, into: Path, within: Sequence[str]) -> list[str]:
         """Copy a parcel's files into a folder, and verify them; returns their names.
 
+        Args:
+            within: files and folders, relative to `into`; the parcel may name these, and what is below them.
+
         Raises:
-            UserError: the parcel is missing, not whole, or a file is not the one that was sent.
+            UserError: the parcel is missing, not whole, names another file, or a file is not the one that was sent.
         """
         try:
-            with self._fs.open_input_stream(f"{self._base}/{parcel}/{MANIFEST}") as file:
-                hashes = json.loads(file.read())
+            hashes = self._manifest(parcel)
+            for name in hashes:
+                if not _is_within(name, within):
+                    raise UserError(
+                        f"compute.job_storage {self.storage!r} holds a parcel with {name!r}, which is none of "
+                        f"{', '.join(within)}: nothing was written. Find out who else can write there."
+                    )
             for name, expected in hashes.items():
                 if self._receive(f"{parcel}/{name}", into / name) != expected:
                     raise UserError(f"{name} was damaged in compute.job_storage {self.storage!r}: run again.")
@@ -260,6 +282,14 @@ class Box:
                 "machine and the cluster's head both reach."
             ) from error
         return list(hashes)
+
+    def _manifest(self, parcel: str) -> dict[str, str]:
+        with self._fs.open_input_stream(f"{self._base}/{parcel}/{MANIFEST}") as file:
+            content = file.read()
+        try:
+            return {str(name): str(digest) for name, digest in json.loads(content).items()}
+        except (ValueError, AttributeError) as error:
+            raise UserError(f"{MANIFEST} was damaged in compute.job_storage {self.storage!r}: run again.") from error
 
     def delete(self) -> None:
         """Remove the box and all in it; what cannot be removed stays."""
@@ -281,6 +311,13 @@ class Box:
         path = f"{self._base}/{name}"
         self._fs.create_dir(path.rsplit("/", 1)[0], recursive=True)
         return self._fs.open_output_stream(path)
+
+
+def _is_within(name: str, within: Sequence[str]) -> bool:
+    """Whether a name is one of the paths or below one, and cannot lead elsewhere: no `..`, not absolute."""
+    pieces = name.split("/")
+    plain = not {"", ".", ".."} & {*pieces} and "\0" not in name
+    return plain and any(pieces[: len(own)] == own for own in (path.rstrip("/").split("/") for path in within))
 
 
 def _files(root: Path, paths: Iterable[str]) -> Iterator[str]:

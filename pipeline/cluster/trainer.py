@@ -6,9 +6,10 @@ What their bits follow from (`train.micro_batches`) stays.
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
@@ -24,6 +25,27 @@ GROW_S = 10.0
 """How often a run that is short of workers looks for room: growing costs a restart."""
 START_S = "15"
 """How long workers may take to start: Ray by itself waits 60 s for those of a dead node."""
+
+
+class Quietly(Generic[Config, Found]):
+    """A worker's function, called with nothing printed of how Ray ends the worker.
+
+    Ray ends it by a SystemExit from a signal. Where that strikes the callback of a weak reference, Python cannot
+    raise it, and prints a traceback in its place.
+    """
+
+    def __init__(self, work: Callable[[Config], Found]) -> None:
+        self._work = work
+
+    def __call__(self, config: Config) -> Found:
+        before = sys.unraisablehook
+
+        def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+            if not issubclass(unraisable.exc_type, SystemExit):
+                before(unraisable)
+
+        sys.unraisablehook = hook
+        return self._work(config)
 
 
 def run_workers(
@@ -57,7 +79,7 @@ def run_workers(
     failures = FailureConfig(max_failures=max_failures)
     run = RunConfig(name=name, storage_path=str(records), failure_config=failures, worker_runtime_env=dict(environment))
     trainer = DividingTrainer(
-        work, train_loop_config=dict(config), scaling=scaling, run_config=run, micro_batches=micro_batches
+        Quietly(work), train_loop_config=dict(config), scaling=scaling, run_config=run, micro_batches=micro_batches
     )
     try:
         # Annotated with the result of Ray Train's version 1.

@@ -44,10 +44,11 @@ def publish(row: str, folder: Path, *, artifacts: Path, reports: Path) -> Path:
     """Write a row's network to `folder`; returns it.
 
     Raises:
-        UserError: `folder` holds what no publication wrote, the row is unknown or has no network, or the row
-            describes another checkpoint.
+        UserError: `folder` holds what no publication wrote, something is where it is made, the row is unknown or
+            has no network, or the row describes another checkpoint.
     """
     _free(folder)
+    _free_beside(folder)
     model, samples = network_folder(artifacts, row), artifacts / "samples" / row
     if not model.is_dir():
         raise UserError(f"{model} is missing: name a row of the table, or run `dvc repro generate@{row}`.")
@@ -140,6 +141,16 @@ def _free(folder: Path) -> None:
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
     if found and (found - {START} != {*ALWAYS, SUMS} or _differing(folder)):
         raise UserError(f"{folder} holds other files than a publication's own: name a new folder.")
+
+
+def _free_beside(folder: Path) -> None:
+    """Refuse what is where the folder is made, before it takes its place."""
+    part = folder.with_name(f".{folder.name}.part")
+    if part.exists() or part.is_symlink():
+        raise UserError(
+            f"{part} is in the way: a publication that was killed left it, or it is yours. Look, and delete "
+            "or rename it; or name a new folder."
+        )
 
 
 def main(arguments: list[str] | None = None, root: Path = Path()) -> int:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn, Protocol
 from urllib.parse import urlsplit
 
+from pipeline import dvcfile
+from pipeline.redaction import has_secret
 from pipeline.tracking import provenance, shipping
 from pipeline.tracking.provenance import ATTACH, PARENT
 from pipeline.tracking.record import Arguments, Record
@@ -27,6 +29,10 @@ __all__ = ["ATTACH", "PARENT", "Record", "Relay", "Run", "records", "relay", "st
 
 NOTES = "PIPELINE_NOTES"
 """Environment, inside a job that cannot reach the store: the file that takes the notes for `relay`."""
+
+
+PASSWORDS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+"""Environment, MLflow's own: secrets that no job is sent."""
 
 
 class Settings(Protocol):
@@ -99,8 +105,8 @@ class Relay(NamedTuple):
 def relay(name: str, key: str | None, params: Settings) -> Iterator[Relay]:
     """The run of a stage whose work is done by a job elsewhere; the block submits it and waits.
 
-    A job sends its calls to a tracking server itself, live. For any other store it takes notes, which are
-    recorded here when the block ends well.
+    A job sends its calls to a tracking server itself, live. For any other store, and for a server that asks for
+    a password, which stays here, it takes notes; they are recorded here when the block ends well.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     with stage(name, key, params) as run:
@@ -111,14 +117,16 @@ def relay(name: str, key: str | None, params: Settings) -> Iterator[Relay]:
         else:
             notes = f".runs/notes-{uuid.uuid4().hex}.jsonl"
             yield Relay({NOTES: notes}, [notes])
-            repeat(Path(notes), run)
+            entry = dvcfile.entry(Path(), name, key)
+            repeat(Path(notes), run, [*entry.inputs(), *entry.outs])
             Path(notes).unlink(missing_ok=True)
 
 
 def _reachable_from_elsewhere(uri: str) -> bool:
     parts = urlsplit(uri)
     loopback = parts.hostname in ("localhost", "::1") or (parts.hostname or "").startswith("127.")
-    return parts.scheme in ("http", "https") and not loopback
+    secret = has_secret(uri) or any(map(os.environ.get, PASSWORDS))
+    return parts.scheme in ("http", "https") and not loopback and not secret
 
 
 @contextlib.contextmanager

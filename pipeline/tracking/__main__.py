@@ -7,6 +7,7 @@ import logging
 import sys
 
 from pipeline.ncsn.errors import UserError
+from pipeline.redaction import redact
 from pipeline.tracking import provenance, shipping
 
 logger = logging.getLogger(__name__)
@@ -34,5 +35,5 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {redact(str(error))}\n")
         sys.exit(2)

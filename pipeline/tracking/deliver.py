@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pipeline.ncsn.errors import UserError
+from pipeline.redaction import redact
 from pipeline.tracking import mlflow_store, pipeline_run, process
 from pipeline.tracking.mlflow_store import BATCH, Experiment, Point, RefusedError, StoredRun, UnreachableError
 from pipeline.tracking.record import (
@@ -24,6 +25,7 @@ from pipeline.tracking.record import (
     Line,
     RecordFile,
     now,
+    private,
     record_files,
     waiting,
 )
@@ -112,6 +114,7 @@ class Delivery:
 
     def _refuse(self, line: Line, error: Exception, reason: str) -> None:
         """Note a line that is passed over; a run that cannot begin is an error."""
+        reason = redact(reason)
         if line.heading():
             self.waits(reason)
             raise error if isinstance(error, UserError) else UserError(reason)
@@ -202,7 +205,7 @@ def note(record: RecordFile, reason: str) -> None:
     """Add a line to REFUSED, which stages and `ship` report."""
     text = f"{record.path.stem} {reason}"
     logger.warning("refused: %s", text)
-    with contextlib.suppress(OSError), (record.path.parent / REFUSED.name).open("a") as file:
+    with contextlib.suppress(OSError), open(record.path.parent / REFUSED.name, "a", opener=private) as file:
         file.write(text.replace("\n", " ") + "\n")
 
 
@@ -239,9 +242,12 @@ class Deliverer:
         self._paused: dict[str, tuple[float, str]] = {}
         """Until when a store, by its uri, or a record, by its path, is left alone, and why."""
         self._owners: set[str] = set()
+        self.silent = ""
+        """Why a store could not be used; empty where all that are wanted answered."""
 
     def once(self) -> bool:
         """Deliver what can be; returns whether anything was. What is through and ended is deleted."""
+        self.silent = ""
         there = {record.path: record for record in record_files(self.root) if record.size()}
         for path in self._deliveries.keys() - there.keys():
             del self._deliveries[path]
@@ -257,6 +263,7 @@ class Deliverer:
         keys = {UnreachableError: delivery.uri, UserError: str(record.path)}
         for until, why in filter(None, map(self._paused.get, keys.values())):
             if time.monotonic() < until:
+                self.silent = why
                 delivery.waits(why)
                 return False
         try:
@@ -264,6 +271,7 @@ class Deliverer:
         except UserError as error:
             key = keys[UnreachableError if isinstance(error, UnreachableError) else UserError]
             self._paused[key] = (time.monotonic() + PAUSE_S, str(error))
+            self.silent = str(error) if isinstance(error, UnreachableError) else self.silent
             return False
         finally:
             self._owners |= delivery.owners
@@ -282,6 +290,12 @@ class Deliverer:
             self._stores[key] = Experiment(key[0], Path(heading.root), key[1])
         return self._stores[key]
 
+    def _sweep(self) -> None:
+        """End what the pipelines left RUNNING: a run of a part of `dvc.yaml` has no last stage that would."""
+        for store in self._stores.values():
+            with contextlib.suppress(UserError):  # the next pipeline does it
+                pipeline_run.sweep(store)
+
     def follow(self, stop: threading.Event) -> None:
         """Deliver while a process that the records belong to lives, and then what is left and can be."""
         ended: float | None = None
@@ -295,5 +309,6 @@ class Deliverer:
                 alive = any(not process.gone(owner) for owner in self._owners)
                 ended = None if alive else ended or asked
             if ended and (not waiting(self.root) or time.monotonic() - ended > GRACE_S):
+                self._sweep()
                 return
             stop.wait(POLL_S)

@@ -27,7 +27,8 @@ from mlflow.types import Schema, TensorSpec
 
 from pipeline.git import Commit
 from pipeline.ncsn.errors import UserError
-from pipeline.tracking.provenance import LONGEST, flat, store_uri
+from pipeline.redaction import redact
+from pipeline.tracking.provenance import LONGEST, flat, revealed, store_uri
 from pipeline.tracking.record import Arguments, Record
 
 BATCH = 1000
@@ -50,7 +51,7 @@ class RefusedError(UserError):
     """The store answers, and will never do this."""
 
     def __init__(self, uri: str, reason: str) -> None:
-        super().__init__(f"{uri}: {reason}")
+        super().__init__(f"{redact(uri)}: {reason}")
 
 
 class UnreachableError(UserError):
@@ -58,7 +59,7 @@ class UnreachableError(UserError):
 
     def __init__(self, uri: str, reason: str) -> None:
         super().__init__(
-            f"MLFLOW_TRACKING_URI={uri} cannot be used ({reason}). Start the server, unset the variable for "
+            f"MLFLOW_TRACKING_URI={redact(uri)} cannot be used ({reason}). Start the server, unset the variable for "
             "a local store, or set tracking.enabled: false in params.yaml."
         )
 
@@ -78,12 +79,15 @@ def calling(uri: str) -> Iterator[None]:
         raise kind(uri, _first_line(error)) from error
     except FileNotFoundError as error:
         raise RefusedError(uri, f"{error.filename} is gone") from error
+    except ModuleNotFoundError as error:
+        mend = f"the driver of its database is missing: `pip install {error.name}`, or name a server of MLflow's"
+        raise UnreachableError(uri, mend) from error
     except OSError as error:
         raise UnreachableError(uri, _first_line(error)) from error
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:300].rstrip(".")
+    return redact(str(error).strip().split("\n")[0])[:300].rstrip(".")
 
 
 class Experiment:
@@ -97,10 +101,10 @@ class Experiment:
         Raises:
             UserError: the store cannot be reached or read, or its experiment is deleted.
         """
-        self.uri = uri
+        self.uri = redact(uri)
         local = uri.startswith("sqlite")
         with calling(uri), _alone(root / "mlflow.db-lock") if local else contextlib.nullcontext():
-            self.client = MlflowClient(uri)
+            self.client = MlflowClient(revealed(uri))
             artifacts = (root / "mlartifacts").as_uri() if local else None
             self.id = self._open(name, artifacts)
 
@@ -131,7 +135,7 @@ class Experiment:
 
     def search(self, tags: Mapping[str, str], *, owner: str = "", status: str = "") -> list[Entity]:
         """Runs with these tags, newest first; with an owner's prefix and a status, if given."""
-        terms = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
+        terms = [f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items()]
         terms += [f"tags.`pipeline.process` LIKE '{owner}%'"] if owner else []
         terms += [f"attributes.status = '{status}'"] if status else []
         with calling(self.uri):
@@ -148,6 +152,11 @@ class Experiment:
             self.client.update_run(run_id, "RUNNING")
 
 
+def _quoted(value: str) -> str:
+    """A text as a filter has it: MLflow knows no escapes, and refuses one with both quotes."""
+    return f'"{value}"' if "'" in value else f"'{value}'"
+
+
 @contextlib.contextmanager
 def _alone(lock: Path) -> Iterator[None]:
     """Hold a lock file: two processes that create one SQLite schema at once break it."""
@@ -158,11 +167,12 @@ def _alone(lock: Path) -> Iterator[None]:
 
 def stored(root: Path, run_ids: Iterable[str]) -> dict[str, Record]:
     """What the store of a repository has of runs, by id; nothing is written. See `tracking.records`."""
-    where = store_uri(root)
+    address = store_uri(root)
+    where = redact(address)
     if not os.environ.get("MLFLOW_TRACKING_URI") and not (root / "mlflow.db").exists():
         raise UserError(f"{where} is not there: set MLFLOW_TRACKING_URI to the store that has the runs.")
     try:
-        client = MlflowClient(where)
+        client = MlflowClient(address)
         found = {run_id: _active(client, run_id) for run_id in run_ids}
     except MlflowException as error:
         raise UserError(f"MLFLOW_TRACKING_URI={where} cannot be read ({_first_line(error)}).") from error
@@ -313,7 +323,7 @@ def summarise(run: StoredRun, values: Mapping[str, float], path: Path) -> None:
 def log_network(run: StoredRun, checkpoint: Path, name: str, shape: tuple[int, int, int], identity: str) -> None:
     """Store a checkpoint as a model of a run, and register it as a new version of `name`."""
     client = run.client
-    same = f"name = '{name}' AND run_id = '{run.id}' AND tags.checkpoint = '{identity}'"
+    same = f"name = {_quoted(name)} AND run_id = '{run.id}' AND tags.checkpoint = '{identity}'"
     if run.doubtful and client.search_model_versions(same, 1):
         return
     model_id = client.create_logged_model(run.experiment.id, name, run.id).model_id
@@ -365,7 +375,7 @@ def _write_model(folder: Path, model: Model, shape: tuple[int, ...]) -> None:
 @recorded
 def report_network(run: StoredRun, identity: str, name: str, note: str) -> None:
     """Put a note behind the description of the newest version of a checkpoint, and move the alias to it."""
-    same = f"name = '{name}' AND tags.checkpoint = '{identity}'"
+    same = f"name = {_quoted(name)} AND tags.checkpoint = '{identity}'"
     for newest in run.client.search_model_versions(same, 1, ["version_number DESC"]):
         described = f"{(newest.description or name).split(';')[0]}; {note}"
         run.client.update_model_version(name, newest.version, described)

@@ -94,8 +94,8 @@ def end(store: Experiment, heading: Heading, run_id: str, parent: str | None, st
         store.end(above.info.run_id, status, at)
 
 
-def sweep(store: Experiment, spared: str) -> None:
-    """End the runs of this host that a process left RUNNING when it was killed, children first.
+def sweep(store: Experiment, spared: str | None = None) -> None:
+    """End the runs of this host that a process left RUNNING when it ended or was killed, children first.
 
     But for those of the pipeline that `spared` owns: it has ended meanwhile where this is delivered late.
     """
@@ -107,8 +107,8 @@ def sweep(store: Experiment, spared: str) -> None:
         store.end(run.info.run_id, _status_by_children(store, run.info.run_id) if pipeline else "KILLED")
 
 
-def _left(owner: str, spared: str) -> bool:
-    return process.gone(owner) and not process.same(owner, spared)
+def _left(owner: str, spared: str | None) -> bool:
+    return process.gone(owner) and not (spared and process.same(owner, spared))
 
 
 def _status_by_children(store: Experiment, run_id: str) -> str:

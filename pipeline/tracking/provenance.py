@@ -12,6 +12,8 @@ from pathlib import Path
 from pipeline import dvcfile, environment
 from pipeline.files import sha256
 from pipeline.git import commit
+from pipeline.ncsn.errors import UserError
+from pipeline.redaction import HIDDEN, redact
 from pipeline.tracking import process
 from pipeline.tracking.record import Arguments, Heading, PipelineHeading
 
@@ -49,6 +51,20 @@ def store_uri(root: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite{'' if quoted == path else '+pysqlite'}:///{quoted}"
 
 
+def revealed(uri: str) -> str:
+    """A store's address with what a record leaves out of it, which the environment alone has.
+
+    Raises:
+        UserError: MLFLOW_TRACKING_URI is not this store's.
+    """
+    own = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if HIDDEN not in uri:
+        return uri
+    if redact(own) != uri:
+        raise UserError(f"the password of {uri} is not kept: set MLFLOW_TRACKING_URI to its whole address.")
+    return own
+
+
 def heading(
     root: Path,
     stage: str,
@@ -62,7 +78,7 @@ def heading(
     owner = process.pipeline_owner()
     read, found = sections(stage, key, params), tags(stage, key, params) | process.tags("stage")
     return Heading(
-        uri=store_uri(root),
+        uri=redact(store_uri(root)),
         root=str(root),
         experiment=params["tracking"]["experiment"],
         identity=_identity(stage, key, read, found),

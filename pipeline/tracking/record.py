@@ -35,6 +35,11 @@ def now() -> int:
     return time.time_ns() // 10**6
 
 
+def private(path: str, flags: int) -> int:
+    """Opener of files that only this user may read."""
+    return os.open(path, flags, 0o600)
+
+
 class Record(NamedTuple):
     """What the store has of a run."""
 
@@ -59,7 +64,7 @@ class Heading:
     """First line of a record: all that the beginning of its run needs."""
 
     uri: str
-    """The tracking store."""
+    """The tracking store, without its password; see `provenance.revealed`."""
     root: str
     """The repository."""
     experiment: str
@@ -213,7 +218,8 @@ class RecordFile:
         part, content = self._state.with_suffix(".state.part"), _sealed(asdict(state))
         with contextlib.suppress(FileNotFoundError):  # the whole folder was deleted
             try:
-                part.write_bytes(content)
+                with open(part, "wb", opener=private) as file:
+                    file.write(content)
                 part.replace(self._state)
             except OSError:
                 # A full disk: the blocks that the file has are still there. A reader that sees it torn takes
@@ -285,7 +291,7 @@ def waiting(root: Path) -> list[RecordFile]:
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[IO[bytes] | None]:
     """A file open for appending and locked while the block runs; None where another holds it."""
-    with path.open("ab") as file:
+    with open(path, "ab", opener=private) as file:
         yield file if locked(file) else None
 
 

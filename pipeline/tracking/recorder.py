@@ -3,15 +3,29 @@
 A new kind of thing to log is one method of `Run` here and one function of the same name in `mlflow_store`.
 """
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 from pipeline.tracking.provenance import manifest_of, numbers
-from pipeline.tracking.record import END, Address, Arguments, Delivered, RecordFile, encode, now
+from pipeline.tracking.record import (
+    BEGIN,
+    DAMAGED,
+    END,
+    Address,
+    Arguments,
+    Delivered,
+    Line,
+    RecordFile,
+    encode,
+    now,
+    private,
+)
 
 Answer = TypeVar("Answer")
+logger = logging.getLogger(__name__)
 NOWHERE = -1
 """In place of a line's start, where none was written."""
 
@@ -165,12 +179,29 @@ class Notes(Nothing):
 
     def write(self, address: Address, call: str, arguments: Arguments, once: str | None = None) -> int:
         """Add a line; its paths are those of the job's working folder, from which they are brought back."""
-        with self._path.open("ab") as file:
+        with open(self._path, "ab", opener=private) as file:
             file.write(encode(now(), address, call, arguments, once))
         return NOWHERE
 
 
-def repeat(notes: Path, run: Run) -> None:
-    """Make on `run` and its children all calls that `Notes` wrote down, in order; a missing file is empty."""
-    for line in RecordFile(notes).lines():
+def repeat(notes: Path, run: Run, within: Sequence[str]) -> None:
+    """Make on `run` and its children all calls that `Notes` wrote down, in order; a missing file is empty.
+
+    The file comes from elsewhere: it begins and ends no stage, and names no file but those at or below `within`.
+    """
+    lines = RecordFile(notes).lines()
+    told = [line for line in lines if _may_be_told(line, within)]
+    if len(told) < len(lines):
+        logger.warning("tracking: %d notes of the job are damaged or name foreign files", len(lines) - len(told))
+    for line in told:
         run.sink.write(line.address, line.call, line.arguments, line.once)
+
+
+def _may_be_told(line: Line, within: Sequence[str]) -> bool:
+    of_a_stage = line.call in (BEGIN, DAMAGED) or (line.call == END and not line.address)
+    paths = [value for value in line.arguments.values() if isinstance(value, Path)]
+    return not of_a_stage and all(_is_within(path, within) for path in paths)
+
+
+def _is_within(path: Path, within: Sequence[str]) -> bool:
+    return ".." not in path.parts and any(path.is_relative_to(own) for own in within)

@@ -5,6 +5,7 @@ So MLflow is imported once a pipeline instead of once a stage, and no stage wait
 
 import contextlib
 import gc
+import logging
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.tracking.record import FOLDER, RecordFile, held, waiting
+from pipeline.tracking.record import FOLDER, RecordFile, held, private, waiting
 
 if TYPE_CHECKING:
     from pipeline.tracking.deliver import Deliverer
@@ -36,6 +37,9 @@ QUIET = {
 HASTE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "3", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 """A dead server is noticed in seconds: MLflow on its own tries for 246."""
 
+PAUSES_S = (2.0, 4.0, 8.0)
+"""How long `ship` waits before it asks a store again that did not answer, as one does that others keep busy."""
+logger = logging.getLogger(__name__)
 _started: dict[Path, list["subprocess.Popen[bytes]"]] = {}
 
 
@@ -58,7 +62,7 @@ def ensure(root: Path) -> bool:
 
 def _start(root: Path) -> "subprocess.Popen[bytes]":
     path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(PACKAGE))))
-    with (root / LOG).open("wb") as log:
+    with open(root / LOG, "wb", opener=private) as log:
         return subprocess.Popen(
             [sys.executable, "-m", "pipeline.tracking", "follow"],
             cwd=root,
@@ -85,8 +89,13 @@ def follow(root: Path, stop: threading.Event | None = None) -> None:
 def ship(root: Path, patience_s: float = 60.0) -> list[RecordFile]:
     """Deliver all that can be delivered now, by this process or the one that does; returns what is left."""
     with _alone(root, patience_s) as deliverer:
-        while deliverer and deliverer.once():
-            pass
+        for pause in (*PAUSES_S, None):
+            while deliverer and deliverer.once():
+                pass
+            if pause is None or not (deliverer and deliverer.silent):
+                break
+            logger.warning("%s Trying again in %g s.", deliverer.silent, pause)
+            time.sleep(pause)
     return waiting(root)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.ncsn.errors import UserError
+from pipeline.redaction import redact
 from pipeline.tracking import process, shipping
 from pipeline.tracking.record import (
     BEGIN,
@@ -29,6 +30,7 @@ from pipeline.tracking.record import (
     encode,
     locked,
     now,
+    private,
     record_files,
 )
 from pipeline.tracking.recorder import NOWHERE, Answer, Nothing, Run, status_of
@@ -39,6 +41,10 @@ ERROR_LENGTH = 2000
 POLL_S = 0.005
 PATIENCE_S = 600.0
 """How long a delivery without headway, such as of a large file, is waited for."""
+TELL_S = 5.0
+"""After how long of it that is told."""
+ROOM = 1 << 16
+"""Bytes below which a disk is called full: a state is written beside the one that it replaces."""
 
 Fact = tuple[object, ...]
 """What a line says that a later life of its stage must not say again."""
@@ -143,12 +149,17 @@ class Book:
         """What `answer` finds in the state of delivery, once there; None where that has trouble."""
         if self._last is not None:
             return answer(self._last)
-        state, moved = self.record.delivered(), time.monotonic()
+        state, moved, told = self.record.delivered(), time.monotonic(), False
         while (found := answer(state)) is None:
             if (state.problem and state.tried >= self._wrote) or time.monotonic() - moved > PATIENCE_S:
                 return None
             if not self.record.path.exists() or not shipping.ensure(self.root):
                 return None
+            if not told and time.monotonic() - moved > TELL_S:
+                if _full(self.root):
+                    return None
+                told = True
+                logger.info("tracking: %s is slow, or held by another process: waiting for it", self.heading.uri)
             time.sleep(POLL_S)
             before, state = state, self.record.delivered()
             moved = time.monotonic() if before.offset != state.offset else moved
@@ -198,7 +209,8 @@ def _link(source: str | Path, target: str | Path) -> None:
 def _new(root: Path, heading: Heading) -> tuple[RecordFile, IO[bytes]]:
     name = f"{now()}-{heading.name.replace(' ', '-')}-{uuid.uuid4().hex[:8]}"
     record = RecordFile(root / FOLDER / f"{name}.jsonl")
-    file = record.path.open("ab", buffering=0)
+    flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND
+    file = os.fdopen(private(str(record.path), flags), "ab", buffering=0)
     locked(file)
     return record, file
 
@@ -252,7 +264,7 @@ def recording(root: Path, heading: Heading, *, refuse: bool) -> Iterator[Run]:
         yield run
     except BaseException as error:
         how = status_of(error)
-        run.set_tags({"error": f"{type(error).__name__}: {error}"[:ERROR_LENGTH]})
+        run.set_tags({"error": redact(f"{type(error).__name__}: {error}")[:ERROR_LENGTH]})
         raise
     finally:
         book.write((), END, {"status": how})
@@ -293,13 +305,25 @@ def _opened(root: Path, heading: Heading, waits: bool) -> Book | None:
 def _begun(book: Book) -> None:
     """Return when the run has begun in the store; raise UserError where it cannot."""
     if book.wait(lambda state: state.runs.get("")) is None:
-        log = book.root / shipping.LOG
-        why = book.record.delivered().problem or f"tracking does not start: see {log}, or free space there."
+        why = book.record.delivered().problem or _no_start(book.root)
         book.withdraw()
         raise UserError(why)
     names = [book.heading.owner, book.heading.uri, book.heading.experiment]
-    with contextlib.suppress(OSError):
-        (book.root / OPENED).write_text(json.dumps(names))
+    with contextlib.suppress(OSError), open(book.root / OPENED, "w", opener=private) as file:
+        json.dump(names, file)
+
+
+def _no_start(root: Path) -> str:
+    """Why no process delivers: a full disk, or the last line that one said."""
+    if _full(root):
+        return f"the disk of {root / FOLDER} is full: free space there, or set tracking.enabled: false in params.yaml."
+    log = root / shipping.LOG
+    said = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return f"tracking does not start ({redact(said[-1]) if said else 'it said nothing'}): see {log}."
+
+
+def _full(root: Path) -> bool:
+    return shutil.disk_usage(root / FOLDER).free < ROOM
 
 
 def _report(book: Book, state: Delivered) -> None:

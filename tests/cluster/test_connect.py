@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 
@@ -98,6 +99,15 @@ def test_a_gpu_of_this_process_is_used_as_told_and_missed_by_name(monkeypatch: p
         has_gpu(True)
 
 
+def listening_beyond_loopback() -> list[str]:
+    """The addresses, other than this machine's own loopback, at which this process and its children listen."""
+    here = psutil.Process()
+    found = [one.laddr for process in [here, *here.children(recursive=True)] for one in process.net_connections("tcp")
+             if one.status == psutil.CONN_LISTEN]  # fmt: skip
+    assert len(found) > 5, "Ray's processes listen, and were found"
+    return [f"{ip}:{port}" for ip, port in found if not ip.removeprefix("::ffff:").startswith("127.")]
+
+
 @pytest.mark.ray
 def test_a_local_ray_is_quiet_leaves_nothing_and_serves_nested_connections(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -122,6 +132,7 @@ def test_a_local_ray_is_quiet_leaves_nothing_and_serves_nested_connections(
 
             return pipeline.__file__, os.environ["OMP_NUM_THREADS"]
 
+        assert listening_beyond_loopback() == []
         assert ray.get(where.remote()) == (str(ROOT / "pipeline/__init__.py"), "1")
     assert not ray.is_initialized()
     assert not (tmp_path / ".ray").exists()

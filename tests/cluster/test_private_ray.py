@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import ray
 
+from pipeline.cluster import connect
+
 ROOT = Path(__file__).parents[2]
 POLICY = "ray.train.v2._internal.execution.scaling_policy.ElasticScalingPolicy"
 TRAINER = "ray.train.v2.api.data_parallel_trainer.DataParallelTrainer"
@@ -95,6 +97,18 @@ def test_what_is_replaced_still_has_its_name(name: str, place: str, words: tuple
     assert not gone, told(name, f"knows no {gone}")
 
 
+def test_the_constant_still_decides_on_what_address_a_local_ray_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private import ray_constants, services, worker
+
+    monkeypatch.setattr(worker, "_global_node", None)
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    with connect._loopback():
+        assert services.get_node_ip_address() == "127.0.0.1", "it would listen on every interface (connect._loopback)"
+    assert before == ray_constants.ENABLE_RAY_CLUSTER
+    variable = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    assert connect.LOCAL_SETTINGS[variable] == "0", "its processes would find another address than this one"
+
+
 def test_the_message_of_a_change_names_the_use_and_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"{POLICY}._count_possible_workers"
     monkeypatch.delattr(found(POLICY), "_count_possible_workers")
@@ -110,5 +124,5 @@ def test_no_other_file_uses_rays_private_api() -> None:
     private = re.compile(rf"ray(\.\w+)*\._[a-z]\w*|\b({'|'.join(names)})\b")
     files = [path for path in (ROOT / "pipeline").rglob("*.py") if private.search(path.read_text())]
     places = {path.relative_to(ROOT).as_posix() for path in files}
-    listed = {"pipeline/cluster/trainer.py"}
+    listed = {"pipeline/cluster/connect.py", "pipeline/cluster/trainer.py"}
     assert places == listed, f"list the use in docs/private_ray.md and above: {sorted(places)}"

@@ -1,6 +1,8 @@
 """Numbers of workers that divide the micro-batches, and the private parts of Ray that this rests on."""
 
 import inspect
+import sys
+import weakref
 from typing import Any
 
 import pytest
@@ -9,10 +11,32 @@ from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy
 from ray.train.v2.api.config import ScalingConfig
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
-from pipeline.cluster.trainer import DividingPolicy, DividingTrainer, divisor, scaling_of
+from pipeline.cluster.trainer import DividingPolicy, DividingTrainer, Quietly, divisor, scaling_of
 
 # Ray Train makes the context of Ray Data, which warns of its own defaults.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
+
+
+def test_the_exit_of_a_worker_in_a_weak_references_callback_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed: list[type[BaseException] | None] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: printed.append(found.exc_type))
+
+    class Thing:
+        """Something to refer to."""
+
+    def work(errors: list[BaseException]) -> str:
+        def fail(reference: object) -> None:
+            raise errors.pop()
+
+        while errors:
+            thing = Thing()
+            reference = weakref.ref(thing, fail)
+            del thing
+            assert reference() is None
+        return "worked"
+
+    assert Quietly(work)([SystemExit(1), ValueError("ours"), SystemExit(15)]) == "worked"
+    assert printed == [ValueError]
 
 
 def test_as_many_workers_as_divide_the_micro_batches() -> None:

@@ -158,6 +158,18 @@ def test_what_is_not_its_own_is_left_alone(name: str, root: Path) -> None:
     assert (root / "out" / name).read_text() == "mine"
 
 
+def test_what_is_beside_it_is_left_alone(root: Path) -> None:
+    beside = root / ".out.part"
+    beside.mkdir()
+    (beside / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"\.out\.part is in the way.*delete or rename it; or name a new folder"):
+        make(root, root / "out")
+    assert (beside / "notes.txt").read_text() == "mine" and not (root / "out").exists()
+    beside.rename(root / "kept")
+    make(root, root / "out")
+    assert not beside.exists()
+
+
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_a_changed_byte_is_not_loaded(name: str, published: Path) -> None:
     content = bytearray((published / name).read_bytes())

@@ -8,13 +8,14 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline import tracking
 from pipeline.ncsn.errors import UserError
 from pipeline.tracking import __main__ as command
-from pipeline.tracking import mlflow_store, shipping
+from pipeline.tracking import mlflow_store, shipping, stage_run
 from pipeline.tracking.record import (
     DAMAGED,
     REFUSED,
@@ -173,8 +174,17 @@ def test_a_refused_value_does_not_spoil_its_neighbours(place: Place, monkeypatch
 
 def test_a_question_that_the_store_refuses_is_answered_at_once(place: Place) -> None:
     with tracking.stage("train", "ncsn", place.params) as run:
-        assert run.find({"preset": "o'brien"}) is None
+        assert run.find({"preset": "o'br\"ien"}) is None
         assert run.tags_of("no id") == {}
+
+
+@pytest.mark.parametrize("preset", ["o'brien", 'the "best"', "100%", "a`b"])
+def test_a_value_with_a_quote_is_found(place: Place, preset: str) -> None:
+    params = place.params.model_copy(update={"preset": preset})
+    with tracking.stage("train", "ncsn", params) as first:
+        assert first.find({"preset": preset}) is None
+    with tracking.stage("train", "ncsn", params) as run:
+        assert run.find({"preset": preset, "stage": "train"}) == first.id
 
 
 def test_a_changed_state_is_none(tmp_path: Path) -> None:
@@ -254,6 +264,34 @@ def test_a_disk_that_is_full_at_the_start_is_named(
         assert run.id is None
     assert "Nothing of this stage is recorded" in caplog.text
     assert record_files(place.path) == []
+
+
+@pytest.mark.parametrize("starts", [False, True], ids=["no process starts", "no state is written"])
+def test_a_disk_that_fills_up_before_the_run_has_begun_is_named(
+    place: Place, monkeypatch: pytest.MonkeyPatch, starts: bool
+) -> None:
+    monkeypatch.setattr(stage_run, "TELL_S", 0.1)
+    monkeypatch.setattr(shipping, "ensure", lambda root: starts)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=4096))
+    with (
+        pytest.raises(UserError, match=r"the disk of .*\.runs/tracking is full: free space there"),
+        tracking.stage("train", "ncsn", place.params),
+    ):
+        raise AssertionError("the work began")
+    assert record_files(place.path) == []
+
+
+def test_a_process_that_does_not_start_is_quoted(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(root: Path) -> bool:
+        (root / shipping.LOG).write_text("Traceback\nImportError: no mlflow\n")
+        return False
+
+    monkeypatch.setattr(shipping, "ensure", failing)
+    with (
+        pytest.raises(UserError, match=r"tracking does not start \(ImportError: no mlflow\): see .*shipper\.log"),
+        tracking.stage("train", "ncsn", place.params),
+    ):
+        raise AssertionError("the work began")
 
 
 def test_a_full_disk_keeps_the_state_that_it_has_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

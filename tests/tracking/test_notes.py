@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import tracking
+from pipeline.tracking.record import RecordFile
 from pipeline.tracking.recorder import Notes, Run, repeat
 
 from .conftest import Place
@@ -33,9 +34,15 @@ def work(params: tracking.Settings) -> None:
         for trial, status in zip(trials, ("FINISHED", "FAILED", "KILLED"), strict=True):
             trial.end(status)
         run.log_dataset(MANIFEST)
-        run.log_artifact(Path("plot.txt"))
+        run.log_artifact(Path("artifacts/tune_noise/plot.txt"))
         run.log_metrics({"best": 3.5})
-        run.summarise({"fid/tuned": 3.5}, Path("plot.txt"))
+        run.summarise({"fid/tuned": 3.5}, Path("artifacts/tune_noise/plot.txt"))
+
+
+def plotted(place: Place) -> None:
+    path = place.path / "artifacts/tune_noise/plot.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text("a plot")
 
 
 def recorded(place: Place) -> list[object]:
@@ -57,7 +64,7 @@ def recorded(place: Place) -> list[object]:
 def test_a_relayed_stage_leaves_the_record_of_a_direct_one(
     place: Place, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (place.path / "plot.txt").write_text("a plot")
+    plotted(place)
     with tracking.relay("tune_noise", None, place.params) as relay, monkeypatch.context() as job:
         for name, value in relay.environment.items():
             job.setenv(name, value)
@@ -68,7 +75,8 @@ def test_a_relayed_stage_leaves_the_record_of_a_direct_one(
     assert not any((place.path / name).exists() for name in relay.returns)
 
     direct = Place(tmp_path_factory.mktemp("direct"), place.params)
-    for name in ("params.yaml", "dvc.yaml", "plot.txt"):
+    plotted(direct)
+    for name in ("params.yaml", "dvc.yaml"):
         (direct.path / name).write_bytes((place.path / name).read_bytes())
     monkeypatch.chdir(direct.path)
     work(direct.params)
@@ -77,7 +85,7 @@ def test_a_relayed_stage_leaves_the_record_of_a_direct_one(
 
 def test_a_server_that_others_reach_is_told_by_the_job_itself(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     with tracking.stage("tune_noise", None, place.params) as submitter, monkeypatch.context() as job:
-        (place.path / "plot.txt").write_text("a plot")
+        plotted(place)
         job.setenv(tracking.ATTACH, str(submitter.id))
         work(place.params)
         assert place.runs("stage")[0].info.status == "RUNNING"
@@ -99,6 +107,32 @@ def test_a_store_on_this_machine_is_no_address_for_a_job(uri: str, live: bool) -
     assert tracking._reachable_from_elsewhere(uri) is live
 
 
+@pytest.mark.parametrize("variable", ["MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"])
+def test_a_server_that_asks_for_a_password_is_no_address_for_a_job(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not tracking._reachable_from_elsewhere("https://me:opensesame@tracking.lab")
+    assert tracking._reachable_from_elsewhere("https://tracking.lab")
+    monkeypatch.setenv(variable, "opensesame")
+    assert not tracking._reachable_from_elsewhere("https://tracking.lab")
+
+
+@pytest.mark.parametrize("path", ["../plot.txt", "/elsewhere/plot.txt", "artifacts/../plot.txt", "params.yaml"])
+def test_notes_that_name_another_file_or_end_a_stage_are_passed_over(
+    path: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    notes = Notes(tmp_path / "in.jsonl")
+    notes.write((), "log_artifact", {"path": Path(path)})
+    notes.write((), "begin", {"uri": "elsewhere"})
+    notes.write((), "end", {"status": "FINISHED"})
+    notes.write((0,), "end", {"status": "FINISHED"})
+    notes.write((), "log_artifact", {"path": Path("artifacts/models/ncsn/plot.txt")})
+    repeat(tmp_path / "in.jsonl", Run(Notes(tmp_path / "out.jsonl")), ["artifacts/models"])
+    told = [(line.call, line.address) for line in RecordFile(tmp_path / "out.jsonl").lines()]
+    assert told == [("end", (0,)), ("log_artifact", ())]
+    assert "3 notes of the job are damaged or name foreign files" in caplog.text
+
+
 def test_no_notes_are_nothing_to_tell(tmp_path: Path) -> None:
-    repeat(tmp_path / "none.jsonl", Run(Notes(tmp_path / "out.jsonl")))
+    repeat(tmp_path / "none.jsonl", Run(Notes(tmp_path / "out.jsonl")), [])
     assert not (tmp_path / "out.jsonl").exists()

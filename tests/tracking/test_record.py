@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 from pipeline import tracking
 from pipeline.ncsn.errors import UserError
 from pipeline.tracking import __main__ as command
-from pipeline.tracking import deliver, shipping
+from pipeline.tracking import deliver, shipping, stage_run
 from pipeline.tracking.provenance import heading
 from pipeline.tracking.record import Delivered, RecordFile, record_files
 from pipeline.tracking.stage_run import Book
@@ -208,6 +208,35 @@ def test_a_store_that_comes_and_goes_costs_no_step_and_loses_nothing(
     assert stage.info.status == "FINISHED" and len(place.runs("pipeline")) == 1
 
 
+def test_a_busy_store_is_asked_again_by_the_command(
+    place: Place, store: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    killed(place, range(5), monkeypatch)
+    store.append("down")
+    monkeypatch.setattr(deliver, "PAUSE_S", 0.0)
+    monkeypatch.setattr(shipping, "PAUSES_S", (0.25, 0.5, 0.75))
+    told: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        told.append(seconds)
+        store.append("up" if len(told) == 2 else "down")
+
+    monkeypatch.setattr(shipping.time, "sleep", sleep)
+    command.main(["ship"])
+    assert told == [0.25, 0.5]
+    assert "no route to host" in caplog.text and "Trying again in 0.5 s." in caplog.text
+    assert len(history(place, place.runs("stage")[0].info.run_id)) == 5
+
+
+def test_a_store_that_holds_a_stage_up_is_told(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stage_run, "TELL_S", 0.0)
+    with caplog.at_level("INFO"), tracking.stage("train", "ncsn", place.params):
+        pass
+    assert f"tracking: sqlite:///{place.path}/mlflow.db is slow, or held by another process" in caplog.text
+
+
 def test_a_later_stage_of_a_pipeline_neither_waits_nor_fails(place: Place, store: list[str]) -> None:
     with tracking.stage("prepare", None, place.params):
         pass
@@ -224,6 +253,7 @@ def test_a_later_stage_of_a_pipeline_neither_waits_nor_fails(place: Place, store
 def test_the_command_delivers_or_says_why_not(place: Place, store: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     killed(place, range(5), monkeypatch)
     store.append("down")
+    monkeypatch.setattr(shipping, "PAUSES_S", (0.1, 0.1))
     with pytest.raises(UserError, match=r"1 records wait in .*\.runs/tracking: .*no route to host"):
         command.main(["ship"])
     store.append("up")

@@ -24,6 +24,18 @@ from stages.report import evaluation
 
 from .conftest import HEAD, Place
 
+LEAVES = """
+with tracking.stage('prepare', None, p) as run:
+    run.child('trial')
+    if sys.argv[1] == '2': os.kill(os.getpid(), signal.SIGKILL)
+"""
+"""A stage that is killed in the second of its two processes."""
+UNFOLLOWED = """
+from pipeline.tracking import shipping
+shipping.ensure = lambda root: not shipping.ship(root)
+"""
+"""No process follows the pipeline: each stage delivers by itself."""
+
 
 def test_a_stage_holds_what_it_was_told(place: Place) -> None:
     (place.path / "plot.txt").write_text("a plot")
@@ -94,13 +106,25 @@ with tracking.stage('prepare', None, p, last=sys.argv[1] == '2') as run:
     assert [s.data.metrics for s in stages] == [{"1": 1.0}, {"2": 1.0}]
 
 
-def test_what_a_pipeline_left_running_is_ended_at_the_next_start(place: Place) -> None:
-    code = """
-with tracking.stage('prepare', None, p) as run:
-    run.child('trial')
-    if sys.argv[1] == '2': os.kill(os.getpid(), signal.SIGKILL)
-"""
-    place.run(code, under_dvc=True)
+def test_a_part_of_a_pipeline_ends_its_parent_by_the_process_that_follows_it(place: Place) -> None:
+    done = place.run("with tracking.stage('prepare', None, p): pass", under_dvc=True)
+    assert not done.stderr, done.stderr
+    assert len(place.runs("stage")) == 2
+    (pipeline,) = place.runs("pipeline")
+    assert pipeline.info.status == "FINISHED" and pipeline.info.end_time
+
+
+def test_what_a_pipeline_left_running_is_ended_by_the_process_that_follows_it(place: Place) -> None:
+    place.run(LEAVES, under_dvc=True)
+    assert [r.info.status for r in place.runs("stage")] == ["FINISHED", "KILLED"]
+    assert [r.info.status for r in place.runs("trial")] == ["KILLED", "KILLED"]
+    assert [r.info.status for r in place.runs("pipeline")] == ["KILLED"]
+
+
+def test_what_a_pipeline_left_running_is_ended_at_the_next_start(
+    place: Place,
+) -> None:
+    place.run(UNFOLLOWED + LEAVES, under_dvc=True)
     assert [r.info.status for r in place.runs("stage") + place.runs("pipeline")] == [
         "FINISHED",
         "RUNNING",
