@@ -21,6 +21,8 @@ UseGpu = bool | Literal["auto"]
 
 ROOT = Path(__file__).parents[2]
 REACH_S = 3.0
+STARTS = 3
+"""How often a local Ray is started before it is given up: on a busy machine it overruns its own limit of 30 s."""
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # A report, a failure and the end are noticed after this long instead of 2 s.
@@ -44,6 +46,9 @@ LOCAL_SETTINGS = {
     # authentication on for every later `ray start` of this user, and off again for `ray job submit`.
     "RAY_AUTH_TOKEN": secrets.token_hex(32),
 }
+
+
+logger = logging.getLogger(__name__)
 
 
 def is_remote() -> bool:
@@ -145,12 +150,29 @@ def _started(cpus: int) -> Iterator[None]:
     for name, value in LOCAL_SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
-        _initialise(address="local", num_cpus=cpus, include_dashboard=False)
+        _start(num_cpus=cpus)
         yield
     finally:
         ray.shutdown()
         for name in {*LOCAL_SETTINGS, "RAY_AUTH_MODE"} - before.keys():
             os.environ.pop(name, None)
+
+
+def _start(**arguments: Any) -> None:
+    """Start a Ray on this machine, again where it ran out of time; raises UserError if it never comes up."""
+    import ray
+
+    for attempt in range(1, STARTS + 1):
+        try:
+            return _initialise(address="local", include_dashboard=False, **arguments)
+        except Exception as error:  # Ray raises this very class where a node runs out of time
+            ray.shutdown()
+            problem, cause = str(error).partition("\n")[0], error
+            logger.warning("Ray did not start on this machine, try %d of %d: %s", attempt, STARTS, problem)
+    raise UserError(
+        f"Ray did not start on this machine in {STARTS} tries ({problem}): it may be too busy, or short of memory "
+        "or disk. End other programs, then run again: finished work is kept."
+    ) from cause
 
 
 @contextlib.contextmanager
