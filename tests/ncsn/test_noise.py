@@ -101,6 +101,11 @@ def test_the_farthest_pair_is_found_within_a_block_and_between_any_two(
     assert noise.max_pairwise_distance(x) == 5
 
 
+def test_the_overlap_of_equal_levels_is_refused_since_no_number_of_levels_has_it() -> None:
+    with pytest.raises(UserError, match="overlap"):
+        noise.num_levels(1.0, 0.01, 3072, noise._overlap(1.0, 3072))
+
+
 def test_the_largest_distance_of_many_points_is_that_of_a_seeded_subset(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
