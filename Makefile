@@ -8,7 +8,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help repro test testray verify ui lint docs lock clean
+.PHONY: help repro test testray verify ui lint mutate docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -28,7 +28,7 @@ test: $(VENV)/installed ## set up, run the tests, but for those on a real Ray
 testray: $(VENV)/installed ## run the tests on a real Ray: its workers, tasks, trials and jobs
 	@$(TESTS) -m ray
 
-verify: $(VENV)/installed ## check each row of reports/table.json against files, sources and runs
+verify: $(VENV)/installed ## check each row of the table, and the report, against files, sources and runs
 	@python -m pipeline.verify reports/table.json
 
 ui: $(VENV)/installed ## open the MLflow UI on http://127.0.0.1:5000, or say where MLFLOW_TRACKING_URI has it
@@ -42,6 +42,14 @@ ui: $(VENV)/installed ## open the MLflow UI on http://127.0.0.1:5000, or say whe
 
 lint: $(VENV)/installed ## check style and types
 	@ruff check . && ruff format --check . && mypy
+
+ONLY ?=
+mutate: $(VENV)/installed ## list changes of the core that no test notices: hours, or ONLY='pipeline.ncsn.noise*'
+	@test -x .venv-mutate/bin/mutmut || { $(VENV)/bin/python -m venv .venv-mutate && \
+	  .venv-mutate/bin/pip install --quiet --disable-pip-version-check mutmut==3.8.1 && \
+	  .venv-mutate/bin/python -c 'import pathlib, sys, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "project.pth").write_text(sys.argv[1])' \
+	    "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"; }
+	@.venv-mutate/bin/mutmut run $(if $(ONLY),'$(ONLY)'); .venv-mutate/bin/mutmut results
 
 # torch is the one package outside the hashed lock: its CPU and CUDA builds differ in bytes but share a
 # version, and its own metadata pins the CUDA packages exactly. docs/guides/install.md has the reasons.

@@ -10,7 +10,19 @@ from pathlib import Path
 
 from pipeline import kernels
 
-PACKAGES = ("torch", "numpy", "ray", "mlflow", "dvc")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "optuna",
+    "pillow",
+    "pyarrow",
+    "torch-fidelity",
+    "safetensors",
+    "ray",
+    "mlflow",
+    "dvc",
+)
 CPUINFO = Path("/proc/cpuinfo")
 GPUS = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
 """Asked of the driver: torch would claim the GPU to answer."""

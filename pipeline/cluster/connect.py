@@ -22,6 +22,8 @@ UseGpu = bool | Literal["auto"]
 
 ROOT = Path(__file__).parents[2]
 REACH_S = 3.0
+STARTS = 3
+"""How often a local Ray is started before it is given up: on a busy machine it overruns its own limit of 30 s."""
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # A report, a failure and the end are noticed after this long instead of 2 s.
@@ -47,6 +49,9 @@ LOCAL_SETTINGS = {
     # Loopback alone, as on macOS and Windows: its processes would listen on every interface.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
+
+
+logger = logging.getLogger(__name__)
 
 
 def is_remote() -> bool:
@@ -158,11 +163,25 @@ def _started(cpus: int) -> Iterator[None]:
 
 
 def _start(cpus: int) -> None:
-    try:
-        _initialise(address="local", num_cpus=cpus, include_dashboard=False)
-    except OSError as error:
-        if "AF_UNIX path length" not in str(error):
-            raise
+    """Start a Ray on this machine, again where it ran out of time; raises UserError if it never comes up."""
+    import ray
+
+    for attempt in range(1, STARTS + 1):
+        try:
+            return _initialise(address="local", num_cpus=cpus, include_dashboard=False)
+        except Exception as error:  # Ray raises this very class where a node runs out of time
+            ray.shutdown()
+            _check_sockets(error)
+            problem, cause = str(error).partition("\n")[0], error
+            logger.warning("Ray did not start on this machine, try %d of %d: %s", attempt, STARTS, problem)
+    raise UserError(
+        f"Ray did not start on this machine in {STARTS} tries ({problem}): it may be too busy, or short of memory "
+        "or disk. End other programs, then run again: finished work is kept."
+    ) from cause
+
+
+def _check_sockets(error: Exception) -> None:
+    if isinstance(error, OSError) and "AF_UNIX path length" in str(error):
         name = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
         raise UserError(
             f"{name}={os.environ.get(name)} is too long for the sockets that Ray keeps there: set RAY_TMPDIR to a "

@@ -116,6 +116,8 @@ def _announce(run_folder: Path, task: Task) -> None:
         logger.info("continues the finished run of %d steps to step %d", step, task.steps)
     elif step:
         logger.info("resumes from the checkpoint of step %d of %d", step, task.steps)
+    elif not task.extends and any(run_folder.parent.glob(f"*/{PUBLISHED}")):
+        logger.info("begins at step 0: train.rollbacks, or a schedule of all steps, lets no shorter run be used")
 
 
 def published(run_folder: Path, network: str) -> None:

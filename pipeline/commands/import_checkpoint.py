@@ -154,8 +154,12 @@ def write_checkpoint(released: Released, task: Task, network: str, out: Path) ->
     """Write out/{models/N,curves/N.csv,metrics/train_N.json} as `train` does; returns the model's folder.
 
     The optimiser's state is left out: an imported network is sampled from, not trained further.
+
+    Raises:
+        UserError: weights that do not fit, or hold a NaN or an infinity.
     """
     made = fresh(task)
+    _check_finite(released)
     made.network.load_state_dict(fitted(made.network, released.network))
     made.ema.load_state_dict(fitted(made.network, released.average or released.network))
     made.step = released.steps
@@ -164,6 +168,14 @@ def write_checkpoint(released: Released, task: Task, network: str, out: Path) ->
     log.write_curve(out / "curves" / f"{network}.csv", [])
     files.write_json(out / "metrics" / f"train_{network}.json", {"steps": made.step})
     return folder
+
+
+def _check_finite(released: Released) -> None:
+    parts = {"network": released.network, "moving average": released.average or {}}
+    found = {what: name for what, held in parts.items() if (name := checkpoints.first_not_finite(held))}
+    for what, name in found.items():
+        fix = "fetch it again, or name another .pth" if what == "network" else "import the network itself by --no-ema"
+        raise UserError(f"the file's {what} holds a NaN or an infinity in {name}: {fix}.")
 
 
 def task_of(

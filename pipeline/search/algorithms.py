@@ -185,6 +185,7 @@ def _sampler(startup: int, seed: int, budget: Budget) -> optuna.samplers.BaseSam
         return optuna.samplers.TPESampler(
             seed=seed,
             n_startup_trials=startup,
+            multivariate=True,  # settings jointly; Optuna 4 and 5 have different defaults, and so other trials
             constant_liar=budget.max_concurrent > 1,  # keeps away from trials whose result it cannot know yet
         )
 

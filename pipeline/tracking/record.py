@@ -180,6 +180,15 @@ class Delivered:
     reason: str = ""
     """Why it would not have the first of them."""
 
+    def is_sound(self) -> bool:
+        """Whether each field is of its own kind, as in what this program writes."""
+        blank = vars(Delivered()) | {"parent": self.parent and ""}
+        return (
+            self.offset.__class__ is int
+            and self.offset >= 0
+            and all(isinstance(value, type(blank[name])) for name, value in vars(self).items())
+        )
+
 
 class RecordFile:
     """A record by its path."""
@@ -210,7 +219,9 @@ class RecordFile:
     def delivered(self) -> Delivered:
         """What became of it; nothing yet where that cannot be read."""
         with contextlib.suppress(OSError, ValueError, TypeError):
-            return Delivered(**_unsealed(self._state.read_bytes()))
+            found = Delivered(**_unsealed(self._state.read_bytes()))
+            if found.is_sound():
+                return found
         return Delivered()
 
     def acknowledge(self, state: Delivered) -> None:

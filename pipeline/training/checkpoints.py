@@ -53,12 +53,12 @@ def save(folder: Path, state: TrainingState, *, whole: bool = True) -> None:
             run resumes.
 
     Raises:
-        UserError: a weight is not finite, so that no run should resume from here.
+        UserError: a weight or buffer, raw or averaged, is not finite: no run should resume from here, nor sample.
         OSError: the disk is full; then nothing is left under the name.
     """
-    if not all(bool(value.isfinite().all()) for value in state.network.parameters()):
+    if name := first_not_finite(state.network.state_dict()) or first_not_finite(state.ema.state_dict()):
         raise UserError(
-            f"weights are not finite after step {state.step}: lower the recipe's optimizer.lr "
+            f"weights are not finite after step {state.step} ({name}): lower the recipe's optimizer.lr "
             f"({state.task.optimizer.lr})."
         )
     with checksums.writing(folder) as part:
@@ -75,6 +75,11 @@ def save(folder: Path, state: TrainingState, *, whole: bool = True) -> None:
             task=state.task.identity(),
         )
         files.write_json(part / "state.json", vars(saved))
+
+
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds a NaN or an infinity; None where all are finite."""
+    return next((name for name, value in tensors.items() if not bool(value.isfinite().all())), None)
 
 
 def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -62,6 +62,29 @@ def test_a_folder_too_long_for_sockets_is_named(name: str, tmp_path: Path, monke
     assert not ray.is_initialized()
 
 
+@pytest.mark.parametrize("failures", [1, 2, 3])
+def test_a_ray_that_runs_out_of_time_is_started_again_and_then_given_up_in_a_line(
+    failures: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    begun: list[object] = []
+
+    def init(**_: object) -> None:
+        begun.append(_)
+        if len(begun) <= failures:
+            raise Exception("The current node timed out during startup.\nmore")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 1.0})
+    given_up = failures == 3
+    with pytest.raises(
+        UserError if given_up else AssertionError, match="End other programs" if given_up else "conn"
+    ) as e:
+        enter()
+    assert len(begun) == min(failures + 1, 3) and "\n" not in str(e.value)
+    assert [m.partition(":")[0][-10:] for m in caplog.messages] == [f"try {n + 1} of 3" for n in range(failures)]
+
+
 @pytest.mark.parametrize(("address", "remote"), [(None, False), ("", False), ("local", False), ("head:6379", True)])
 def test_what_counts_as_a_cluster(address: str | None, remote: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)

@@ -113,6 +113,19 @@ def test_an_interrupted_training_is_told_as_one(tmp_path: Path, caplog: pytest.L
     assert caplog.messages == ["resumes from the checkpoint of step 4 of 8"]
 
 
+def test_a_longer_training_that_cannot_use_the_shorter_one_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    training.fit(make_task(steps=4), make_images(), tmp_path / "short")
+    with caplog.at_level(logging.INFO):
+        train._announce(tmp_path / "long", make_task(rollbacks=1))
+        assert not caplog.messages, "there is no finished run yet"
+        published(tmp_path / "short", "a")
+        train._announce(tmp_path / "long", make_task())
+        train._announce(tmp_path / "long", make_task(rollbacks=1))
+    assert [message.partition(":")[0] for message in caplog.messages] == ["begins at step 0"]
+
+
 def test_a_published_run_replaces_the_network_s_last_and_no_other(tmp_path: Path) -> None:
     old, new, other, copied, unfinished = (tmp_path / name for name in ("old", "new", "b", "copied", "part"))
     task = make_task()

@@ -176,9 +176,18 @@ def reshaped(name: str) -> list[Any]:
     return content
 
 
+def not_finite(part: int) -> list[Any]:
+    content = states("ncsnv2", ema=True)
+    name = next(name for name in content[part] if name.endswith("end_conv.bias"))
+    content[part][name] = torch.tensor([0.0, torch.nan, 0.0])
+    return content
+
+
 @pytest.mark.parametrize(
     ("content", "arguments", "named"),
     [
+        (not_finite(4), SIZES, "moving average holds a NaN or an infinity in end_conv.bias: .* by --no-ema"),
+        (not_finite(0), SIZES, "network holds a NaN or an infinity in end_conv.bias: fetch it again"),
         ({"a": torch.ones(1)}, [], "is not a list that begins with a network's state"),
         ([], [], "is not a list that begins"),
         ([[torch.ones(1)]], [], "is not a list that begins"),
@@ -210,6 +219,11 @@ def test_a_mistake_is_named(
     assert main(content, "--kind", "ncsnv2", *arguments) == 2
     assert re.search(named, capsys.readouterr().err)
     assert not (tmp_path / "artifacts").exists()
+
+
+def test_a_moving_average_with_a_nan_is_left_out_as_the_message_says(main: Main, tmp_path: Path) -> None:
+    assert main(not_finite(4), "--kind", "ncsnv2", "--no-ema", *SIZES) == 0
+    agree(tmp_path / "artifacts/models/ncsnv2", weights_of(states("ncsnv2")[0]))
 
 
 def test_what_is_no_file_is_named(tmp_path: Path, capsys: Any) -> None:

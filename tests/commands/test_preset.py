@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline import dvcfile
 from pipeline.commands.preset import compose, known, lay, main
+from pipeline.data import preparation
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.kinds import plain
 from pipeline.params import Params, load, parse
@@ -67,6 +69,28 @@ def test_the_committed_params_are_the_digits_preset() -> None:
 def test_preset_is_valid_and_named(name: str) -> None:
     assert params(name).preset == name
     assert params(name).data.name in (name, "digits")
+
+
+class ReachedError(Exception):
+    """What the first stage would read its data by was called."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_stages_are_planned_and_the_first_one_comes_to_its_source(
+    name: str, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main([name], repository)
+    shutil.copy(ROOT / "dvc.yaml", repository)
+    p, planned = params(name), dvcfile.entries(repository)
+    assert planned["prepare"].outs == ("artifacts/data",)
+    assert {f"train@{network}" for network in p.networks} | {f"evaluate@{row}" for row in p.rows} <= planned.keys()
+
+    def locate(found: str, *_: object) -> None:
+        raise ReachedError(found)
+
+    monkeypatch.setattr(preparation, "locate", locate)
+    with pytest.raises(ReachedError, match=p.data.name):
+        preparation.prepare(repository / "data", **p.data.kwargs())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -91,6 +91,21 @@ def test_the_largest_distance_is_that_of_all_pairs(dtype: torch.dtype, monkeypat
     assert noise.max_pairwise_distance(x) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize(("first", "second"), [(0, 1), (0, 74), (17, 40), (40, 17), (73, 74)])
+def test_the_farthest_pair_is_found_within_a_block_and_between_any_two(
+    first: int, second: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(noise, "_CHUNK", 16)
+    x = torch.zeros(75, 2)
+    x[first], x[second] = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])
+    assert noise.max_pairwise_distance(x) == 5
+
+
+def test_the_overlap_of_equal_levels_is_refused_since_no_number_of_levels_has_it() -> None:
+    with pytest.raises(UserError, match="overlap"):
+        noise.num_levels(1.0, 0.01, 3072, noise._overlap(1.0, 3072))
+
+
 def test_the_largest_distance_of_many_points_is_that_of_a_seeded_subset(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -4,6 +4,9 @@ import math
 from dataclasses import replace
 from statistics import median
 
+import optuna
+import pytest
+
 from pipeline.search import Budget, Categorical, Range, Space
 from pipeline.search.algorithms import Halving, Proposer
 from pipeline.search.records import Settings
@@ -80,3 +83,17 @@ def test_random_search_draws_the_kind_too() -> None:
     budget = replace(BUDGET, num_trials=60, algorithm="random")
     kinds = [settings["kind"] for settings in asked(budget, [], {})]
     assert set(kinds) == {"a", "b", "c"} and kinds != ["a", "b", "c"] * 20
+
+
+def test_settings_are_modelled_jointly_whatever_optunas_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Optuna 4 has another default than 5, which gives other trials from the first that TPE proposes."""
+    given: list[object] = []
+    whole = optuna.samplers.TPESampler.__init__
+
+    def noted(self: optuna.samplers.TPESampler, **settings: object) -> None:
+        given.append(settings.get("multivariate"))
+        whole(self, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(optuna.samplers.TPESampler, "__init__", noted)
+    Proposer({"x": Range(0.1, 10.0)}, [], BUDGET)
+    assert given == [True]

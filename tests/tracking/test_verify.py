@@ -20,7 +20,7 @@ from pipeline.files import read_yaml, write_yaml
 from pipeline.verify import __main__ as verify
 from stages import report, train
 
-from .test_no_result import V, evaluated, fit_here, small
+from .test_no_result import V, fit_here, small, work
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("pipeline", "stages", "extensions", "params.yaml", "dvc.yaml", ".dvcignore", ".gitignore")
@@ -37,7 +37,7 @@ def call(root: Path, *command: str) -> str:
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory, schema: Path) -> Path:
-    """A repository after `dvc repro report` with two training seeds, but for the toy figures."""
+    """A repository after `dvc repro report` with two training seeds."""
     root = tmp_path_factory.mktemp("whole")
     for name in COPIED:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -51,11 +51,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory, schema: Path) -> Path:
         params = small(root, enabled=True, extra_seeds=(1,))
         for command in (("init", "-q"), ("add", "."), ("commit", "-qm", "x")):
             call(root, *GIT, *command)
-        evaluated(params)
-        report.main(params)
+        work(params)
     call(root, sys.executable, "-m", "pipeline.program")
     call(root, "dvc", "init", "-q")
-    call(root, "dvc", "commit", "-q", "-f", "--with-deps", f"evaluate@{V}", f"evaluate_more@{V}-1")
+    call(root, "dvc", "commit", "-q", "-f", "--with-deps", "report")
     return root
 
 
@@ -89,7 +88,7 @@ class Place:
 @pytest.fixture
 def place(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Place:
     path = tmp_path / "copy"
-    shutil.copytree(whole, path, ignore=shutil.ignore_patterns("mlartifacts", "figures"))
+    shutil.copytree(whole, path, ignore=shutil.ignore_patterns("mlartifacts"))
     monkeypatch.chdir(path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
@@ -135,6 +134,10 @@ FILES = {
     f"artifacts/models/{V}-1/optimizer.safetensors": f"artifacts/models/{V}-1",
     "artifacts/features/classifier.safetensors": "evaluator",
     str(EVALUATION): "evaluation",
+    "artifacts/frontier/frontier.csv": "artifacts/frontier",
+    "artifacts/toy/numbers.json": "artifacts/toy",
+    "artifacts/metrics/toy.json": "artifacts/metrics/toy.json",
+    "reports/index.html": "reports",
 }
 
 
@@ -162,7 +165,7 @@ def test_a_changed_constant_is_caught_by_its_module(path: str, place: Place) -> 
 @pytest.mark.parametrize("path", ["pipeline/metrics/fid.py", "stages/generate.py", "pipeline/params/schema.py"])
 def test_a_docstring_a_comment_and_what_is_not_reached_are_no_change(path: str, place: Place) -> None:
     replace(Path(path), '"""', '"""Edited. ')
-    replace(Path("pipeline/toy/fig1.py"), "\n\n\n", "\n\n\nOTHER = 1\n\n\n")
+    replace(Path("pipeline/commands/show.py"), "\n\n\n", "\n\n\nOTHER = 1\n\n\n")
     with Path(path).open("a") as file:
         file.write("# a comment\n")
     assert place.verify("--no-runs")[0] == 0
@@ -191,7 +194,8 @@ def test_parameters_of_other_rows_are_not_the_row_s(place: Place) -> None:
     params["noise"]["ncsn"]["num_levels"], params["sampler"]["edm"] = 9, {"kind": "euler", "num_levels": 3}
     write_yaml(Path("params.yaml"), params)
     code, told = place.verify()
-    assert code == 0, told
+    assert code == 1 and "3 of 3 rows verified" in told, told
+    assert "the report outside its table: differs\n    pipeline/ncsn/samplers/euler.py" in told, "it shows all rows"
 
 
 MEASURES = ("fid", "kid", "inception_score", "recall")
@@ -332,9 +336,9 @@ def test_the_verdict_must_follow_from_the_rows(place: Place) -> None:
 def test_without_its_files_a_row_cannot_be_checked_and_is_mended_by_a_checkout(place: Place) -> None:
     shutil.rmtree("artifacts")
     code, told = place.verify()
-    assert code == 1 and told.count("cannot be checked") == 3 and "differs" not in told
-    assert told.count("run `dvc pull`, or `dvc repro`") == 3 and "0 of 3 rows verified" in told
-    call(place.path, "dvc", "checkout", "-q", "--with-deps", f"evaluate@{V}", f"evaluate_more@{V}-1")
+    assert code == 1 and told.count("cannot be checked") == 4 and "differs" not in told
+    assert told.count("run `dvc pull`, or `dvc repro`") == 4 and "0 of 3 rows verified" in told
+    call(place.path, "dvc", "checkout", "-q", "--with-deps", "report")
     assert place.verify()[0] == 0
 
 
@@ -354,6 +358,7 @@ def test_a_table_of_an_untracked_run_has_the_report_s_commit_and_stands(place: P
     report.main(small(place.path, enabled=False, extra_seeds=(1,)))
     row = json.loads(TABLE.read_text())["rows"][0]
     assert row["commit"] == call(place.path, "git", "rev-parse", "HEAD") and not row["dirty"]
+    call(place.path, "dvc", "commit", "-q", "-f", "report")
     Path("mlflow.db").unlink()
     assert place.verify()[0] == 0
 

@@ -224,6 +224,17 @@ def test_weights_that_are_nan_are_not_saved(task: Task, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["end_conv.bias", "sigmas"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_average_or_a_buffer_that_is_nan_is_not_saved(name: str, whole: bool, task: Task, tmp_path: Path) -> None:
+    """Samples are drawn from the average and its ladder, a snapshot's too, be the raw weights finite or not."""
+    state = fresh(task)
+    state.ema.state_dict()[name][0] = torch.inf
+    with pytest.raises(UserError, match=rf"not finite after step 0 \({name}\)"):
+        save(tmp_path / "checkpoint", state, whole=whole)
+    assert not list(tmp_path.iterdir())
+
+
 def test_prune_keeps_the_newest_and_sweeps_up_after_crashes(tmp_path: Path) -> None:
     for step in (100, 2, 30, 4, 50):
         (tmp_path / f"step_{step:08d}").mkdir()

@@ -17,6 +17,7 @@ from pipeline.ncsn.nfe import CountEvaluations
 from pipeline.ncsn.noise import geometric_sigmas, karras_sigmas
 from pipeline.ncsn.rng import SampleNoise
 from pipeline.ncsn.sampler import denoised
+from pipeline.ncsn.samplers.stochastic_heun import StochasticHeun
 from pipeline.toy.mixture import GaussianMixture
 from tests.ncsn.samplers.exact import IMAGE, NO_NOISE, image_mixture, ladder, mixture, slope, solved
 from tests.ncsn.samplers.functions import probability_flow, probability_flow_levels
@@ -142,6 +143,15 @@ def test_churn_keeps_to_its_window(low: float, high: float, hits: int) -> None:
         start=torch.zeros(3, *IMAGE),
     )
     assert rng.asked == hits
+
+
+@pytest.mark.parametrize("end", ["churn_min", "churn_max"])
+def test_a_level_at_an_end_of_the_window_has_churn(end: str) -> None:
+    """Algorithm 2 of EDM has churn at S_tmin <= t <= S_tmax; these levels are exact in float32."""
+    window = {"churn_min": 0.0, "churn_max": math.inf} | {end: 1.0}
+    settings = StochasticHeun(num_levels=3, churn=0.3, churn_noise=1.0, **window)
+    hits = [gamma > 0 for gamma in settings._gammas(torch.tensor([2.0, 1.0, 0.5]))]
+    assert hits == ([True, True, False] if end == "churn_min" else [False, True, True])
 
 
 def euler_of_diffusers(start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
