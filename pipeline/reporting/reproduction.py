@@ -58,7 +58,7 @@ class Reproduced:
 
 
 @dataclass(frozen=True)
-class Spread:
+class PooledSpread:
     """Variance of one training's mean over its sets, in units of V(m), pooled over rows."""
 
     phi: float
@@ -157,13 +157,13 @@ def scale(name: str, mean: float, n: int, floor: float = 0.0) -> float:
     return max(mean * (1 - mean), 1 / n) if name in SHARES else max(mean, floor)
 
 
-def pooled(table: Table, name: str, sets: int) -> Spread | None:
-    """Spread of a measure between trainings with `sets` sets each; None without repeated trainings."""
+def pooled(table: Table, name: str, sets: int) -> PooledSpread | None:
+    """PooledSpread of a measure between trainings with `sets` sets each; None without repeated trainings."""
     floor = _floor(table, name)
     rows = [row for row in table.rows if not row.is_floor and (row.training_seeds or 1) > 1 and row.interval(name)]
     ratios = [_variance(row, name, sets) / scale(name, row.value(name) or 0.0, row.n or 1, floor) for row in rows]
     dofs = {row.network: (row.training_seeds or 1) - 1 for row in rows}
-    return Spread(fmean(ratios), sum(dofs.values())) if ratios and fmean(ratios) > 0 else None
+    return PooledSpread(fmean(ratios), sum(dofs.values())) if ratios and fmean(ratios) > 0 else None
 
 
 def _variance(row: Row, name: str, sets: int) -> float:
@@ -181,6 +181,9 @@ def _floor(table: Table, name: str) -> float:
 
 def text(found: Sequence[Reproduced], published: str, margin: float) -> str:
     """The verdicts as a table for a terminal: one line for each row."""
+    reasons = {one.reason for one in found if not one.differences}
+    if len(reasons) == 1 and len(found) > 1 and not any(one.differences for one in found):
+        return f"Against {published}, every row: {found[0].verdict}, {reasons.pop()}\n"
     width = max((len(one.row.label) for one in found), default=0)
     head = ["row".ljust(width), "verdict".ljust(VERDICT), *(measure(name).label.ljust(CELL) for name in MEASURES)]
     lines = [

@@ -206,3 +206,9 @@ def test_the_text_has_a_line_for_each_row_and_states_the_margins() -> None:
     assert tuned[:2] == ["tuned, with denoising", "reproduced"]
     assert tuned[3:] == ["-", "-", "-"], "measures that one side lacks"
     assert max(map(len, lines)) <= 110
+
+
+def test_one_reason_for_every_row_is_said_once() -> None:
+    rows = (here(), dataclasses.replace(here(), denoised=False))
+    found = compare(table(*rows), table(*rows, data="other"), MARGIN)
+    assert text(found, "p", MARGIN) == "Against p, every row: cannot tell, other data\n"
