@@ -12,7 +12,11 @@ ROOT = Path(__file__).parents[1]
 PLAN = """
 stages:
   report:
-    cmd: mkdir -p artifacts reports && cp params.yaml artifacts/x.yaml && cp given.json reports/table.json && date > reports/table.md
+    cmd:
+      - mkdir -p artifacts reports
+      - cp params.yaml artifacts/x.yaml
+      - cp given.json reports/table.json
+      - date > reports/table.md
     params: [x]
     metrics: [artifacts/x.yaml]
     outs: [{reports: {cache: false}}]
