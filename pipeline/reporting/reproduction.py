@@ -161,9 +161,11 @@ def pooled(table: Table, name: str, sets: int) -> PooledSpread | None:
     """PooledSpread of a measure between trainings with `sets` sets each; None without repeated trainings."""
     floor = _floor(table, name)
     rows = [row for row in table.rows if not row.is_floor and (row.training_seeds or 1) > 1 and row.interval(name)]
-    ratios = [_variance(row, name, sets) / scale(name, row.value(name) or 0.0, row.n or 1, floor) for row in rows]
-    dofs = {row.network: (row.training_seeds or 1) - 1 for row in rows}
-    return PooledSpread(fmean(ratios), sum(dofs.values())) if ratios and fmean(ratios) > 0 else None
+    scales = [scale(name, row.value(name) or 0.0, row.n or 1, floor) for row in rows]
+    known = [(row, v) for row, v in zip(rows, scales, strict=True) if v > 0]  # KID's estimate may be below 0
+    dofs = {row.network: (row.training_seeds or 1) - 1 for row, _ in known}
+    phi = fmean(_variance(row, name, sets) / v for row, v in known) if known else 0.0
+    return PooledSpread(phi, sum(dofs.values())) if phi > 0 else None
 
 
 def _variance(row: Row, name: str, sets: int) -> float:

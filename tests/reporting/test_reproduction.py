@@ -212,3 +212,10 @@ def test_one_reason_for_every_row_is_said_once() -> None:
     rows = (here(), dataclasses.replace(here(), denoised=False))
     found = compare(table(*rows), table(*rows, data="other"), MARGIN)
     assert text(found, "p", MARGIN) == "Against p, every row: cannot tell, other data\n"
+
+
+def test_a_published_value_below_zero_is_not_compared() -> None:
+    below = nested("kid", [[-0.01], [-0.02], [-0.03]])
+    published = row("ncsn", estimates(nested("fid", [[13.9], [14.0], [14.1]]), kid=below), (3, 1))
+    (found,) = compare(table(row("ncsn", estimates(14.0, kid=0.1))), table(published), MARGIN)
+    assert [one.measure for one in found.differences] == ["fid"]
