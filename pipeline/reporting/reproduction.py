@@ -158,7 +158,7 @@ def scale(name: str, mean: float, n: int, floor: float = 0.0) -> float:
 
 
 def pooled(table: Table, name: str, sets: int) -> PooledSpread | None:
-    """PooledSpread of a measure between trainings with `sets` sets each; None without repeated trainings."""
+    """Spread of a measure between trainings with `sets` sets each; None without repeated trainings."""
     floor = _floor(table, name)
     rows = [row for row in table.rows if not row.is_floor and (row.training_seeds or 1) > 1 and row.interval(name)]
     scales = [scale(name, row.value(name) or 0.0, row.n or 1, floor) for row in rows]
