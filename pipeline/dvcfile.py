@@ -142,6 +142,15 @@ def value(params: Mapping[str, Any], key: str) -> Any:
     return here
 
 
+def differences(name: str, one: object, other: object) -> Iterator[tuple[str, object, object]]:
+    """The leaves in which two nested mappings differ, with dotted keys."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for key in {**one, **other}:
+            yield from differences(f"{name}.{key}", one.get(key, "nothing"), other.get(key, "nothing"))
+    elif one != other:
+        yield name, one, other
+
+
 def hashes(root: Path, paths: Iterable[str]) -> dict[str, str]:
     """DVC's hash of each path as dvc.lock records it, of the nearest tracked folder above for a part of one.
 

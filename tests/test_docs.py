@@ -24,7 +24,7 @@ PAGES = sorted(
 )
 GUIDES = [page for page in PAGES if not page.startswith("docs/results/")]
 """Pages without history; results have commits and the words of their day."""
-FOLDERS = ("pipeline", "stages", "tests", "docs", "conf", "benchmarks", "reports", ".ci")
+FOLDERS = ("pipeline", "stages", "tests", "docs", "conf", "benchmarks", ".ci")
 PLACE = re.compile("[A-Z]{3,}|[*<>{}]|\\.\\.\\.")
 """What makes a path or key a pattern: NAME, *, <fingerprint>."""
 LONGEST_MEDIAN = 25

@@ -16,7 +16,7 @@ from pipeline.reporting import cards, latex, page, tables
 from pipeline.reporting.figures import contours, curves, samples, searches, toy
 from pipeline.reporting.figures.grids import Images
 from pipeline.reporting.figures.style import FigureEntry
-from pipeline.reporting.lineage import Made
+from pipeline.reporting.lineage import Made, StageGraph
 from pipeline.reporting.read_table import SELFTEST, read_table
 from pipeline.reporting.rows import Table
 
@@ -33,7 +33,7 @@ def write_report(
     extra_seeds: Sequence[int] = (),
     runs: Mapping[str, tuple[Made, ...]] | None = None,
 ) -> Table:
-    """Write README.md, index.html, table.{md,tex,csv,json}, both cards and figures/, whole or not at all.
+    """Write README.md, index.html, table.{md,tex,csv,json}, settings.json, cards and figures/, whole or not at all.
 
     The same files, commit and run ids give the same bytes: nothing here carries a date.
 
@@ -64,7 +64,14 @@ def write_report(
         write_text(folder / "table.tex", latex.latex_table(table))
         write_text(folder / "table.csv", tables.to_csv(table))
         write_json(folder / "table.json", tables.to_json(table))
+        write_json(folder / "settings.json", _settings(artifacts.parent, rows))
     return table
+
+
+def _settings(root: Path, rows: Iterable[str]) -> dict[str, dict[str, object]]:
+    """ROW: the values of params.yaml that its numbers depend on; none without a dvc.yaml."""
+    graph = StageGraph.read(root)
+    return {row: graph.parameters(row) for row in rows} if graph else {}
 
 
 def _samplers(artifacts: Path, rows: Iterable[str]) -> dict[str, Sampler]:

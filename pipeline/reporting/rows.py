@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.files import read_json
+from pipeline.ncsn.errors import UserError
 from pipeline.reporting import lineage
 from pipeline.reporting.intervals import Interval
 from pipeline.reporting.papers import Published
@@ -204,6 +206,14 @@ class Table:
     """Relative; what counts as equal to a paper's number. None: rows are not judged by the papers'."""
     selftest: str | None = None
     """How many known answers the evaluator reproduced; None without a self-test."""
+
+    @classmethod
+    def read(cls, path: Path) -> "Table":
+        """Content of a table.json; raises UserError where it is missing or not a table."""
+        try:
+            return cls.from_json(read_json(path))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} is not a table of `dvc repro report` ({error}): name a table.json.") from error
 
     def row(self, system: str, denoised: bool | None) -> Row | None:
         """The row of a system, or None."""

@@ -162,7 +162,7 @@ def parameters(
         only: dotted keys that matter, with all below them; None: all do.
     """
     for key, value in locked.get("params", {}).get("params.yaml", {}).items():
-        for name, expected, found in _differences(key, value, _value(params, key)):
+        for name, expected, found in dvcfile.differences(key, value, _value(params, key)):
             if only is None or any(f"{name}.".startswith(f"{one}.") for one in only):
                 yield Finding(f"{prefix} {name}", str(expected), str(found), fix)
 
@@ -172,15 +172,6 @@ def _value(params: Parameters, key: str) -> object:
         return dvcfile.value(dict(params), key)
     except (KeyError, TypeError):
         return "nothing"
-
-
-def _differences(name: str, one: object, other: object) -> Iterator[tuple[str, object, object]]:
-    """The leaves in which two nested mappings differ, with dotted keys."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        for key in {**one, **other}:
-            yield from _differences(f"{name}.{key}", one.get(key, "nothing"), other.get(key, "nothing"))
-    elif one != other:
-        yield name, one, other
 
 
 class History:

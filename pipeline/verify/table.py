@@ -24,11 +24,7 @@ NEEDED_OF_SAMPLES = ("samples/{row}/manifest.json", "metrics/generate_{row}.json
 
 def read_written(path: Path) -> tuple[Table, dict[str, object]]:
     """Content of table.json as a table and as plain data; raises UserError where it is not a table."""
-    value = read_json(path)
-    try:
-        return Table.from_json(value), value
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not a table of `dvc repro report` ({error}): name a table.json.") from error
+    return Table.read(path), read_json(path)
 
 
 def system_of(row: Row) -> str:

@@ -55,5 +55,5 @@ def test_report_writes_the_whole_folder(params: Params, artifacts: Path) -> None
     names = {path.name for path in Path("reports").iterdir()}
     tables = {"table.md", "table.tex", "table.csv", "table.json"}
     cards = {"model_card.md", "dataset_card.md"}
-    assert names == {"README.md", "index.html", *tables, *cards, "figures"}
+    assert names == {"README.md", "index.html", "settings.json", *tables, *cards, "figures"}
     assert "# Results on digits" in Path("reports/README.md").read_text()
