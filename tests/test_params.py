@@ -417,6 +417,10 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         put("noise.ncsn.num_levels", 10**6),
         "noise.ncsn.num_levels: .* equal to 100000, found",
     ),
+    "levels of a sampler beyond all means": (
+        put("sampler.edm.num_levels", 10**12),
+        "sampler.edm.num_levels: must be below 2147483648, found 1000000000000",
+    ),
     "samples beyond all means": (
         both(put("generate.num_samples", 10**6), put("generate.sample_sets", 1000)),
         r"generate: num_samples x sample_sets \(1000000000\) must be at most 100000000",

@@ -131,7 +131,9 @@ def _model(cls: Any) -> type[BaseModel]:
 
 
 def _tuples(value: Any) -> Any:
-    """Lists as tuples, so that settings can be hashed."""
+    """Lists as tuples, so that settings can be hashed; numbers that nothing has as many of are refused."""
+    if isinstance(value, int) and abs(value) >= 2**31:
+        raise ValueError("must be below 2147483648")
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
