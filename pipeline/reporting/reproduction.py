@@ -29,6 +29,8 @@ MARGIN = 0.4
 """Largest difference that counts as equal, relative to the published value. docs/explanation/compare.md says why."""
 REPEATS = ("train.seed", "generate.seed", "generate.sample_sets")
 """Settings that make another draw of the same experiment."""
+NAMED = 2
+"""Settings that a reason names."""
 VERDICT, CELL = len("not reproduced"), 13
 """Widths of columns."""
 FIELDS = {"n": "N", "n_reference": "reference images", "reference_set": "reference set", "nfe": "NFE"}
@@ -112,7 +114,8 @@ def _other_terms(
         return "other data"
     mine, theirs = (one.get(row.system, {}) for one in settings)
     if mine and theirs and (changed := _changed(mine, theirs)):
-        return f"other settings: {', '.join(changed)}"
+        more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+        return f"other settings: {', '.join(changed[:NAMED])}{more}"
     if row.sha256("evaluator") != other.sha256("evaluator") or row.evaluator != other.evaluator:
         hashes = f"{row.sha256('evaluator')[:8]} here, {other.sha256('evaluator')[:8]} there"
         return f"another evaluator ({hashes})"

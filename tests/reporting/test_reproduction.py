@@ -219,3 +219,9 @@ def test_a_published_value_below_zero_is_not_compared() -> None:
     published = row("ncsn", estimates(nested("fid", [[13.9], [14.0], [14.1]]), kid=below), (3, 1))
     (found,) = compare(table(row("ncsn", estimates(14.0, kid=0.1))), table(published), MARGIN)
     assert [one.measure for one in found.differences] == ["fid"]
+
+
+def test_of_many_settings_the_first_are_named() -> None:
+    mine, theirs = ({"ncsn": {"train": dict.fromkeys("abcd", value)}} for value in (1, 2))
+    reason = judged(here(), there(), (mine, theirs)).reason
+    assert reason == "other settings: train.a 1 against 2, train.b 1 against 2 and 2 more"
