@@ -11,6 +11,7 @@ import safetensors
 from torch import Tensor
 
 from pipeline.commands import pin_evaluator
+from pipeline.commands.preset import compose
 from pipeline.data.preparation import prepare
 from pipeline.metrics.build import build
 from pipeline.metrics.features import _pinned, load_space
@@ -80,8 +81,9 @@ def test_the_classifier_of_a_run_is_pinned_with_what_made_it(
     assert "torch" in about["versions"] and "preset digits" in about["settings"]
 
 
-@pytest.mark.parametrize("preset", ["digits"])
-def test_a_shipped_evaluator_has_the_hash_of_its_preset(preset: str) -> None:
-    settings = load(ROOT / f"conf/{preset}.yaml").features
+@pytest.mark.parametrize("preset", ["digits", "fashion_mnist"])
+def test_a_shipped_evaluator_has_the_hash_of_its_preset(preset: str, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(compose(ROOT / "conf", preset))
+    settings = load(tmp_path / "params.yaml").features
     assert isinstance(settings, Classifier) and settings.weights
     assert _pinned.sha256(ROOT / settings.weights) == settings.sha256

@@ -17,6 +17,7 @@ from pipeline.files import sha256
 from pipeline.metrics.features import Images
 from pipeline.ncsn.errors import UserError
 
+_CHUNK = 1000  # images in memory at once
 ABOUT = "about"
 """The one key of the metadata: safetensors writes several in another order each time."""
 
@@ -66,4 +67,7 @@ def read(path: Path, expected: str, images: Images) -> tuple[dict[str, Tensor], 
 
 
 def _digest(images: Images) -> str:
-    return hashlib.sha256(repr(images.shape).encode() + images.tobytes()).hexdigest()
+    found = hashlib.sha256(repr(images.shape).encode())
+    for start in range(0, len(images), _CHUNK):
+        found.update(images[start : start + _CHUNK].tobytes())
+    return found.hexdigest()
