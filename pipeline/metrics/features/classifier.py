@@ -22,6 +22,7 @@ from pipeline.ncsn.errors import UserError
 logger = logging.getLogger(__name__)
 NUM_FEATURES = 64
 LOG_EVERY_S = 5.0
+_ROOT = Path(__file__).parents[3]  # of the repository, which `weights` may be relative to
 _CHUNK = 500  # images in one forward pass; fixed, since it is part of what fixes the bits
 
 
@@ -37,7 +38,8 @@ class Classifier:
     min_accuracy: float
     """On the held-out images; below it the stage fails."""
     weights: str | None = None
-    """A pinned classifier, see `pipeline.metrics.features._pinned`; None: train one by the fields above."""
+    """A pinned classifier, see `pipeline.metrics.features._pinned`; None: train one by the fields above.
+    Relative to the repository's root."""
     sha256: str | None = None
     """Of that file."""
 
@@ -73,7 +75,7 @@ class Classifier:
         return Built(ClassifierSpace(space.network, space.shape, accuracy), accuracies)
 
     def _pinned(self, images: Images) -> "ClassifierSpace":
-        state, shape = _pinned.read(Path(str(self.weights)).expanduser(), str(self.sha256), images)
+        state, shape = _pinned.read(_ROOT / Path(str(self.weights)).expanduser(), str(self.sha256), images)
         network = FeatureNetwork(**shape)
         network.load_state_dict(state)
         return ClassifierSpace(network.eval().requires_grad_(False), shape)
