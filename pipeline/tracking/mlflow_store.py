@@ -169,7 +169,7 @@ def stored(root: Path, run_ids: Iterable[str]) -> dict[str, Record]:
     """What the store of a repository has of runs, by id; nothing is written. See `tracking.records`."""
     address = store_uri(root)
     where = redact(address)
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not (root / "mlflow.db").exists():
+    if not _is_there(root):
         raise UserError(f"{where} is not there: set MLFLOW_TRACKING_URI to the store that has the runs.")
     try:
         client = MlflowClient(address)
@@ -177,6 +177,36 @@ def stored(root: Path, run_ids: Iterable[str]) -> dict[str, Record]:
     except MlflowException as error:
         raise UserError(f"MLFLOW_TRACKING_URI={where} cannot be read ({_first_line(error)}).") from error
     return {key: Record(run.info.status, dict(run.data.tags)) for key, run in found.items() if run}
+
+
+def _is_there(root: Path) -> bool:
+    """Whether a repository has a store: MLflow would make the local one by looking."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (root / "mlflow.db").exists()
+
+
+class Pages(NamedTuple):
+    """What the UI can be opened on."""
+
+    experiment: str
+    """The experiment's id; empty where nothing was recorded yet."""
+    rows: list[str]
+    """By row of the table, the id of the newest run that evaluated it."""
+
+
+def pages(root: Path, experiment: str, preset: str, rows: Iterable[str]) -> Pages:
+    """The pages of a repository's store; see `tracking.pages`."""
+    address = store_uri(root)
+    if not _is_there(root):
+        return Pages("", [])
+    with calling(address):
+        client = MlflowClient(address)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            return Pages("", [])
+        terms = f"tags.stage = 'evaluate' AND tags.preset = {_quoted(preset)} AND attributes.status = 'FINISHED'"
+        newest = client.search_runs([found.experiment_id], terms, max_results=MOST)
+    by_row = {run.data.tags.get("row"): str(run.info.run_id) for run in reversed(newest)}
+    return Pages(str(found.experiment_id), [by_row[row] for row in rows if row in by_row])
 
 
 def _active(client: MlflowClient, run_id: str) -> Entity | None:
