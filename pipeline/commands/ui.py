@@ -55,7 +55,9 @@ def links(server: str, experiment: str, runs: list[str]) -> Iterator[str]:
         runs: ids of the rows' newest evaluations.
     """
     # Without the type MLflow 3 opens an overview of traces, of which a training has none.
-    yield f"runs: {server}/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    runs_page = f"{server}/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    yield f"runs: {runs_page}"
+    yield f"rows with their numbers: {runs_page}&viewStateShareKey={tracking.VIEW}"
     yield f"models: {server}/#/experiments/{experiment}/models"
     if len(runs) > 1:
         yield f"rows side by side: {server}/#/compare-runs?runs={_listed(runs)}&experiments={_listed([experiment])}"

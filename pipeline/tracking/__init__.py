@@ -21,11 +21,11 @@ from pipeline import dvcfile
 from pipeline.redaction import has_secret
 from pipeline.tracking import provenance, shipping
 from pipeline.tracking.provenance import ATTACH, PARENT
-from pipeline.tracking.record import Arguments, Record
+from pipeline.tracking.record import VIEW, Arguments, Record
 from pipeline.tracking.recorder import Notes, Nothing, Run, repeat
 from pipeline.tracking.stage_run import recording
 
-__all__ = ["ATTACH", "PARENT", "Record", "Relay", "Run", "pages", "records", "relay", "stage"]
+__all__ = ["ATTACH", "PARENT", "VIEW", "Record", "Relay", "Run", "pages", "records", "relay", "stage"]
 
 NOTES = "PIPELINE_NOTES"
 """Environment, inside a job that cannot reach the store: the file that takes the notes for `relay`."""

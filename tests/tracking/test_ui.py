@@ -13,6 +13,7 @@ import pytest
 from pipeline import tracking
 from pipeline.commands import ui
 from pipeline.ncsn.errors import UserError
+from pipeline.tracking.mlflow_store import Experiment
 from pipeline.tracking.provenance import store_uri
 
 from .conftest import Place
@@ -75,8 +76,9 @@ def test_an_address_is_shown_without_secrets(address: str, shown: str) -> None:
 
 
 def test_the_links_open_the_runs_of_trainings_and_the_rows_side_by_side() -> None:
-    runs, _, compared = (line.split(": ", 1)[1] for line in ui.links("http://h:1", "7", ["a", "b"]))
+    runs, rows, _, compared = (line.split(": ", 1)[1] for line in ui.links("http://h:1", "7", ["a", "b"]))
     assert runs == "http://h:1/#/experiments/7/runs?workflowType=machine_learning"
+    assert rows == f"{runs}&viewStateShareKey=rows"
     asked = parse_qs(urlsplit(urlsplit(compared).fragment).query)
     assert {name: json.loads(value) for name, (value,) in asked.items()} == {"runs": ["a", "b"], "experiments": ["7"]}
 
@@ -110,3 +112,17 @@ def test_the_pages_are_those_of_the_newest_finished_evaluation_of_each_row(place
     found = tracking.pages(*names, ["ncsn", "ncsnv2", "edm"])
     assert found == (experiment.experiment_id, [ids["ncsn"], ids["edm"]])
     assert tracking.pages(names[0], "another", ["ncsn"]) == (experiment.experiment_id, [])
+
+
+def test_the_experiment_has_a_description_and_a_view_of_the_rows_which_users_may_edit(place: Place) -> None:
+    def tags() -> dict[str, str]:
+        return dict(place.client.get_experiment(store.id).tags)
+
+    name = place.params.tracking.experiment
+    store = Experiment(store_uri(place.path), place.path, name)
+    assert f"(#/experiments/{store.id}/runs?workflowType=machine_learning&view" in tags()["mlflow.note.content"]
+    view = json.loads(tags()["mlflow.sharedViewState.rows"])
+    assert view["searchFilter"] == "tags.stage = 'evaluate'" and view["orderByKey"] in view["selectedColumns"]
+    place.client.set_experiment_tag(store.id, "mlflow.note.content", "mine")
+    Experiment(store_uri(place.path), place.path, name)
+    assert tags()["mlflow.note.content"] == "mine"
