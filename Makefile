@@ -42,14 +42,8 @@ testray: $(VENV)/installed ## run the tests on a real Ray: its workers, tasks, t
 verify: $(VENV)/installed ## check each row of the table, and the report, against files, sources and runs
 	@python -m pipeline.verify reports/table.json
 
-ui: $(VENV)/installed ## open the MLflow UI on http://127.0.0.1:5000, or say where MLFLOW_TRACKING_URI has it
-	@case "$$MLFLOW_TRACKING_URI" in \
-	  http://*|https://*) echo "MLFLOW_TRACKING_URI is set, and runs go there: open $$MLFLOW_TRACKING_URI" ;; \
-	  *) here=$$(pwd -P | sed 's/%/%25/g; s/?/%3F/g'); case "$$here" in *%*) driver=+pysqlite ;; *) driver= ;; esac; \
-	    MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1 --port 5000 --workers 1 \
-	    --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite$$driver:///$$here/mlflow.db}" \
-	    --default-artifact-root "$$(pwd -P)/mlartifacts" ;; \
-	esac
+ui: $(VENV)/installed ## open the MLflow UI on the runs, or say where MLFLOW_TRACKING_URI has them
+	@python -m pipeline.commands.ui
 
 lint: $(VENV)/installed ## check style and types
 	@ruff check . && ruff format --check . && mypy

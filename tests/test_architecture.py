@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "generate": BASE | {"data", "metrics", "training", "cluster", "program"},
     "search": BASE | {"data", "metrics", "training", "cluster", "generate", "program"},
     "cluster": BASE | {"training", "dvcfile"},
-    "commands": BASE | {"data", "metrics", "training", "reporting", "params"},
+    "commands": BASE | {"data", "metrics", "training", "reporting", "params", "tracking"},
     "entry": BASE | {"params", "cluster", "tracking"},
     "stages": {"*"},
 }

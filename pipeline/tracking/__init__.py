@@ -21,11 +21,11 @@ from pipeline import dvcfile
 from pipeline.redaction import has_secret
 from pipeline.tracking import provenance, shipping
 from pipeline.tracking.provenance import ATTACH, PARENT
-from pipeline.tracking.record import Arguments, Record
+from pipeline.tracking.record import VIEW, Arguments, Record
 from pipeline.tracking.recorder import Notes, Nothing, Run, repeat
 from pipeline.tracking.stage_run import recording
 
-__all__ = ["ATTACH", "PARENT", "Record", "Relay", "Run", "records", "relay", "stage"]
+__all__ = ["ATTACH", "PARENT", "VIEW", "Record", "Relay", "Run", "pages", "records", "relay", "stage"]
 
 NOTES = "PIPELINE_NOTES"
 """Environment, inside a job that cannot reach the store: the file that takes the notes for `relay`."""
@@ -90,6 +90,19 @@ def records(run_ids: Iterable[str]) -> dict[str, Record]:
             from pipeline.tracking import mlflow_store
 
         return mlflow_store.stored(provenance.root(), run_ids)
+
+
+def pages(experiment: str, preset: str, rows: Iterable[str]) -> tuple[str, list[str]]:
+    """An experiment's id, empty without one, and the newest finished evaluation of each row that has one.
+
+    Raises:
+        UserError: the store cannot be read.
+    """
+    with shipping.quiet():
+        with shipping.uncollected():
+            from pipeline.tracking import mlflow_store
+
+        return mlflow_store.pages(provenance.root(), experiment, preset, rows)
 
 
 class Relay(NamedTuple):

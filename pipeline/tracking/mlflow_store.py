@@ -29,7 +29,7 @@ from pipeline.git import Commit
 from pipeline.ncsn.errors import UserError
 from pipeline.redaction import redact
 from pipeline.tracking.provenance import LONGEST, flat, revealed, store_uri
-from pipeline.tracking.record import Arguments, Record
+from pipeline.tracking.record import VIEW, Arguments, Record
 
 BATCH = 1000
 """Metrics in one request, MLflow's limit."""
@@ -37,6 +37,28 @@ MOST = 1000
 """Runs in one answer."""
 REPORTED = "reported"
 """The alias of the version whose numbers the last report shows; MLflow itself resolves `latest`."""
+ROWS = json.dumps(
+    {
+        "searchFilter": "tags.stage = 'evaluate'",
+        "orderByKey": "metrics.`denoised.fid`",  # by a metric: by date MLflow folds the rows below their pipeline
+        "orderByAsc": True,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": [
+            *(f"metrics.`{name}`" for name in ("denoised.fid", "denoised.kid", "nfe.denoised")),
+            *(f"params.`{name}`" for name in ("sampler.kind", "noise.sigma_max", "recipe.optimizer.lr")),
+        ],
+    }
+)
+"""That view, as MLflow keeps one that is shared."""
+DESCRIPTION = """Score networks: one run per pipeline run, below it one per stage, below that one per trial of a search.
+
+- [The rows of the table with FID, KID and network evaluations]({view})
+- The table, its figures and one page of all: artifacts of a pipeline run, `index.html`
+- What the words mean: `docs/glossary.md`; how to compare rows: `docs/guides/tracking.md`
+"""
 FINAL = (
     "BAD_REQUEST",
     "INVALID_PARAMETER_VALUE",
@@ -107,6 +129,7 @@ class Experiment:
             self.client = MlflowClient(revealed(uri))
             artifacts = (root / "mlartifacts").as_uri() if local else None
             self.id = self._open(name, artifacts)
+            self._describe()
 
     def _open(self, name: str, artifacts: str | None) -> str:
         found = self.client.get_experiment_by_name(name)
@@ -120,6 +143,14 @@ class Experiment:
         if found.lifecycle_stage != "active":
             raise UserError(f"experiment {name!r} at {self.uri} is deleted: restore it or change tracking.experiment.")
         return str(found.experiment_id)
+
+    def _describe(self) -> None:
+        """Give the experiment a description and the view of its rows, but for what it has: users edit both."""
+        have = self.client.get_experiment(self.id).tags
+        view = f"#/experiments/{self.id}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
+        tags = {"mlflow.note.content": DESCRIPTION.format(view=view), f"mlflow.sharedViewState.{VIEW}": ROWS}
+        for key in tags.keys() - have.keys():
+            self.client.set_experiment_tag(self.id, key, tags[key])
 
     def create(self, name: str, tags: Mapping[str, str], parent: str | None, at: int) -> str:
         """Begin a run, below `parent` if that is given; returns its id."""
@@ -169,7 +200,7 @@ def stored(root: Path, run_ids: Iterable[str]) -> dict[str, Record]:
     """What the store of a repository has of runs, by id; nothing is written. See `tracking.records`."""
     address = store_uri(root)
     where = redact(address)
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not (root / "mlflow.db").exists():
+    if not _is_there(root):
         raise UserError(f"{where} is not there: set MLFLOW_TRACKING_URI to the store that has the runs.")
     try:
         client = MlflowClient(address)
@@ -177,6 +208,36 @@ def stored(root: Path, run_ids: Iterable[str]) -> dict[str, Record]:
     except MlflowException as error:
         raise UserError(f"MLFLOW_TRACKING_URI={where} cannot be read ({_first_line(error)}).") from error
     return {key: Record(run.info.status, dict(run.data.tags)) for key, run in found.items() if run}
+
+
+def _is_there(root: Path) -> bool:
+    """Whether a repository has a store: MLflow would make the local one by looking."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (root / "mlflow.db").exists()
+
+
+class Pages(NamedTuple):
+    """What the UI can be opened on."""
+
+    experiment: str
+    """The experiment's id; empty where nothing was recorded yet."""
+    rows: list[str]
+    """By row of the table, the id of the newest run that evaluated it."""
+
+
+def pages(root: Path, experiment: str, preset: str, rows: Iterable[str]) -> Pages:
+    """The pages of a repository's store; see `tracking.pages`."""
+    address = store_uri(root)
+    if not _is_there(root):
+        return Pages("", [])
+    with calling(address):
+        client = MlflowClient(address)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            return Pages("", [])
+        terms = f"tags.stage = 'evaluate' AND tags.preset = {_quoted(preset)} AND attributes.status = 'FINISHED'"
+        newest = client.search_runs([found.experiment_id], terms, max_results=MOST)
+    by_row = {run.data.tags.get("row"): str(run.info.run_id) for run in reversed(newest)}
+    return Pages(str(found.experiment_id), [by_row[row] for row in rows if row in by_row])
 
 
 def _active(client: MlflowClient, run_id: str) -> Entity | None:

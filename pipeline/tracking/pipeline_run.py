@@ -79,11 +79,11 @@ def _existing(store: Experiment, variable: str, run_id: str) -> str:
 def end(store: Experiment, heading: Heading, run_id: str, parent: str | None, status: str, at: int) -> None:
     """End a stage's run, and with it the pipeline run if it is the last stage, a failed one, or alone.
 
-    The pipeline run gets what parameters it lacks, such as what a search found. One that has ended, and was
-    joined, stays as it ended.
+    The pipeline run gets what parameters it lacks, such as what a search found, but not those of one network or
+    row. One that has ended, and was joined, stays as it ended.
     """
     above = store.get(parent) if parent else None
-    if above and (own := store.get(run_id)):
+    if above and "network" not in heading.tags and (own := store.get(run_id)):
         lacking = {k: v for k, v in own.data.params.items() if k not in above.data.params}
         make("log_params", StoredRun(store, above.info.run_id), {"params": lacking})
     if heading.attach:

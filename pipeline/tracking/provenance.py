@@ -1,5 +1,6 @@
 """Provenance of a run, as tags and parameters: git, DVC, preset, stage, network, row, versions, hardware."""
 
+import contextlib
 import getpass
 import hashlib
 import json
@@ -10,7 +11,7 @@ from numbers import Real
 from pathlib import Path
 
 from pipeline import dvcfile, environment
-from pipeline.files import sha256
+from pipeline.files import read_yaml, sha256
 from pipeline.git import commit
 from pipeline.ncsn.errors import UserError
 from pipeline.redaction import HIDDEN, redact
@@ -108,10 +109,33 @@ def _identity(stage: str, key: str | None, read: dict[str, str], tags: dict[str,
 
 
 def sections(stage: str, key: str | None, params: Arguments) -> dict[str, str]:
-    """The sections of params.yaml that dvc.yaml declares for a stage, as dotted keys and short values."""
-    declared = dvcfile.entry(Path.cwd(), stage, key).params
-    found = {name: dvcfile.value(params, name) for name in declared}
-    return {name: str(value)[:LONGEST] for name, value in flat(found)}
+    """What a stage reads of params.yaml, and what was settled for its row, as dotted keys and short values.
+
+    No name of a network or row is in a key, so that MLflow shows those of two runs side by side.
+    """
+    entry = dvcfile.entry(Path.cwd(), stage, key)
+    found = {name: dvcfile.value(params, name) for name in entry.params if not (key and name.startswith("recipes."))}
+    values = flat(found | _settled(of_key(stage, key, params), entry.inputs(), params))
+    return {name: str(value)[:LONGEST] for name, value in values}
+
+
+def _settled(on: Mapping[str, str], inputs: Iterable[str], params: Arguments) -> Arguments:
+    """The recipe and noise of a run's network and the sampler of its row, as far as they are settled."""
+    if not on:
+        return {}
+    settled = {path.parent.name: path for path in map(Path, inputs) if path.parent.name in ("noise", "sampler")}
+    row = _plain(settled.get("sampler"))
+    network = row.get("network") or settled.get("noise", Path(on["network"])).stem
+    noise = _plain(Path("artifacts/noise", f"{network}.yaml"))
+    recipe = params.get("recipes", {}).get(network, {})
+    return {"recipe": recipe, "noise": noise, "sampler": row.get("sampler", {})}
+
+
+def _plain(path: Path | None) -> Arguments:
+    """A settled file; empty where it cannot be read, which its stage will say."""
+    with contextlib.suppress(OSError, UserError):
+        return dict(read_yaml(path) or {}) if path else {}
+    return {}
 
 
 def tags(stage: str, key: str | None, params: Arguments) -> dict[str, str]:

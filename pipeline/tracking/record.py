@@ -23,6 +23,8 @@ REFUSED = FOLDER / "refused.txt"
 BEGIN, END, DAMAGED = "begin", "end", "damaged"
 """Calls of the record itself; the last stands for a line whose checksum or layout is wrong."""
 PATH = "$path"
+VIEW = "rows"
+"""The shared view of MLflow's UI that shows the rows with their numbers in columns."""
 
 Address = tuple[int, ...]
 """Which child of which child a run is, counted from the stage's, which is ()."""

@@ -51,8 +51,9 @@ def test_a_stage_holds_what_it_was_told(place: Place) -> None:
     assert [m.value for m in place.client.get_metric_history(run.id, "loss")] == [3.0, 2.0, 1.0]
     assert stage.data.metrics == {"loss": 1.0, "nested.fid": 2.0}
     assert stage.data.params["train.steps"] == str(place.params.train.steps)
-    assert stage.data.params["recipes.ncsn.network.kind"] == "ncsn"
-    assert not [key for key in stage.data.params if key.startswith(("recipes.tuned", "data", "tracking"))]
+    assert stage.data.params["recipe.network.kind"] == "ncsn"
+    assert not [key for key in stage.data.params if key.startswith(("recipes.", "data", "tracking"))]
+    assert "recipe.network.kind" not in place.runs("pipeline")[0].data.params, "one network's alone"
     named = {"stage": "train", "network": "ncsn", "preset": "digits", "data.sha256": digest}
     assert named.items() <= stage.data.tags.items()
     assert [a.path for a in place.client.list_artifacts(run.id, "figures")] == ["figures/plot.txt"]
@@ -88,7 +89,7 @@ def test_the_parent_shows_the_headline_and_the_files_and_all_parameters_that_cou
     assert pipeline.data.metrics == {"fid/tuned/raw": 7.0}
     assert pipeline.data.params["settled_noise.tuned.sigma_max"] == "3.5", "found by the stage"
     assert pipeline.data.params["generate.seed"] == str(place.params.generate.seed), "of a stage that did not run"
-    assert not [key for key in pipeline.data.params if key.startswith(("compute", "tracking"))]
+    assert [key for key in pipeline.data.params if key.startswith(("compute", "tracking"))] == ["compute.kernels"]
     files = [place.client.list_artifacts(pipeline.info.run_id, folder) for folder in (None, "figures")]
     assert [[a.path for a in found] for found in files] == [["figures", "table.md"], ["figures/samples.png"]]
 
