@@ -56,7 +56,8 @@ def write_report(
     checks: list[KnownAnswer] = _read(artifacts / SELFTEST) or []
     with whole_folder(out) as folder:
         shown = draw_figures(folder / page.FIGURES, artifacts, table, real, grid)
-        parts = page.sections(table, shown, sampled_by, features, numbers, checks)
+        hero = samples.hero_figure(folder / page.FIGURES, artifacts, table, real)
+        parts = page.sections(table, shown, sampled_by, features, numbers, checks, hero)
         write_text(folder / "README.md", page.readme(table, parts))
         write_text(folder / "index.html", page.html_page(page.title(table), parts, folder / page.FIGURES))
         write_text(folder / "model_card.md", cards.model_card(table, manifest, sampled_by))
