@@ -148,8 +148,8 @@ def _hero(table: Table, figure: FigureEntry | None) -> Iterator[PageSection]:
     if best is None:
         return
     ratio = next(found.ratio for found in verdict.against_floor(table) if found.row is best)
-    floor = f", {ratio:.2f} times that of real images" if ratio else ""
-    cost = f" at {best.nfe:,} network evaluations a sample" if best.nfe is not None else ""
+    floor = f" ({ratio:.2f} times that of real images)" if ratio else ""
+    cost = f", at {best.nfe:,} network evaluations a sample" if best.nfe is not None else ""
     found = f"Nearest to real images is `{best.system}` {best.how}: FID {best.fid:.3g}{floor}{cost} (N={best.n:,})."
     yield PageSection("What was found", found, figure, RESULT)
 
