@@ -21,8 +21,8 @@ LEAVE_LOCK := git show HEAD:dvc.lock 2>/dev/null | grep -q '^stages:' || git upd
 
 repro: $(VENV)/installed ## set up, run the pipeline, print the table
 	@$(LEAVE_LOCK)
-	@dvc repro
-	@cat reports/table.md
+	@begun=$$(date +%s); dvc repro && cat reports/table.md && took=$$(($$(date +%s) - begun)) && \
+	  printf '\nThe pipeline took %d min %d s.\n' $$((took / 60)) $$((took % 60))
 	@echo
 	@$(COMPARE)
 	@echo

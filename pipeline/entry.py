@@ -8,8 +8,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
-from pipeline import kernels, tracking
+from pipeline import dvcfile, kernels, tracking
 from pipeline.cluster import job
 from pipeline.ncsn.errors import UserError
 from pipeline.params import Params, load
@@ -22,6 +23,8 @@ QUIET = {
     "DVC_NO_ANALYTICS": "1",
 }
 PR_SET_PDEATHSIG = 1
+
+logger = logging.getLogger(__name__)
 
 
 def run(main: Callable[..., None], *, submits: bool = False) -> None:
@@ -54,15 +57,31 @@ def _run(main: Callable[..., None], submits: bool) -> None:
     params = load()
     kernels.choose(params.compute.kernels)
     arguments = _arguments(main, params)
+    _announce(main, arguments)
     if submits and job.wanted(params.compute.job_address):
         _send(main, params, arguments)
     else:
         main(params, *arguments)
 
 
+def _announce(main: Callable[..., None], arguments: list[str]) -> None:
+    """Say what the stage will do and where it is in dvc.yaml; nothing of one that dvc.yaml lacks."""
+    stages = list(dvcfile.entries(Path())) if Path("dvc.yaml").exists() else []
+    key = "".join(f"@{argument}" for argument in arguments)
+    names = (f"{_stage(main)}{key}", f"{_stage(main)}_more{key}")
+    if name := next((name for name in names if name in stages), None):
+        what = (main.__globals__["__doc__"] or "").partition(": ")[2].split("\n\n")[0]
+        logger.info("stage %d of %d, %s: %s", stages.index(name) + 1, len(stages), name, " ".join(what.split()))
+
+
+def _stage(main: Callable[..., None]) -> str:
+    """The name of a stage's module; run with `python -m`, the module is __main__."""
+    return Path(main.__globals__["__file__"]).stem
+
+
 def _send(main: Callable[..., None], params: Params, arguments: list[str]) -> None:
-    """Let the cluster of compute.job_address run the stage; run with `python -m`, its module is __main__."""
-    stage = main.__globals__["__spec__"].name.rsplit(".", 1)[-1]
+    """Let the cluster of compute.job_address run the stage."""
+    stage = _stage(main)
     name = arguments[0] if arguments else None
     address, storage = str(params.compute.job_address), params.compute.job_storage
     with tracking.relay(stage, name, params) as (environment, returns):

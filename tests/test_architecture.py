@@ -16,10 +16,11 @@ from pipeline.program import files_of, imports, module_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
-BASE = {"ncsn", "files", "memmap", "git", "environment", "kernels", "redaction", "selected_checkpoint"}
+BASE = {"ncsn", "files", "memmap", "git", "environment", "kernels", "progress", "redaction", "selected_checkpoint"}
 MAY_IMPORT: dict[str, set[str]] = {
     "ncsn": set(),
     "git": set(),
+    "progress": set(),
     "redaction": set(),
     "files": {"ncsn"},
     "selected_checkpoint": {"ncsn", "files"},
@@ -42,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "search": BASE | {"data", "metrics", "training", "cluster", "generate", "program"},
     "cluster": BASE | {"training", "dvcfile"},
     "commands": BASE | {"data", "metrics", "training", "reporting", "params", "tracking"},
-    "entry": BASE | {"params", "cluster", "tracking"},
+    "entry": BASE | {"params", "cluster", "tracking", "dvcfile"},
     "stages": {"*"},
 }
 CORE = ("ncsn",)

@@ -89,6 +89,30 @@ def test_a_mistake_is_one_message(place: Path, body: str, arguments: list[str], 
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
+DVC = """
+stages:
+  prepare: {cmd: none}
+  train: {matrix: {network: "${networks}"}, cmd: none}
+  stage: {foreach: "${rows}", do: {cmd: none}}
+"""
+
+
+def test_a_stage_says_what_it_will_do_and_where_in_the_pipeline_it_is(place: Path) -> None:
+    (place / "dvc.yaml").write_text(DVC)
+    told = '"""Stage `stage ROW`: the numbers of\na row."""\n' + STAGE
+    done = run(place, "pass", "ncsnv2", stage=told)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("stage 7 of 10, stage@ncsnv2: the numbers of a row.\n")
+    (place / "dvc.yaml").write_text(DVC.replace("  stage: {foreach", "  stage_more: {foreach"))
+    assert run(place, "pass", "ncsn", stage=told).stderr.startswith("stage 6 of 10, stage_more@ncsn: the")
+
+
+def test_a_stage_that_no_pipeline_has_says_nothing(place: Path) -> None:
+    assert run(place, "pass", "ncsn").stderr == ""
+    (place / "dvc.yaml").write_text(DVC.replace("  stage:", "  other:"))
+    assert run(place, "pass", "ncsn").stderr == ""
+
+
 def test_all_mistakes_in_params_are_told_at_once(place: Path) -> None:
     text = (place / "params.yaml").read_text().replace("batch_size: 128", "batch_size: 129", 1)
     (place / "params.yaml").write_text(text.replace("image_size: 8", "image_sise: 8"))

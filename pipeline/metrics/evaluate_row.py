@@ -21,6 +21,7 @@ from pipeline.metrics.inputs import (
 from pipeline.metrics.measures import Evaluation, compute, results
 from pipeline.metrics.neighbours import nearest
 from pipeline.ncsn.errors import UserError
+from pipeline.progress import told
 
 SHOWN, NEIGHBOURS = 8, 5
 """Samples whose nearest training images are named, and how many of these."""
@@ -62,7 +63,8 @@ def evaluate_row(
     """
     drawn = Drawn.read(folder)
     sets = {kind: drawn.sets(kind) for kind in ("raw", "denoised")}
-    first = {kind: Described.by(space, images) for kind, (images, *_) in sets.items()}
+    described = told("features of samples", sets.items(), len(sets))
+    first = {kind: Described.by(space, images) for kind, (images, *_) in described}
     trained, count = Described.by(space, train), drawn.num_samples
     real = reference_split(trained, held_out, space, settings, num_samples=count, searched=searched)
     fresh = real.floor if settings.reference == "train" else Described.by(space, held_out[:count])
@@ -74,7 +76,7 @@ def evaluate_row(
         return evaluate(inputs) | names | compute("samples", inputs)
 
     return {
-        **{kind: scored(images) for kind, images in first.items()},
+        **{kind: scored(images) for kind, images in told("sets scored", first.items(), len(first))},
         "floor": evaluate(ImageInputs(real.floor, real.reference, settings)) | names,
         "further_sets": {
             kind: [scored(Described.by(space, images)) for images in others] for kind, (_, *others) in sets.items()

@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.ncsn.kinds import extensions
+from pipeline.progress import told
 
 if TYPE_CHECKING:
     from pipeline.metrics.inputs import ImageInputs, NetworkInputs, SampleInputs
@@ -171,7 +172,8 @@ def measure(name: str) -> Measure:
 def compute(of: str, inputs: "ImageInputs | NetworkInputs") -> Evaluation:
     """All measures of images, samples or a network, each function called once."""
     functions = dict.fromkeys(one.compute for one in measures() if one.of == of)
-    return {key: value for function in functions for key, value in function(inputs).items()}
+    asked = told(f"measures of {of}", functions, len(functions))
+    return {key: value for function in asked for key, value in function(inputs).items()}
 
 
 def results() -> tuple[Measure, ...]:

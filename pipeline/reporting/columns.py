@@ -50,9 +50,9 @@ def result_columns(table: Table) -> list[Column]:
     """Columns of the first table: system, denoising, the papers' cells, measures and cost."""
     rows = [row for row in table.rows if row.measured]
     columns = [Column("System", _system, numeric=False), Column("Denoising", _denoising, numeric=False)]
-    columns.append(Column("Paper's FID", lambda e: _quoted(table, e, "fid")))
     if table.published:
-        columns.append(Column("Paper's IS", lambda e: _quoted(table, e, "inception_score")))
+        columns.append(Column("Paper's FID", lambda e: _quoted(e, "fid")))
+        columns.append(Column("Paper's IS", lambda e: _quoted(e, "inception_score")))
     columns += _fid_columns(rows) or [Column("FID", _first_cell)]
     judged = {(v.row, v.measure): v.outcome for v in verdict.against_papers(table)}
     if judged:
@@ -234,11 +234,10 @@ def _denoising(entry: Entry) -> str:
     return DASH if value is None else ("yes" if value else "no")
 
 
-def _quoted(table: Table, entry: Entry, name: str) -> str:
+def _quoted(entry: Entry, name: str) -> str:
     if isinstance(entry, Published):
         return getattr(entry, name) or DASH
-    absent = DASH if table.published or entry.is_floor else "none"
-    return getattr(entry, f"published_{name}") or absent
+    return getattr(entry, f"published_{name}") or DASH
 
 
 def _sample_count(entry: Entry) -> str:

@@ -15,13 +15,23 @@ from PIL import Image
 
 from pipeline.metrics.selftest import KnownAnswer
 from pipeline.ncsn.sampler import Sampler
-from pipeline.reporting import tables
+from pipeline.reporting import tables, verdict
 from pipeline.reporting.columns import DASH, NOT_RUN, pipe_table
 from pipeline.reporting.figures import style
 from pipeline.reporting.figures.style import FigureEntry, Picture
 from pipeline.reporting.rows import Table
 
 FIGURES = "figures"
+RESULT, SEARCHES, BACKGROUND = GROUPS = ("Result", "Searches", "Background")
+"""Groups of the page's sections, in order; all but the first are folded."""
+GROUP_OF = {
+    "dvc repro generate": RESULT,
+    "dvc repro evaluate": RESULT,
+    "dvc repro frontier": RESULT,
+    "dvc repro tune_sampler": SEARCHES,
+    "dvc repro tune_noise": SEARCHES,
+}
+"""By what makes a figure's data; the others are background."""
 
 # Stage, what it makes, the sections of params.yaml that decide it.
 STAGES = (
@@ -89,6 +99,12 @@ class PageSection:
     title: str
     text: str = ""
     figure: FigureEntry | None = None
+    group: str = BACKGROUND
+
+    @property
+    def folded(self) -> bool:
+        """Whether the page shows it only when it is opened."""
+        return self.group != RESULT
 
 
 def sections(
@@ -98,6 +114,7 @@ def sections(
     features: FeatureNumbers | None,
     toy: ToyNumbers | None,
     checks: Sequence[KnownAnswer] = (),
+    hero: FigureEntry | None = None,
 ) -> list[PageSection]:
     """Sections of the page in order, the same in Markdown and in HTML.
 
@@ -105,17 +122,36 @@ def sections(
         samplers: by row, what drew its samples.
         features, toy: None where the stage has not run.
         checks: the evaluator's self-test.
+        hero: real images beside the best row's samples.
     """
     origin = [tables.provenance(table), *_accuracy(features), _stages()]
-    return [
-        PageSection("The table", "\n\n".join([tables.results_table(table), tables.verdict_lines(table)])),
-        *(PageSection(figure.title, figure=figure) for figure in shown),
+    found = [
+        *_hero(table, hero),
+        PageSection("The table", _join(tables.results_table(table), tables.verdict_lines(table)), group=RESULT),
+        *(PageSection(one.title, figure=one, group=GROUP_OF.get(one.command, BACKGROUND)) for one in shown),
         *_toy_sections(toy),
         PageSection("How the samples were made", _settings(samplers)),
         PageSection("What is measured", tables.measures_table()),
         *_selftest(checks),
-        PageSection("Where it comes from", "\n\n".join(origin)),
+        PageSection("Where it comes from", _join(*origin)),
     ]
+    return sorted(found, key=lambda part: GROUPS.index(part.group))
+
+
+def _join(*texts: str) -> str:
+    return "\n\n".join(texts)
+
+
+def _hero(table: Table, figure: FigureEntry | None) -> Iterator[PageSection]:
+    """What was found, in a sentence under the best row's samples; nothing where no row was measured."""
+    best = verdict.best(table)
+    if best is None:
+        return
+    ratio = next(found.ratio for found in verdict.against_floor(table) if found.row is best)
+    floor = f" ({ratio:.2f} times that of real images)" if ratio else ""
+    cost = f", at {best.nfe:,} network evaluations a sample" if best.nfe is not None else ""
+    found = f"Nearest to real images is `{best.system}` {best.how}: FID {best.fid:.3g}{floor}{cost} (N={best.n:,})."
+    yield PageSection("What was found", found, figure, RESULT)
 
 
 def title(table: Table) -> str:
@@ -227,7 +263,7 @@ def html_page(title: str, parts: Sequence[PageSection], figures: Path) -> str:
         "share": lambda name: _share(figures / name),
         "colours": COLOURS,
     }
-    return environment.get_template("page.html.j2").render(title=title, parts=parts)
+    return environment.get_template("page.html.j2").render(title=title, parts=parts, groups=GROUPS)
 
 
 def uri(path: Path) -> str:

@@ -1,6 +1,6 @@
 """Report of a run: from the stages' files to the folder reports/, figures included."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from pipeline.git import commit
 from pipeline.metrics.drawn import Drawn
 from pipeline.metrics.selftest import KnownAnswer
 from pipeline.ncsn.sampler import Sampler
+from pipeline.progress import told
 from pipeline.reporting import cards, latex, page, tables
 from pipeline.reporting.figures import contours, curves, samples, searches, toy
 from pipeline.reporting.figures.grids import Images
@@ -55,7 +56,8 @@ def write_report(
     checks: list[KnownAnswer] = _read(artifacts / SELFTEST) or []
     with whole_folder(out) as folder:
         shown = draw_figures(folder / page.FIGURES, artifacts, table, real, grid)
-        parts = page.sections(table, shown, sampled_by, features, numbers, checks)
+        hero = samples.hero_figure(folder / page.FIGURES, artifacts, table, real)
+        parts = page.sections(table, shown, sampled_by, features, numbers, checks, hero)
         write_text(folder / "README.md", page.readme(table, parts))
         write_text(folder / "index.html", page.html_page(page.title(table), parts, folder / page.FIGURES))
         write_text(folder / "model_card.md", cards.model_card(table, manifest, sampled_by))
@@ -104,18 +106,19 @@ def draw_figures(folder: Path, artifacts: Path, table: Table, real: Images, grid
     rows, networks = list(table.drawn()), list(dict.fromkeys(table.drawn().values()))
     names = list(dict.fromkeys(name for row in table.rows for name in row.names))
     folder.mkdir(parents=True, exist_ok=True)
-    return [
-        samples.sample_grids(folder, artifacts, table, real, grid),
-        samples.ways_figure(folder, artifacts, rows),
-        *samples.completion_figures(folder, artifacts, rows),
-        *samples.neighbour_figures(folder, artifacts, rows, real),
-        *curves.frontier_figures(folder, artifacts, table),
-        curves.loss_figure(folder, artifacts, networks),
-        *curves.choice_figures(folder, artifacts, names),
-        searches.step_size_figure(folder, artifacts),
-        *searches.sampler_figures(folder, artifacts),
-        *contours.contour_figures(folder, artifacts, searches.TUNE_SAMPLER),
-        *searches.noise_figures(folder, artifacts),
-        *contours.contour_figures(folder, artifacts, searches.TUNE_NOISE),
-        *toy.toy_entries(folder, artifacts, table.data),
+    drawers: list[Callable[[], Iterable[FigureEntry]]] = [
+        lambda: [samples.sample_grids(folder, artifacts, table, real, grid)],
+        lambda: [samples.ways_figure(folder, artifacts, rows)],
+        lambda: samples.completion_figures(folder, artifacts, rows),
+        lambda: samples.neighbour_figures(folder, artifacts, rows, real),
+        lambda: curves.frontier_figures(folder, artifacts, table),
+        lambda: [curves.loss_figure(folder, artifacts, networks)],
+        lambda: curves.choice_figures(folder, artifacts, names),
+        lambda: [searches.step_size_figure(folder, artifacts)],
+        lambda: searches.sampler_figures(folder, artifacts),
+        lambda: contours.contour_figures(folder, artifacts, searches.TUNE_SAMPLER),
+        lambda: searches.noise_figures(folder, artifacts),
+        lambda: contours.contour_figures(folder, artifacts, searches.TUNE_NOISE),
+        lambda: toy.toy_entries(folder, artifacts, table.data),
     ]
+    return [entry for draw in told("parts of the report", drawers, len(drawers)) for entry in draw()]

@@ -5,6 +5,7 @@ denoising step, and each takes as many levels as a budget has room for.
 """
 
 import csv
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pipeline import progress
 from pipeline.files import sha256, write_json
 from pipeline.generate.draw import Shape, draw, single_threaded
 from pipeline.metrics.fid import Moments, distance, moments
@@ -82,13 +84,13 @@ def frontier(setup: FrontierSetup, budgets: Sequence[int]) -> Iterator[FrontierP
     Args:
         budgets: network evaluations for each sample, the most that a point may cost.
     """
-    for kind in kinds.kinds("samplers"):
-        for budget in budgets:
-            try:
-                yield _measured(chosen(kind, setup, budget), setup)
-            except UserError as error:
-                logger.warning("%s within %d evaluations is left out: %s", kind, budget, error)
-                yield LeftOut(kind, budget, str(error))
+    asked = list(itertools.product(kinds.kinds("samplers"), budgets))
+    for kind, budget in progress.told("points of the frontier", asked, len(asked)):
+        try:
+            yield _measured(chosen(kind, setup, budget), setup)
+        except UserError as error:
+            logger.warning("%s within %d evaluations is left out: %s", kind, budget, error)
+            yield LeftOut(kind, budget, str(error))
 
 
 def write_frontier(folder: Path, found: Sequence[FrontierPoint | LeftOut], settings: Mapping[str, object]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import ray
 import torch
 
+from pipeline import progress
 from pipeline.cluster import connect
 from pipeline.files import write_yaml
 from pipeline.ncsn.errors import UserError
@@ -76,8 +77,10 @@ def tune(
     """
     candidates: list[Candidate] = []
     records: list[TrialRecord] = []
-    for one in [replace(setup, max_nfe=budget) for budget in _feasible(setup, budgets)]:
+    setups = [replace(setup, max_nfe=budget) for budget in _feasible(setup, budgets)]
+    for place, one in enumerate(setups, 1):
         offset = len(records)
+        logger.info("search %d of %d, of at most %d evaluations; repeats follow", place, len(setups), one.max_nfe)
         found = search(
             trial,
             one.proposals().space(bounds),
@@ -133,11 +136,12 @@ def _measure(setup: SamplerSetup, jobs: Sequence[Job]) -> list[Rungs]:
 
     if connect.is_remote():
         task = ray.remote(work).options(num_cpus=1, num_gpus=1 if setup.device == "cuda" else 0)
-        return list(ray.get([task.remote(job) for job in jobs]))
+        waiting = [task.remote(job) for job in jobs]
+        return list(progress.told("repeats and baseline", map(ray.get, waiting), len(jobs)))
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(1 if setup.device == "cuda" else setup.budget.max_concurrent) as pool:
-            return list(pool.map(work, jobs))
+            return list(progress.told("repeats and baseline", pool.map(work, jobs), len(jobs)))
     finally:
         torch.set_num_threads(threads)
 

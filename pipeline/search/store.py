@@ -212,7 +212,8 @@ class Ledger:
         done, total = len(self.records), self._budget.num_trials
         left = (time.monotonic() - self._begin) / done * (total - done)
         outcome = f"trial {record.trial}: {self._outcome(record)}"
-        logger.info("%d of %d trials; %s; %s; about %.0f s left", done, total, outcome, self._leader(), left)
+        line = "%d of %d trials; %s; %s; about %.0f s left for these trials"
+        logger.info(line, done, total, outcome, self._leader(), left)
 
     def _outcome(self, record: TrialRecord) -> str:
         reached = f"{record.status} at rung {len(record.rungs)} of {len(self._budget.rungs)}"

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.ncsn.errors import UserError
+from pipeline.progress import told
 from pipeline.toy.mixture import Array
 from pipeline.toy.score_matching import sliced_score_matching
 
@@ -131,15 +132,17 @@ def loss_curves(
     curves = []
     for sigma in sigmas:
         draws = _draws(images, steps, batch_size, seed)
-        curves.append(LossCurve(sigma, _losses(copy.deepcopy(network), draws, sigma, lr)))
+        curves.append(LossCurve(sigma, _losses(copy.deepcopy(network), draws, sigma, lr, steps)))
     return tuple(curves)
 
 
-def _losses(network: AutoEncoder, draws: Iterator[tuple[Tensor, Tensor, Tensor]], sigma: float, lr: float) -> Array:
+def _losses(
+    network: AutoEncoder, draws: Iterator[tuple[Tensor, Tensor, Tensor]], sigma: float, lr: float, steps: int
+) -> Array:
     """The loss of each step of Adam on (images, noise, projection), to the first that is not finite."""
     optimiser = torch.optim.Adam(network.parameters(), lr=lr, fused=True)
     losses: list[float] = []
-    for x, noise, projection in draws:
+    for x, noise, projection in told(f"figure 1 at sigma {sigma:g}, steps", draws, steps):
         x_tilde = x + sigma * noise
         loss = sliced_score_matching(network, x_tilde, torch.tensor(sigma), projection, variance_reduced=True).mean()
         if not loss.isfinite():

@@ -102,6 +102,18 @@ def test_the_page_says_what_the_readme_says(text: str, reports: Path) -> None:
     assert text.count("<img ") == len(figures), "a figure that the page does not show"
 
 
+def test_the_page_opens_with_the_best_row_and_folds_what_is_not_the_result(text: str, reports: Path) -> None:
+    hero = text.split("<section")[1]
+    assert "<h2>What was found</h2>" in hero and "<img " in hero and (reports / "figures/hero.png").exists()
+    assert "<code>tuned</code> with denoising: FID 1.73 (1.18 times that of real images), at 81 network" in hero
+    folded = [section for section in text.split("<section")[1:] if "<details>" in section]
+    opened = [section for section in text.split("<section")[1:] if "<details>" not in section]
+    titles = ["What was found", "The table", "Samples next to real images", "From noise to data", "Images completed"]
+    assert [re.findall("<h2>(.*?)</h2>", section)[0] for section in opened][:5] == titles
+    assert "The evaluator's self-test" not in titles and len(folded) > 8
+    assert re.findall("<li><strong>(.*?)</strong>", text) == ["Result", "Searches", "Background"]
+
+
 def test_every_line_figure_is_vector_and_follows_the_colour_scheme(reports: Path) -> None:
     for name in ("loss", "frontier", "samples"):
         uri = pages.uri(reports / f"figures/{name}.svg")

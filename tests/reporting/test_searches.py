@@ -30,6 +30,13 @@ def test_a_line_runs_by_differences_of_p_mean_and_by_ratios_of_what_is_positive(
     assert list(drawn["--"].get_xdata()) == [0, 1, 2], "no axis of a sampler's name"
 
 
+def test_every_trial_is_seen_on_a_white_page_and_on_a_dark_one() -> None:
+    (axes,) = parallel(LAWS, searches.NOISE_AXES).axes
+    lines = [line for line in axes.lines if len(line.get_xdata()) == 3]
+    greens = [line.get_color()[1] for line in lines]
+    assert min(greens) > 0.38 and max(greens) < 0.88, "neither the map's violet nor its yellow"
+
+
 def test_a_search_for_a_law_is_told_from_one_for_a_ladder(tmp_path: Path) -> None:
     written(tmp_path / "artifacts/tune_noise")
     first, second = searches.noise_figures(tmp_path / "figures", tmp_path / "artifacts")

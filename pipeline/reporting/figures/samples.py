@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pipeline.files import read_json
 from pipeline.metrics.drawn import Drawn
 from pipeline.ncsn.errors import UserError
+from pipeline.reporting import verdict
 from pipeline.reporting.figures import grids, style
 from pipeline.reporting.figures.grids import CELL, EDGE, GridPanel, Group, Images, mosaic
 from pipeline.reporting.figures.style import FigureEntry, Picture, keep
@@ -23,6 +24,8 @@ TEXT = "#7a7a7a"
 LABEL = 200
 """Width of the column of names, in device pixels."""
 LEVELS_SHOWN = 12
+HERO = (4, 6)
+"""Rows and columns of a panel of the picture at the top."""
 VEIL = 205
 """Grey of what the sampler is not shown."""
 SPACES = {"pixels": "nearest in pixels", "features": "nearest in features"}
@@ -47,6 +50,18 @@ def sample_grids(folder: Path, artifacts: Path, table: Table, real: Images, grid
     )
     made = keep(grids.grid(panels, *grid), folder, "samples")
     return FigureEntry("Samples next to real images", caption, "dvc repro generate", (made,))
+
+
+def hero_figure(folder: Path, artifacts: Path, table: Table, real: Images) -> FigureEntry | None:
+    """Real images beside samples of the row that is nearest to them, large; None where no row was measured."""
+    row = verdict.best(table)
+    if row is None:
+        return None
+    drawn = np.load(artifacts / f"samples/{row.system}/{row.kind}.npy", mmap_mode="r", allow_pickle=False)
+    panels = [GridPanel("real", "training images", real), GridPanel(row.system, row.how, drawn)]
+    caption = "The first images of both sets in their order, none picked."
+    made = keep(grids.grid(panels, *HERO), folder, "hero")
+    return FigureEntry("What was found", caption, "dvc repro generate", (made,))
 
 
 def nearest_to_floor(table: Table, system: str) -> Row | None:

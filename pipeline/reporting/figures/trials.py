@@ -184,11 +184,16 @@ def parallel(rows: Sequence[dict[str, str]], names: Mapping[str, str]) -> Figure
         points += [(x, _share(name, ends[name], values[name])) for x, name in used]
         whole = row["status"] == "finished"
         axes.plot(
-            *zip(*points, strict=True), color=colours(norm(values["fid"])), linewidth=1.6 if whole else 0.7,
+            *zip(*points, strict=True), color=colours(_shade(norm(values["fid"]))), linewidth=1.6 if whole else 0.7,
             linestyle="-" if whole else "--", marker="o", markersize=2.5, alpha=0.9,
         )  # fmt: skip
     _uprights(axes, kinds, {names[name]: ends[name] for name in columns})
     return figure
+
+
+def _shade(share: float) -> float:
+    """The part of the colour map that is seen on a white page and on a dark one."""
+    return 0.35 + 0.5 * share
 
 
 def _values(row: dict[str, str], names: Mapping[str, str]) -> dict[str, float]:
