@@ -27,7 +27,7 @@ from pipeline.verify.table import read_written
 ROOT = Path(__file__).parents[1]
 DIGITS = (ROOT / "conf/digits.yaml").read_text()
 RAW = YAML(typ="safe").load(DIGITS)
-TABLE = json.loads((ROOT / "reports/table.json").read_text())
+TABLE = json.loads((ROOT / "docs/results/digits/table.json").read_text())
 
 fuzzed = settings(
     derandomize=True,
