@@ -31,7 +31,6 @@ _MARKED = re.compile(r"\*\*(?P<bold>.+?)\*\*|`(?P<code>[^`]+)`")
 
 def latex_table(found: Table) -> str:
     """A `table*` environment: papers' rows, ours, the floor, divided by rules; the lowest FID in bold."""
-    entries: list[columns.Entry] = [*found.published, *found.rows]
     shown = columns.result_columns(found)
     ours = [row for row in found.rows if not row.is_floor]
     blocks: list[Sequence[columns.Entry]] = [found.published, ours, found.floors()]
