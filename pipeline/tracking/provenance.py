@@ -134,7 +134,8 @@ def _settled(on: Mapping[str, str], inputs: Iterable[str], params: Arguments) ->
 def _plain(path: Path | None) -> Arguments:
     """A settled file; empty where it cannot be read, which its stage will say."""
     with contextlib.suppress(OSError, UserError):
-        return dict(read_yaml(path) or {}) if path else {}
+        found = read_yaml(path) if path else {}
+        return dict(found) if isinstance(found, Mapping) else {}
     return {}
 
 
