@@ -12,7 +12,7 @@ EVERY_S = 5.0
 logger = logging.getLogger(__name__)
 
 
-def told(what: str, items: Iterable[T], total: int) -> Iterator[T]:
+def reported(what: str, items: Iterable[T], total: int) -> Iterator[T]:
     """The items as they come, each logged as done by `what`, with the seconds left at the speed so far.
 
     An item counts as done when the next is asked for. So wrap what makes the items, or what they are made from.

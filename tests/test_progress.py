@@ -17,7 +17,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def lasting(clock: list[float], seconds: float) -> Iterator[int]:
-    for number in progress.told("rows", range(4), 4):
+    for number in progress.reported("rows", range(4), 4):
         clock[0] += seconds
         yield number
 

@@ -4,7 +4,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -50,7 +50,7 @@ class Samples:
     """Spent on them, by runs that were killed too."""
     folder: Path | None = None
     """Where the shards lie and the arrays above are mapped from; None: in memory."""
-    lock: Lock | None = None
+    lock: Lock | None = field(default=None, compare=False)
     """Of the folder, for as long as the samples are in use."""
 
     def discard(self) -> None:

@@ -57,7 +57,7 @@ class SelectedCheckpoint:
     """How it was chosen, as JSON has it; empty where there was one network alone."""
     measured: Path | None = None
     """Where the FIDs lie until the stage's output is in place."""
-    lock: Lock | None = None
+    lock: Lock | None = field(default=None, compare=False)
     """Of that folder."""
 
     def curve(self) -> Iterator[tuple[int, dict[str, object]]]:

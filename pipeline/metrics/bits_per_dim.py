@@ -15,7 +15,7 @@ from pipeline.ncsn.networks import conditional_on_levels
 from pipeline.ncsn.nfe import CountEvaluations
 from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.ncsn.rng import SampleNoise
-from pipeline.progress import told
+from pipeline.progress import reported
 
 if TYPE_CHECKING:
     from pipeline.metrics.measures import Values
@@ -70,7 +70,7 @@ def _bits(score: CountEvaluations, images: Images, drawn: np.ndarray, sigmas: Te
     found = []
     with exact(0) if device == "cpu" else contextlib.nullcontext():
         batches = range(0, len(drawn), _BATCH)
-        for start in told("batches of bits / dim", batches, len(batches)):
+        for start in reported("batches of bits / dim", batches, len(batches)):
             index = drawn[start : start + _BATCH]
             rng = SampleNoise(seed, index.tolist(), images.shape[1:], device)
             found.append(bits_per_dim(score, torch.from_numpy(images[index]).to(device), sigmas, rng))

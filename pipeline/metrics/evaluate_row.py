@@ -21,7 +21,7 @@ from pipeline.metrics.inputs import (
 from pipeline.metrics.measures import Evaluation, compute, results
 from pipeline.metrics.neighbours import nearest
 from pipeline.ncsn.errors import UserError
-from pipeline.progress import told
+from pipeline.progress import reported
 
 SHOWN, NEIGHBOURS = 8, 5
 """Samples whose nearest training images are named, and how many of these."""
@@ -63,7 +63,7 @@ def evaluate_row(
     """
     drawn = Drawn.read(folder)
     sets = {kind: drawn.sets(kind) for kind in ("raw", "denoised")}
-    described = told("features of samples", sets.items(), len(sets))
+    described = reported("features of samples", sets.items(), len(sets))
     first = {kind: Described.by(space, images) for kind, (images, *_) in described}
     trained, count = Described.by(space, train), drawn.num_samples
     real = reference_split(trained, held_out, space, settings, num_samples=count, searched=searched)
@@ -76,7 +76,7 @@ def evaluate_row(
         return evaluate(inputs) | names | compute("samples", inputs)
 
     return {
-        **{kind: scored(images) for kind, images in told("sets scored", first.items(), len(first))},
+        **{kind: scored(images) for kind, images in reported("sets scored", first.items(), len(first))},
         "floor": evaluate(ImageInputs(real.floor, real.reference, settings)) | names,
         "further_sets": {
             kind: [scored(Described.by(space, images)) for images in others] for kind, (_, *others) in sets.items()

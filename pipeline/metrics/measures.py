@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.ncsn.kinds import extensions
-from pipeline.progress import told
+from pipeline.progress import reported
 
 if TYPE_CHECKING:
     from pipeline.metrics.inputs import ImageInputs, NetworkInputs, SampleInputs
@@ -172,7 +172,7 @@ def measure(name: str) -> Measure:
 def compute(of: str, inputs: "ImageInputs | NetworkInputs") -> Evaluation:
     """All measures of images, samples or a network, each function called once."""
     functions = dict.fromkeys(one.compute for one in measures() if one.of == of)
-    asked = told(f"measures of {of}", functions, len(functions))
+    asked = reported(f"measures of {of}", functions, len(functions))
     return {key: value for function in asked for key, value in function(inputs).items()}
 
 

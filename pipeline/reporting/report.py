@@ -12,7 +12,7 @@ from pipeline.git import commit
 from pipeline.metrics.drawn import Drawn
 from pipeline.metrics.selftest import KnownAnswer
 from pipeline.ncsn.sampler import Sampler
-from pipeline.progress import told
+from pipeline.progress import reported
 from pipeline.reporting import cards, latex, page, tables
 from pipeline.reporting.figures import contours, curves, samples, searches, toy
 from pipeline.reporting.figures.grids import Images
@@ -121,4 +121,4 @@ def draw_figures(folder: Path, artifacts: Path, table: Table, real: Images, grid
         lambda: contours.contour_figures(folder, artifacts, searches.TUNE_NOISE),
         lambda: toy.toy_entries(folder, artifacts, table.data),
     ]
-    return [entry for draw in told("parts of the report", drawers, len(drawers)) for entry in draw()]
+    return [entry for draw in reported("parts of the report", drawers, len(drawers)) for entry in draw()]

@@ -85,7 +85,7 @@ def frontier(setup: FrontierSetup, budgets: Sequence[int]) -> Iterator[FrontierP
         budgets: network evaluations for each sample, the most that a point may cost.
     """
     asked = list(itertools.product(kinds.kinds("samplers"), budgets))
-    for kind, budget in progress.told("points of the frontier", asked, len(asked)):
+    for kind, budget in progress.reported("points of the frontier", asked, len(asked)):
         try:
             yield _measured(chosen(kind, setup, budget), setup)
         except UserError as error:

@@ -137,11 +137,11 @@ def _measure(setup: SamplerSetup, jobs: Sequence[Job]) -> list[Rungs]:
     if connect.is_remote():
         task = ray.remote(work).options(num_cpus=1, num_gpus=1 if setup.device == "cuda" else 0)
         waiting = [task.remote(job) for job in jobs]
-        return list(progress.told("repeats and baseline", map(ray.get, waiting), len(jobs)))
+        return list(progress.reported("repeats and baseline", map(ray.get, waiting), len(jobs)))
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(1 if setup.device == "cuda" else setup.budget.max_concurrent) as pool:
-            return list(progress.told("repeats and baseline", pool.map(work, jobs), len(jobs)))
+            return list(progress.reported("repeats and baseline", pool.map(work, jobs), len(jobs)))
     finally:
         torch.set_num_threads(threads)
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.ncsn.errors import UserError
-from pipeline.progress import told
+from pipeline.progress import reported
 from pipeline.toy.mixture import Array
 from pipeline.toy.score_matching import sliced_score_matching
 
@@ -142,7 +142,7 @@ def _losses(
     """The loss of each step of Adam on (images, noise, projection), to the first that is not finite."""
     optimiser = torch.optim.Adam(network.parameters(), lr=lr, fused=True)
     losses: list[float] = []
-    for x, noise, projection in told(f"figure 1 at sigma {sigma:g}, steps", draws, steps):
+    for x, noise, projection in reported(f"figure 1 at sigma {sigma:g}, steps", draws, steps):
         x_tilde = x + sigma * noise
         loss = sliced_score_matching(network, x_tilde, torch.tensor(sigma), projection, variance_reduced=True).mean()
         if not loss.isfinite():

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.ncsn.score import match
-from pipeline.progress import told
+from pipeline.progress import reported
 from pipeline.toy.mixture import HALF_WIDTH, Array, mixture
 from pipeline.toy.score_matching import sliced_score_matching
 
@@ -92,7 +92,7 @@ def train(*, steps: int, seed: int) -> tuple[nn.Module, list[float]]:
         network = MLP(dim=2, width=WIDTH)
     optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
     losses = []
-    for _ in told("figure 2, steps", range(steps), steps):
+    for _ in reported("figure 2, steps", range(steps), steps):
         x = mixture().sample(BATCH_SIZE, generator)
         projection = torch.randn(x.shape, generator=generator)
         loss = sliced_score_matching(network, x, torch.ones(()), projection, variance_reduced=True).mean()
