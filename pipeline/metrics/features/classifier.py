@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.files import at_home
 from pipeline.metrics.deterministic import exact, exact_on
 from pipeline.metrics.features import Built, Config, Images, Split, _pinned
 from pipeline.ncsn.errors import UserError
@@ -75,7 +76,7 @@ class Classifier:
         return Built(ClassifierSpace(space.network, space.shape, accuracy), accuracies)
 
     def _pinned(self, images: Images) -> "ClassifierSpace":
-        state, shape = _pinned.read(_ROOT / Path(str(self.weights)).expanduser(), str(self.sha256), images)
+        state, shape = _pinned.read(_ROOT / at_home(str(self.weights)), str(self.sha256), images)
         network = FeatureNetwork(**shape)
         network.load_state_dict(state)
         return ClassifierSpace(network.eval().requires_grad_(False), shape)
