@@ -170,3 +170,14 @@ def test_a_manifest_of_any_shape(name: str, data: st.DataObject, tmp_path: Path)
     read_or_refused(lambda: read(path))
     path.write_bytes(data.draw(torn(json.dumps(whole).encode())))
     read_or_refused(lambda: read(path))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("owner", []), ("name", 3), ("tags", {"a": []}), ("shows", "x"), ("pipeline", {"title": "t"})]
+)
+def test_a_heading_of_other_types_is_none(key: str, value: object, tmp_path: Path) -> None:
+    begin, *others = (json.loads(line[9:]) for line in LINES)
+    begin["arguments"][key] = value
+    (tmp_path / "a.jsonl").write_bytes(b"".join(map(_sealed, [begin, *others])))
+    assert RecordFile(tmp_path / "a.jsonl").lines()[0].heading() is None
+    read_record(tmp_path / "a.jsonl")

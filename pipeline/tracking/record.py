@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from pydantic import TypeAdapter, ValidationError
+
 FOLDER = Path(".runs/tracking")
 REFUSED = FOLDER / "refused.txt"
 """One line of text for each line of a record that could not be delivered, ever."""
@@ -95,6 +97,9 @@ class Heading:
         return asdict(self)
 
 
+_HEADING = TypeAdapter(Heading)
+
+
 class Line(NamedTuple):
     """A call that a stage made on a run, as a record holds it."""
 
@@ -115,11 +120,10 @@ class Line(NamedTuple):
         return self.call == END and not self.address and self.arguments.get("status") != "KILLED"
 
     def heading(self) -> Heading | None:
-        """The heading, where this line is a whole one."""
-        with contextlib.suppress(KeyError, TypeError):
+        """The heading, where this line is a whole one whose values are of their types."""
+        with contextlib.suppress(ValidationError):
             if self.call == BEGIN:
-                pipeline = PipelineHeading(**self.arguments["pipeline"])
-                return Heading(**self.arguments | {"pipeline": pipeline})
+                return _HEADING.validate_python(self.arguments)
         return None
 
 
