@@ -5,6 +5,7 @@ The examples are the same in every run.
 
 import copy
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,19 @@ def read_or_refused(read: Callable[[], object]) -> None:
         read()
     except UserError as error:
         assert str(error).strip()
+
+
+WRONG = [3, -1, 2.5, "x", "", [], [1], {}, {"a": 1}, None, True, math.nan, 10**400, "x" * 300, ["x", ["y"]]]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=range(len(WRONG)))
+def test_a_wrong_value_at_any_place_of_the_parameters(wrong: Any) -> None:
+    """Each entry in turn, at any depth, without chance."""
+    for index in range(len(places(RAW))):
+        made = copy.deepcopy(RAW)
+        container, key = places(made)[index]
+        container[key] = wrong
+        read_or_refused(lambda made=made: parse(made, "params.yaml"))
 
 
 @fuzzed

@@ -50,7 +50,7 @@ class StartingLaw(Section):
 
 
 def _start(value: object) -> str:
-    keys = value if isinstance(value, dict) else vars(value)
+    keys = value if isinstance(value, dict) else getattr(value, "__dict__", {})
     return "law" if "p_mean" in keys or "p_std" in keys else "levels"
 
 
