@@ -7,8 +7,10 @@ export DVC_NO_ANALYTICS := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
+# DVC's own default is a folder that every user of the machine may write to, and it unpickles what lies there.
+export DVC_SITE_CACHE_DIR ?= $(HOME)/.cache/dvc-site
 
-.PHONY: help repro compare test testray verify ui lint mutate docs lock clean
+.PHONY: help repro compare test testray verify ui lint mutate audit docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -21,6 +23,7 @@ LEAVE_LOCK := git show HEAD:dvc.lock 2>/dev/null | grep -q '^stages:' || git upd
 
 repro: $(VENV)/installed ## set up, run the pipeline, print the table
 	@$(LEAVE_LOCK)
+	@mkdir -p -m 700 "$$DVC_SITE_CACHE_DIR"
 	@begun=$$(date +%s); dvc repro && cat reports/table.md && took=$$(($$(date +%s) - begun)) && \
 	  printf '\nThe pipeline took %d min %d s.\n' $$((took / 60)) $$((took % 60))
 	@echo
@@ -55,6 +58,11 @@ mutate: $(VENV)/installed ## list changes of the core that no test notices: hour
 	  .venv-mutate/bin/python -c 'import pathlib, sys, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "project.pth").write_text(sys.argv[1])' \
 	    "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"; }
 	@.venv-mutate/bin/mutmut run $(if $(ONLY),'$(ONLY)'); .venv-mutate/bin/mutmut results
+
+audit: ## look the locked packages up in the database of known vulnerabilities (needs the network)
+	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && \
+	  .venv-audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1; }
+	@.venv-audit/bin/pip-audit --strict --disable-pip -r requirements.lock
 
 # torch is the one package outside the hashed lock: its CPU and CUDA builds differ in bytes but share a
 # version, and its own metadata pins the CUDA packages exactly. docs/guides/install.md has the reasons.

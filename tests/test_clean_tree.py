@@ -26,7 +26,9 @@ EMPTY_LOCK = "schema: '2.0'\n"
 
 def run(place: Path, *command: str) -> str:
     tools = Path(sys.executable).parent
-    env = os.environ | {"PYTHONPATH": str(ROOT), "PATH": f"{tools}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+    own = {"HOME": str(place.parent / "home"), "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
+    env = os.environ | own | {"PATH": f"{tools}:{os.environ['PATH']}"}
+    env.pop("DVC_SITE_CACHE_DIR", None)
     names = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     done = subprocess.run(command, cwd=place, env=env | names, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -73,6 +75,13 @@ def test_after_make_repro_git_status_is_clean(tmp_path: Path) -> None:
     assert "| artifacts/x.yaml | x        | 2     | 1           | -1       |" in run(
         place, "dvc", "metrics", "diff", "--md", "two"
     )
+
+
+def test_what_dvc_unpickles_lies_where_no_other_user_writes(tmp_path: Path) -> None:
+    run(clone(tmp_path, EMPTY_LOCK), "make", "repro")
+    site = tmp_path / "home/.cache/dvc-site"
+    assert list(site.iterdir())
+    assert site.stat().st_mode & 0o077 == 0
 
 
 def test_a_lock_that_was_committed_with_outputs_is_left_to_git(tmp_path: Path) -> None:
