@@ -4,8 +4,8 @@
 
 Runs `tune_noise` of the default in a clone of HEAD, for each seed under both settings of `compute.kernels`:
 they round differently, as two kinds of processor do. The searches are run once; the rules differ in what they
-make of the same best.yaml: `found` takes the search's winner, `analytic` gives way to the analytic choice
-where the verdict is tie or worse, `any start` to any starting point that the winner ties with.
+make of the same best.yaml: `found` takes the search's winner, `analytic` gives way to the analytic choice that
+the winner does not beat, `start` to the best of all starting points that it does not beat.
 """
 
 import argparse
@@ -18,7 +18,6 @@ from typing import Any
 
 from benchmarks.pipelines import check, clone, environment
 from pipeline.files import read_yaml
-from pipeline.search.comparison import said
 
 KERNELS = ("native", "portable")
 RANGE = ("sigma_max", "sigma_min", "num_levels")
@@ -43,23 +42,15 @@ def starts(best: Best) -> list[str]:
     return [name for name in best if name not in ("tuned", "verdict")]
 
 
-def is_no_better(best: Best, start: str) -> bool:
-    """Whether the winner ties with a starting point, or loses to it, on the further seeds."""
-    again = [best[name].get("fid_again") for name in ("tuned", start)]
-    limit = best["verdict"]["equal_up_to"]
-    return None not in (*again, limit) and said(again[0] / again[1], limit) != "better"
-
-
 def chosen(best: Best, rule: str) -> str:
     """Which of the lines of best.yaml a rule takes."""
-    among = {"found": [], "analytic": ["analytic"], "any start": starts(best)}[rule]
-    return next((name for name in among if is_no_better(best, name)), "tuned")
+    among = {"found": [], "analytic": ["analytic"], "start": starts(best)}[rule]
+    return next((name for name in best["verdict"]["no_better_than"] if name in among), "tuned")
 
 
-def same(one: Best, other: Best, rule: str) -> bool:
-    """Whether a rule takes the same range of two searches, to the last digit."""
-    ranges = [[best[chosen(best, rule)][key] for key in RANGE] for best in (one, other)]
-    return ranges[0] == ranges[1]
+def taken(best: Best, rule: str) -> tuple[float, ...]:
+    """The range that a rule takes."""
+    return tuple(best[chosen(best, rule)][key] for key in RANGE)
 
 
 def _line(seed: int, kernels: str, best: Best) -> str:
@@ -67,7 +58,7 @@ def _line(seed: int, kernels: str, best: Best) -> str:
     found = f"{tuned['trial']} | {tuned['sigma_max']:.3f}, {tuned['sigma_min']:.4f}, {tuned['num_levels']}"
     ratios = [f"{tuned['fid_again'] / best[name]['fid_again']:.3f}" for name in starts(best)]
     limit = f"{best['verdict']['equal_up_to']:.3f}"
-    return " | ".join([f"| {seed}", kernels, found, *ratios, limit, chosen(best, "any start")]) + " |\n"
+    return " | ".join([f"| {seed}", kernels, found, *ratios, limit, chosen(best, "start")]) + " |\n"
 
 
 def main() -> None:
@@ -85,9 +76,13 @@ def main() -> None:
                 best = found[seed, kernels] = search(folder, env, seed, kernels)
                 sys.stdout.write(_line(seed, kernels, best))
                 sys.stdout.flush()
-    for rule in ("found", "analytic", "any start"):
-        count = sum(same(found[seed, "native"], found[seed, "portable"], rule) for seed in seeds)
-        sys.stdout.write(f"{rule}: the same range under both settings for {count} of {given.seeds} seeds\n")
+    for rule in ("found", "analytic", "start"):
+        ranges = {key: taken(best, rule) for key, best in found.items()}
+        count = sum(ranges[seed, "native"] == ranges[seed, "portable"] for seed in seeds)
+        sys.stdout.write(
+            f"{rule}: the same range under both settings for {count} of {given.seeds} seeds, "
+            f"{len(set(ranges.values()))} ranges in all\n"
+        )
 
 
 if __name__ == "__main__":

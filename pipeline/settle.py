@@ -6,7 +6,7 @@ these files, so that a changed entry repeats its own work and no search.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +33,17 @@ def write_noise(folder: Path, noise: Mapping[str, Noise], manifest: Mapping[str,
     """
     for network, entry in noise.items():
         if isinstance(entry, SearchedNoise):
-            name = "analytic" if entry.tie == "analytic" and _is_no_better(search) else "tuned"
+            name = next(iter(_equals(search) if entry.tie == "start" else ()), "tuned")
             plain = {**_found_noise(entry, _line(search, name, f"noise.{network}")), "from": entry.from_}
         else:
             plain = {**levels(entry, manifest).plain(), "kind": entry.kind}
         write_yaml(folder / f"{network}.yaml", plain)
 
 
-def _is_no_better(search: Path) -> bool:
-    """Whether the found noise ties with the analytic choice or loses; False where nothing was found."""
+def _equals(search: Path) -> Sequence[str]:
+    """The starting points that the found noise does not beat, the best first; none where nothing was found."""
     path = search / BEST
-    return path.exists() and bool(read_yaml(path)["verdict"]["tuned_against_analytic"] in ("tie", "worse"))
+    return list(read_yaml(path)["verdict"].get("no_better_than", ())) if path.exists() else ()
 
 
 def _found_noise(entry: SearchedNoise, tuned: Mapping[str, float]) -> dict[str, float]:

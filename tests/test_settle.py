@@ -17,6 +17,7 @@ from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.sampler import Ladder, Sampler
 from pipeline.params import Params, parse
 from pipeline.params.noise import AnalyticNoise
+from pipeline.search.comparison import Verdict
 from pipeline.settle import levels
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +25,8 @@ SHIPPED = YAML(typ="safe").load(ROOT / "conf/digits.yaml")
 MANIFEST = {"max_pairwise_distance": 8.0, "shape": [3, 1, 8, 8]}
 LEVELS = {"sigma_max": 2.5, "sigma_min": 0.02, "num_levels": 12}
 ANALYTIC = {"sigma_max": 8.0, "sigma_min": 0.01, "num_levels": 20, "fid": 3.1}
-BETTER = {"tuned_against_analytic": "better"}
+BETTER = {"tuned_against_analytic": "better", "no_better_than": []}
+START = {"sigma_max": 1.0, "sigma_min": 0.01, "num_levels": 10, "fid": 3.05}
 FOUND = Sampler.langevin(Ladder(1.5, 0.1, 4), step_size=1e-3, steps_per_level=2)
 CHEAP = Sampler("heun", Ladder(1.5, 0.1, 3, 7.0), {}, start="data")
 
@@ -62,18 +64,18 @@ def test_every_network_has_its_range_and_says_where_from(searches: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("said", "tie", "taken"),
+    ("equals", "tie", "taken"),
     [
-        ("tie", "analytic", ANALYTIC),
-        ("tie", "found", LEVELS),
-        ("better", "analytic", LEVELS),
-        ("worse", "analytic", ANALYTIC),
+        (("analytic",), "start", ANALYTIC),
+        (("ncsn", "analytic"), "start", START),
+        (("analytic",), "found", LEVELS),
+        ((), "start", LEVELS),
     ],
 )
-def test_a_found_range_that_is_no_better_gives_way_to_the_analytic_choice(
-    searches: Path, said: str, tie: str, taken: dict[str, float]
+def test_a_found_range_that_is_no_better_gives_way_to_a_starting_point(
+    searches: Path, equals: tuple[str, ...], tie: str, taken: dict[str, float]
 ) -> None:
-    best = {"tuned": LEVELS, "analytic": ANALYTIC, "verdict": {"tuned_against_analytic": said}}
+    best = {"tuned": LEVELS, "analytic": ANALYTIC, "ncsn": START, "verdict": Verdict(no_better_than=equals).plain()}
     write_yaml(searches / "tune_noise/best.yaml", best)
     noise, _ = settled(params(noise={"tuned": {"from": "tune_noise", "tie": tie}}), searches)
     assert noise["tuned"] == {**{key: taken[key] for key in LEVELS}, "from": "tune_noise"}

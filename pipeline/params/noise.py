@@ -45,8 +45,8 @@ class SearchedNoise(Section):
     """What `tune_noise` found: levels; or p_mean and p_std of the loss edm, for which the range is given."""
 
     from_: Annotated[Literal["tune_noise"], Field(alias="from")]
-    tie: Literal["analytic", "found"] = "analytic"
-    """What is taken where the search's verdict is a tie: which of equals wins depends on a processor's rounding."""
+    tie: Literal["start", "found"] = "start"
+    """What is taken where the winner is no better than a starting point: which of equals wins depends on rounding."""
     sigma_max: Positive | None = None
     sigma_min: Positive | None = None
     num_levels: Levels | None = None

@@ -122,6 +122,8 @@ class Verdict:
     std_of_log_fid: Mapping[int, float] | None = None
     """By the steps or samples at each rung."""
     degrees_of_freedom: int | None = None
+    no_better_than: tuple[str, ...] | None = None
+    """The starting points of a noise search that its winner does not beat, the lowest FID first."""
     denoising_against_none: str | None = None
     """Of the sampler with the lowest FID: its last denoising step against none."""
     denoising_fid_ratio: float | None = None

@@ -40,13 +40,24 @@ def compare(choices: Mapping[str, TrialRecord], again: Again | None) -> Compared
     repeated = again([record.settings for record in good]) if again else []
     found = dict(zip((record.trial for record in good), repeated, strict=bool(again)))
     fids = {trial: [r.metrics["fid"] for r in some if r.status == FINISHED] for trial, some in found.items()}
-    tuned, analytic = choices["tuned"], choices["analytic"]
-    verdict = _by_samples(tuned, analytic)
-    if fids.get(tuned.trial) and fids.get(analytic.trial) and max(map(len, fids.values())) > 1:
-        by_seeds = Verdict.by_seeds(fids[tuned.trial], fids[analytic.trial], _spreads(found))
-        verdict = replace(by_seeds, noise_of="seeds")
+    spreads = _spreads(found) if max(map(len, fids.values()), default=0) > 1 else {}
+    against = {name: _against(choices["tuned"], record, fids, spreads) for name, record in choices.items()}
     lines = {name: _line(record, fids.get(record.trial)) for name, record in choices.items()}
-    return Compared(lines, verdict, found)
+    return Compared(lines, replace(against["analytic"], no_better_than=_equals(against, lines)), found)
+
+
+def _against(
+    tuned: TrialRecord, other: TrialRecord, fids: Mapping[int, Sequence[float]], spreads: dict[int, Spread]
+) -> Verdict:
+    if spreads and fids.get(tuned.trial) and fids.get(other.trial):
+        return replace(Verdict.by_seeds(fids[tuned.trial], fids[other.trial], spreads), noise_of="seeds")
+    return _by_samples(tuned, other)
+
+
+def _equals(against: Mapping[str, Verdict], lines: Mapping[str, SearchLine]) -> tuple[str, ...]:
+    """The starting points that are as good as the found one or better, the lowest FID first."""
+    found = [n for n, v in against.items() if n != "tuned" and v.tuned_against_analytic in ("tie", "worse")]
+    return tuple(sorted(found, key=lambda name: lines[name].fid_again or lines[name].values["fid"]))
 
 
 def _line(record: TrialRecord, fids: Sequence[float] | None) -> SearchLine:

@@ -59,6 +59,18 @@ def test_further_seeds_overrule_the_luck_of_one() -> None:
     assert word(compare(choices, drawn({**steady, 2: [2.6, 2.61]}))) == "worse"
 
 
+def test_the_starting_points_that_it_does_not_beat_are_named_the_best_first() -> None:
+    choices = {"tuned": record(2, 5.0), "analytic": record(1, 9.0), "ncsn": record(3, 6.0), "lost": record(4, 9.0)}
+    choices["lost"] = record(4, 5.0, status=FAILED)
+    assert compare(choices, None).verdict.no_better_than == ()
+    wide = {2: [2.0, 2.6], 1: [2.5, 2.1], 3: [2.0, 2.5]}
+    assert compare(choices, drawn(wide)).verdict.no_better_than == ("ncsn", "analytic")
+    steady = {2: [2.0, 2.01], 1: [2.3, 2.31], 3: [2.0, 2.01]}
+    assert compare(choices, drawn(steady)).verdict.no_better_than == ("ncsn",)
+    itself = {"tuned": record(3, 6.0), "analytic": record(1, 9.0), "ncsn": record(3, 6.0)}
+    assert compare(itself, None).verdict.no_better_than == ("ncsn",)
+
+
 def test_what_is_one_range_is_trained_again_once() -> None:
     asked: list[int] = []
 
@@ -83,5 +95,7 @@ def test_the_report_has_them_side_by_side(tmp_path: Path) -> None:
     assert "found: σ from 5 to 0.01 on 10 levels, FID 24.7." in said
     assert "0.449 times the FID of the analytic choice" in said
     assert said.endswith("noise of the samples: **better**.")
+    write_yaml(path, {**plain, "verdict": {**made.verdict.plain(), "no_better_than": ["ncsn", "ncsnv2"]}})
+    assert side_by_side(path).endswith("**better**. It is no better than `ncsn`, `ncsnv2`.")
     write_yaml(path, {**plain, "verdict": {"tuned_against_analytic": "unknown"}})
     assert side_by_side(path).endswith("FID 24.7.")

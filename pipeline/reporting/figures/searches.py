@@ -85,6 +85,7 @@ class SearchVerdict(TypedDict, total=False):
     std_of_log_fid: dict[int, float]
     """By the steps or samples behind an FID."""
     noise_of: str
+    no_better_than: list[str]
     denoising_fid_ratio: float
     denoising_equal_up_to: float
     denoising_against_none: str
@@ -155,12 +156,13 @@ def _range(line: ShownChoice) -> str:
 
 
 def _noise_verdict(verdict: SearchVerdict) -> str:
+    equals = ", ".join(f"`{name}`" for name in verdict.get("no_better_than", ()))
     spread = ", ".join(f"{std:.2g} after {n}" for n, std in verdict.get("std_of_log_fid", {}).items())
     shown = f" Standard deviation of log FID between seeds, by steps: {spread}." if spread else ""
     return (
         f"{shown} The found range has {verdict['fid_ratio']:.3g} times the FID of the analytic choice; up to "
         f"{verdict['equal_up_to']:.3g} times either way is noise of the {verdict['noise_of']}: "
-        f"**{verdict['tuned_against_analytic']}**."
+        f"**{verdict['tuned_against_analytic']}**.{f' It is no better than {equals}.' * bool(equals)}"
     )
 
 
