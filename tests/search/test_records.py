@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline.search import Budget, Range, RungMetrics, SearchStore, search_here
-from pipeline.search.records import FAILED, Settings, TrialRecord, png, track_trials
+from pipeline.search.records import FAILED, FINISHED, Settings, TrialRecord, png, track_trials, write_trials
 from pipeline.search.sampler_trial import trial
 from tests.search.searched import made
 
@@ -111,3 +111,19 @@ def test_a_sampler_trial_shows_its_first_samples_at_every_rung() -> None:
     assert np.array_equal(found[0].samples, found[1].samples) and len(found[0].samples) == 16
     assert pixels(png(found[0].samples)).shape == (2 * 32, 8 * 32)
     assert all(isinstance(value, int | float) for one in found for value in one.values())
+
+
+def test_the_tables_have_what_was_used_and_why_a_trial_failed(tmp_path: Path) -> None:
+    good = TrialRecord(1, {"sigma": 2.0, "steps": 5}, ({"fid": 3.0}, {"fid": 2.5, "steps": 4}), FINISHED)
+    lost = TrialRecord(2, {"sigma": 9.0, "steps": 5, "snr": 0.1}, (), FAILED, "no room")
+    write_trials(tmp_path, [good, lost])
+    assert (tmp_path / "trials.csv").read_text().splitlines() == [
+        "trial,sigma,steps,snr,fid,status,reason",
+        "1,2.0,4,,2.5,finished,",
+        "2,9.0,5,0.1,,failed,no room",
+    ]
+    assert (tmp_path / "rungs.csv").read_text().splitlines() == [
+        "trial,sigma,steps,snr,fid",
+        "1,2.0,,,3.0",
+        "1,2.0,4,,2.5",
+    ]
