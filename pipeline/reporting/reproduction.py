@@ -27,8 +27,8 @@ DISTANCES, SHARES = ("fid", "kid"), ("precision", "recall")
 MEASURES = (*DISTANCES, *SHARES)
 MARGIN = 0.4
 """Largest difference that counts as equal, relative to the published value. docs/explanation/compare.md says why."""
-REPEATS = ("train.seed", "generate.seed", "generate.sample_sets")
-"""Settings that make another draw of the same experiment."""
+REPEATS = ("train.seed", "generate.seed", "generate.sample_sets", "compute.kernels")
+"""Settings that make another draw of the same experiment; kernels round as another processor does."""
 NAMED = 2
 """Settings that a reason names."""
 VERDICT, CELL = len("not reproduced"), 13

@@ -180,8 +180,18 @@ def test_other_data_and_a_row_that_is_not_published_tell_nothing() -> None:
 
 
 def test_settings_that_differ_are_named_but_for_seeds_and_sets() -> None:
-    train = {"train": {"steps": 640, "seed": 0}, "generate": {"seed": 1, "sample_sets": 1}, "evaluate": {"k": 5}}
-    repeat = {"train": {"steps": 640, "seed": 7}, "generate": {"seed": 2, "sample_sets": 2}, "evaluate": {"k": 5}}
+    train = {
+        "train": {"steps": 640, "seed": 0},
+        "generate": {"seed": 1, "sample_sets": 1},
+        "evaluate": {"k": 5},
+        "compute": {"kernels": "native"},
+    }
+    repeat = {
+        "train": {"steps": 640, "seed": 7},
+        "generate": {"seed": 2, "sample_sets": 2},
+        "evaluate": {"k": 5},
+        "compute": {"kernels": "portable"},
+    }
     assert judged(here(), there(), ({"ncsn": train}, {"ncsn": repeat})).verdict == "reproduced"
     longer = train | {"train": {"steps": 1280, "seed": 0}}
     found = judged(here(), there(), ({"ncsn": longer}, {"ncsn": repeat}))
