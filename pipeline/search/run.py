@@ -25,7 +25,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from pipeline.cluster.connect import cluster_resources
+from pipeline.cluster.connect import cluster_resources, end_quietly
 from pipeline.search.algorithms import Budget, Halving, Proposer, Space
 from pipeline.search.records import OnTrial, Settings, Shared, Trial, TrialRecord, TrialTask
 from pipeline.search.store import Journal, Ledger, SearchStore
@@ -158,6 +158,7 @@ def resources(max_concurrent: int, use_gpu: bool, gpus_per_trial: float | None =
 
 def _run(config: Settings, task: TrialTask) -> None:
     """One trial in its worker."""
+    end_quietly()
     for report in task.reports(config["settings"]):
         tune.report(dict(report))
 
