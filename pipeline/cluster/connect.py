@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 
 from pipeline import kernels
+from pipeline.environment import cores
 from pipeline.ncsn.errors import UserError
 
 UseGpu = bool | Literal["auto"]
@@ -160,8 +161,7 @@ def end_quietly() -> None:
 
 @contextlib.contextmanager
 def _started(cpus: int) -> Iterator[None]:
-    have = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if cpus > have:
+    if cpus > (have := cores()):
         raise _too_few(cpus, "CPUs", have, "this machine")
     import ray
 

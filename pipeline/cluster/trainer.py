@@ -16,6 +16,7 @@ from ray.train.v2.api.result import Result
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from pipeline.cluster.connect import end_quietly, is_remote
+from pipeline.environment import cores
 
 Config = TypeVar("Config", bound=Mapping[str, object])
 Found = TypeVar("Found")
@@ -95,8 +96,7 @@ def at_once(workers: int, most: int | None, cpus_per_worker: int) -> int:
     """How many workers to have room for at the start: on this machine alone, no node will ever join."""
     if most is None or is_remote():
         return workers
-    have = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(workers, min(most, have // cpus_per_worker))
+    return max(workers, min(most, cores() // cpus_per_worker))
 
 
 def divisor(most: int, micro_batches: int) -> int:
