@@ -11,7 +11,7 @@ from pipeline import environment
 def describe() -> dict[str, str | int | float]:
     """Cores this process may use, CPU, memory, system, and how busy the machine is already."""
     return {
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cores": environment.cores(),
         "cpu": environment.cpu_name(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "system": platform.platform(),

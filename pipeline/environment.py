@@ -45,11 +45,15 @@ def version(package: str) -> str:
 @cache
 def hardware() -> str:
     """The CPU's name, the cores this process may use, and the GPUs there are, equal ones counted; bounds on kernels."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     found = gpus()
     counted = [f"{found.count(name)} x {name}" for name in dict.fromkeys(found)]
     bounded = ["portable kernels"] if kernels.portable() else []
-    return ", ".join([f"{cpu_name()}, {cores} cores", *counted, *bounded])
+    return ", ".join([f"{cpu_name()}, {cores()} cores", *counted, *bounded])
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_name() -> str:

@@ -33,6 +33,7 @@ OBSERVERS = (
     "pipeline/git.py",
     "pipeline/progress.py",
     "pipeline/ncsn/errors.py",
+    "pipeline/cluster/box.py",
     "pipeline/cluster/job.py",
     "pipeline/params/",
     "pipeline/reporting/",

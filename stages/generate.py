@@ -41,7 +41,7 @@ def main(params: Params, row: str) -> None:
             for name in ("raw", "denoised", "intermediate"):
                 np.save(folder / f"{name}.npy", getattr(made, name))
             images = data.split("held_out")
-            inpaint.write_inpainting(folder, score, sampler, images, params, settings["seed"])
+            inpaint.write_inpainting(folder, score, sampler, trained["sigmas"], images, params, settings["seed"])
             manifest["sha256"] = {path.name: sha256(path) for path in sorted(folder.glob("*.npy"))}
             write_json(folder / "manifest.json", manifest)
         # Apart from the samples: a clock repeats no bits.

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 
 from pipeline import kernels
+from pipeline.environment import cores
 from pipeline.ncsn.errors import UserError
 
 UseGpu = bool | Literal["auto"]
@@ -142,10 +143,25 @@ def worker_environment(cpus_per_worker: int) -> dict[str, dict[str, str]]:
     }
 
 
+def end_quietly() -> None:
+    """Let this process, a worker of Ray's, print nothing of how Ray ends it; every other error is still printed.
+
+    Ray ends it by a SystemExit from a signal. Where that strikes the callback of a weak reference, Python cannot
+    raise it, and prints a traceback in its place.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(unraisable.exc_type, SystemExit):
+            before(unraisable)
+
+    if before.__qualname__ != hook.__qualname__:  # a worker may be used again
+        sys.unraisablehook = hook
+
+
 @contextlib.contextmanager
 def _started(cpus: int) -> Iterator[None]:
-    have = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if cpus > have:
+    if cpus > (have := cores()):
         raise _too_few(cpus, "CPUs", have, "this machine")
     import ray
 

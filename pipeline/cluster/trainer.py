@@ -6,7 +6,6 @@ What their bits follow from (`train.micro_batches`) stays.
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -16,7 +15,8 @@ from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.result import Result
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
-from pipeline.cluster.connect import is_remote
+from pipeline.cluster.connect import end_quietly, is_remote
+from pipeline.environment import cores
 
 Config = TypeVar("Config", bound=Mapping[str, object])
 Found = TypeVar("Found")
@@ -28,23 +28,13 @@ START_S = "15"
 
 
 class Quietly(Generic[Config, Found]):
-    """A worker's function, called with nothing printed of how Ray ends the worker.
-
-    Ray ends it by a SystemExit from a signal. Where that strikes the callback of a weak reference, Python cannot
-    raise it, and prints a traceback in its place.
-    """
+    """A worker's function, called with nothing printed of how Ray ends the worker: see `end_quietly`."""
 
     def __init__(self, work: Callable[[Config], Found]) -> None:
         self._work = work
 
     def __call__(self, config: Config) -> Found:
-        before = sys.unraisablehook
-
-        def hook(unraisable: "sys.UnraisableHookArgs") -> None:
-            if not issubclass(unraisable.exc_type, SystemExit):
-                before(unraisable)
-
-        sys.unraisablehook = hook
+        end_quietly()
         return self._work(config)
 
 
@@ -106,8 +96,7 @@ def at_once(workers: int, most: int | None, cpus_per_worker: int) -> int:
     """How many workers to have room for at the start: on this machine alone, no node will ever join."""
     if most is None or is_remote():
         return workers
-    have = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(workers, min(most, have // cpus_per_worker))
+    return max(workers, min(most, cores() // cpus_per_worker))
 
 
 def divisor(most: int, micro_batches: int) -> int:

@@ -1,9 +1,11 @@
 """Inpainting of held-out images: the left half stays and the rest is drawn, as in Fig 6 of the 2019 paper.
 
 References:
-    Y. Song, S. Ermon, arXiv 1907.05600, algorithm 2 and Fig 6.
+    Y. Song, S. Ermon, arXiv 1907.05600, algorithm 2 and Fig 6; arXiv 2006.09011, techniques 2 and 4.
 """
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,42 +16,71 @@ import torch
 from pipeline.cluster import connect
 from pipeline.cluster.connect import UseGpu, device
 from pipeline.generate.draw import single_threaded
+from pipeline.ncsn import noise
+from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.execution import evaluated
 from pipeline.ncsn.images import to_uint8
 from pipeline.ncsn.inpainting import inpainting
 from pipeline.ncsn.rng import SampleNoise
-from pipeline.ncsn.sampler import Sampler
+from pipeline.ncsn.sampler import ANALYTIC, Ladder, Sampler
 from pipeline.ncsn.score import Score
 
 if TYPE_CHECKING:
     from pipeline.params import Params
 
+logger = logging.getLogger(__name__)
+
 IMAGES, COMPLETIONS = 4, 6
 FIRST = 2**32
 """Index of the first completion's noise, beyond that of any sample: no completion starts as a sample does."""
+OVERLAP, STEPS = 0.5, 5
+"""Of NCSNv2: how far neighbouring levels overlap, and the steps at each, where a row has none of its own."""
 
 
 def write_inpainting(
     folder: Path,
     network: Score,
     sampler: Sampler,
+    trained: Sequence[float],
     images: np.ndarray,
     params: "Params",
     seed: int,
 ) -> None:
-    """Write folder/inpainting.npy, what `complete` returns; nothing where that is None."""
-    completed = complete(
-        network,
-        sampler,
-        images,
-        shard_size=params.generate.shard_size,
-        precision=params.generate.precision,
-        compile=params.generate.compile,
-        seed=seed,
-        use_gpu=params.compute.use_gpu,
-    )
-    if completed is not None:
-        np.save(folder / "inpainting.npy", completed)
+    """Write folder/inpainting.npy, what `complete` returns; nothing where a sampler that is not the row's diverges.
+
+    Args:
+        sampler: the row's.
+        trained: see `completing`.
+        network, images, seed: see `complete`.
+
+    Raises:
+        UserError: see `complete`.
+    """
+    settings = {key: getattr(params.generate, key) for key in ("shard_size", "precision", "compile")}
+    chosen = completing(sampler, trained, images[0].size)
+    try:
+        completed = complete(network, chosen, images, seed=seed, use_gpu=params.compute.use_gpu, **settings)
+    except UserError as error:
+        if chosen is sampler:
+            raise
+        logger.warning("no images are completed: %s", error)
+        return
+    np.save(folder / "inpainting.npy", completed)
+
+
+def completing(sampler: Sampler, trained: Sequence[float], dim: int) -> Sampler:
+    """The annealed Langevin dynamics that completes a row's images: the row's own if it is drawn by it.
+
+    Otherwise a ladder of technique 2 between the ends of the network's, with the step of technique 4.
+
+    Args:
+        trained: the levels that the network was trained on, descending.
+        dim: values of an image.
+    """
+    if sampler.kind == ANALYTIC:
+        return sampler
+    first, final = trained[0], trained[-1]
+    return Sampler.analytic(Ladder(first, final, noise.num_levels(first, final, dim, OVERLAP)), STEPS)
 
 
 def complete(
@@ -62,7 +93,7 @@ def complete(
     compile: bool,
     seed: int,
     use_gpu: UseGpu,
-) -> np.ndarray | None:
+) -> np.ndarray:
     """Draw the right halves of the first images by algorithm 2, each `COMPLETIONS` times.
 
     Completion k is a function of (seed, k), of the images and, as samples are, of the batch's size and the
@@ -70,6 +101,7 @@ def complete(
 
     Args:
         network: the score, called with sigma.
+        sampler: annealed Langevin dynamics, the only kind that inpainting is defined for: see `completing`.
         images: uint8 (n, C, H, W); the first `IMAGES` of them are used.
         shard_size: completions computed together, at most.
         precision, compile: see `pipeline.ncsn.execution.evaluated`.
@@ -77,14 +109,11 @@ def complete(
 
     Returns:
         uint8 (IMAGES, 1 + COMPLETIONS, C, H, W), each original before its completions, whose known half ends
-        with noise sigma_L as the paper's does; None for a sampler that is not annealed Langevin dynamics, the
-        only one that inpainting is defined for.
+        with noise sigma_L as the paper's does.
 
     Raises:
         UserError: the dynamics diverged, or a GPU is asked for and there is none.
     """
-    if sampler.kind != "langevin":
-        return None
     work = _Work(network, sampler, np.asarray(images[:IMAGES]), shard_size, precision, compile, seed)
     if not connect.is_remote():
         return work.on(device(use_gpu))

@@ -29,10 +29,16 @@ class Column:
 
 
 def markdown_table(columns: Sequence[Column], entries: Sequence[Entry]) -> str:
-    """A Markdown table, a line per entry."""
+    """A Markdown table, a line per entry, of the columns that have a value."""
+    columns = filled(columns, entries)
     cells = [[column.cell(entry).replace("|", "\\|") for column in columns] for entry in entries]
     align = "".join("r" if column.numeric else "l" for column in columns)
     return pipe_table([column.title for column in columns], align, cells)
+
+
+def filled(columns: Sequence[Column], entries: Sequence[Entry]) -> list[Column]:
+    """The columns in which an entry has more than a dash."""
+    return [column for column in columns if any(column.cell(entry) not in ("", DASH) for entry in entries)]
 
 
 def pipe_table(head: Sequence[str], align: str, rows: Iterable[Sequence[str]]) -> str:

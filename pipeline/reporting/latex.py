@@ -31,7 +31,7 @@ _MARKED = re.compile(r"\*\*(?P<bold>.+?)\*\*|`(?P<code>[^`]+)`")
 
 def latex_table(found: Table) -> str:
     """A `table*` environment: papers' rows, ours, the floor, divided by rules; the lowest FID in bold."""
-    shown = columns.result_columns(found)
+    shown = columns.filled(columns.result_columns(found), [*found.published, *found.rows])
     ours = [row for row in found.rows if not row.is_floor]
     blocks: list[Sequence[columns.Entry]] = [found.published, ours, found.floors()]
     bodies = ["\n".join(_line(shown, entry) for entry in block) for block in blocks if block]

@@ -217,10 +217,10 @@ def _selftest(checks: Sequence[KnownAnswer]) -> Iterator[PageSection]:
 
 
 def _settings(samplers: Mapping[str, Sampler]) -> str:
-    head = ["Row", *(title for title, _ in SETTINGS)]
     plain = {row: sampler.plain() for row, sampler in samplers.items()}
-    lines = [[f"`{row}`", *(_setting(own.get(key)) for _, key in SETTINGS)] for row, own in plain.items()]
-    return pipe_table(head, "l" + "r" * len(SETTINGS), lines)
+    used = [(title, key) for title, key in SETTINGS if any(key in own for own in plain.values())]
+    lines = [[f"`{row}`", *(_setting(own.get(key)) for _, key in used)] for row, own in plain.items()]
+    return pipe_table(["Row", *(title for title, _ in used)], "l" + "r" * len(used), lines)
 
 
 def _setting(value: str | float | None) -> str:

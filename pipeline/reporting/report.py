@@ -109,7 +109,7 @@ def draw_figures(folder: Path, artifacts: Path, table: Table, real: Images, grid
     drawers: list[Callable[[], Iterable[FigureEntry]]] = [
         lambda: [samples.sample_grids(folder, artifacts, table, real, grid)],
         lambda: [samples.ways_figure(folder, artifacts, rows)],
-        lambda: samples.completion_figures(folder, artifacts, rows),
+        lambda: samples.completion_figures(folder, artifacts, table),
         lambda: samples.neighbour_figures(folder, artifacts, rows, real),
         lambda: curves.frontier_figures(folder, artifacts, table),
         lambda: [curves.loss_figure(folder, artifacts, networks)],

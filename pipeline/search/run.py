@@ -5,10 +5,11 @@ What is tried is decided by `algorithms` alone. On Ray, one worker runs trial af
 process takes to import torch.
 """
 
+import contextlib
 import math
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 # Read by Ray when a search starts: no result files, no tables, and Ctrl-C ends the search at once instead of
@@ -24,7 +25,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from pipeline.cluster.connect import cluster_resources
+from pipeline.cluster.connect import cluster_resources, end_quietly
 from pipeline.search.algorithms import Budget, Halving, Proposer, Space
 from pipeline.search.records import OnTrial, Settings, Shared, Trial, TrialRecord, TrialTask
 from pipeline.search.store import Journal, Ledger, SearchStore
@@ -71,25 +72,28 @@ def search(
         One record per trial, in the order of proposal.
 
     Raises:
-        UserError: every trial failed; the message holds the first reason.
+        UserError: every trial failed, and the message holds the first reason, or another process runs the same
+            search in `store`.
     """
-    ledger, task = _begun(trial, metric, budget, shared, aside, on_trial, store, follows)
-    runnable = tune.with_parameters(_run, task=task)
-    # Tune would start the process of one trial after the other's, and never a second one for short trials.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(budget.max_concurrent)
-    with tempfile.TemporaryDirectory(prefix="ncsn-search-") as results:
-        tune.Tuner(
-            tune.with_resources(runnable, dict(resources or {"cpu": 1})),
-            tune_config=tune.TuneConfig(
-                num_samples=budget.num_trials,
-                reuse_actors=True,
-                max_concurrent_trials=at_once,
-                search_alg=_Searcher(Proposer(space, points, budget)),
-                scheduler=_Scheduler(Halving(budget)),
-            ),
-            run_config=tune.RunConfig(name="search", storage_path=results, verbose=0, callbacks=[_Callback(ledger)]),
-        ).fit()
-    return ledger.closed()
+    with _begun(trial, metric, budget, shared, aside, on_trial, store, follows) as (ledger, task):
+        runnable = tune.with_parameters(_run, task=task)
+        # Tune would start the process of one trial after the other's, and never a second one for short trials.
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(budget.max_concurrent)
+        with tempfile.TemporaryDirectory(prefix="ncsn-search-") as results:
+            tune.Tuner(
+                tune.with_resources(runnable, dict(resources or {"cpu": 1})),
+                tune_config=tune.TuneConfig(
+                    num_samples=budget.num_trials,
+                    reuse_actors=True,
+                    max_concurrent_trials=at_once,
+                    search_alg=_Searcher(Proposer(space, points, budget)),
+                    scheduler=_Scheduler(Halving(budget)),
+                ),
+                run_config=tune.RunConfig(
+                    name="search", storage_path=results, verbose=0, callbacks=[_Callback(ledger)]
+                ),
+            ).fit()
+        return ledger.closed()
 
 
 def search_here(
@@ -106,21 +110,22 @@ def search_here(
     follows: Any = None,
 ) -> list[TrialRecord]:
     """`search` in this process, one trial after the other; a trial must not kill its process."""
-    ledger, task = _begun(trial, metric, budget, shared, aside, on_trial, store, follows)
-    proposer, halving = Proposer(space, points, budget), Halving(budget)
-    for place in range(budget.num_trials):
-        settings, value = proposer.ask() or {}, math.inf
-        ledger.start(place, settings)
-        for report in task.reports(settings):
-            ledger.report(place, report)
-            value = report["value"]
-            if "reason" not in report and halving.stops(place, report["rung"], value):
-                break
-        ledger.end(place)
-        proposer.tell(place, value)
-    return ledger.closed()
+    with _begun(trial, metric, budget, shared, aside, on_trial, store, follows) as (ledger, task):
+        proposer, halving = Proposer(space, points, budget), Halving(budget)
+        for place in range(budget.num_trials):
+            settings, value = proposer.ask() or {}, math.inf
+            ledger.start(place, settings)
+            for report in task.reports(settings):
+                ledger.report(place, report)
+                value = report["value"]
+                if "reason" not in report and halving.stops(place, report["rung"], value):
+                    break
+            ledger.end(place)
+            proposer.tell(place, value)
+        return ledger.closed()
 
 
+@contextlib.contextmanager
 def _begun(
     trial: Trial,
     metric: str,
@@ -130,12 +135,13 @@ def _begun(
     on_trial: OnTrial | None,
     store: SearchStore | None,
     follows: Any,
-) -> tuple[Ledger, TrialTask]:
+) -> Iterator[tuple[Ledger, TrialTask]]:
     """The ledger of a search, which knows what was measured before, and the task of its trials."""
-    folder = store.folder(trial, metric, shared, follows) if store else None
-    ledger = Ledger(metric, budget, Journal(folder, budget.rungs), on_trial)
-    constants = {**(shared or {}), **(aside or {})}
-    return ledger, TrialTask(trial, metric, constants, len(budget.rungs), ledger.known)
+    with store.unless_failed() if store else contextlib.nullcontext():
+        folder = store.folder(trial, metric, shared, follows) if store else None
+        ledger = Ledger(metric, budget, Journal(folder, budget.rungs), on_trial)
+        constants = {**(shared or {}), **(aside or {})}
+        yield ledger, TrialTask(trial, metric, constants, len(budget.rungs), ledger.known)
 
 
 def resources(max_concurrent: int, use_gpu: bool, gpus_per_trial: float | None = None) -> dict[str, float]:
@@ -152,6 +158,7 @@ def resources(max_concurrent: int, use_gpu: bool, gpus_per_trial: float | None =
 
 def _run(config: Settings, task: TrialTask) -> None:
     """One trial in its worker."""
+    end_quietly()
     for report in task.reports(config["settings"]):
         tune.report(dict(report))
 

@@ -7,6 +7,7 @@ by all that their metrics follow from, and there by their settings. The number o
 rules of halving name nothing.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -36,6 +37,7 @@ from pipeline.search.records import (
     best_trial,
     key,
 )
+from pipeline.training.lock import Lock, held
 
 logger = logging.getLogger("pipeline.search")
 
@@ -43,6 +45,8 @@ ROOTS = ("pipeline.search.run", "pipeline.search.algorithms")
 """What decides which trials there are; what they compute follows from the parts of a search."""
 PUBLISHED = "published"
 """A file in a search's folder once its stage's output is in place."""
+ROLE = ("searcher", "the trials")
+"""Of the process that holds a folder."""
 
 
 class SearchStore:
@@ -56,31 +60,70 @@ class SearchStore:
         self._storage, self._stage = storage, stage
         self._folders: list[Path] = []
         self._scratch: list[Path] = []
+        self._locks: dict[Path, Lock] = {}
 
     def folder(self, *parts: Any) -> Path:
-        """The folder of the trials that follow from `parts`, see `fingerprint`; it need not be there."""
-        self._folders.append(self._named("search", *parts))
+        """The folder of the trials that follow from `parts`, see `fingerprint`; held until `release` or `publish`.
+
+        Raises:
+            UserError: another process searches there.
+            OSError: it cannot be written to.
+        """
+        self._folders.append(self._held("search", *parts))
         (self._folders[-1] / PUBLISHED).unlink(missing_ok=True)
         return self._folders[-1]
 
     def scratch(self, *parts: Any) -> Path:
-        """A folder for what unfinished trials need, such as states to train on from."""
-        self._scratch.append(self._named("scratch", *parts))
+        """A folder for what unfinished trials need, such as states to train on from; held, and raises, as `folder`."""
+        self._scratch.append(self._held("scratch", *parts))
         return self._scratch[-1]
 
     def publish(self) -> None:
-        """Note that the stage's output is in place, and delete its earlier finished searches.
+        """Note that the stage's output is in place, delete its earlier finished searches, and `release` the rest.
 
-        The newest stay, for a longer search to continue; what is unfinished is never deleted.
+        The newest stay, for a longer search to continue; what is unfinished, or in use, is never deleted.
         """
         for folder in filter(Path.is_dir, self._folders):
             (folder / PUBLISHED).touch()
-        earlier = {mark.parent for mark in self._storage.glob(f"search-{self._stage}-*/{PUBLISHED}")}
-        for folder in (earlier - set(self._folders)) | set(self._scratch):
+        for folder in self._scratch:
             shutil.rmtree(folder, ignore_errors=True)
+        earlier = {mark.parent for mark in self._storage.glob(f"search-{self._stage}-*/{PUBLISHED}")}
+        for folder in earlier - set(self._folders):
+            _delete(folder)
+        self.release()
+
+    @contextlib.contextmanager
+    def unless_failed(self) -> Iterator[None]:
+        """`release` the folders if the block fails; if it does not, they are still held after it."""
+        try:
+            yield
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Let other processes use the folders; their files stay."""
+        for lock in self._locks.values():
+            lock.close()
+        self._locks.clear()
+
+    def _held(self, what: str, *parts: Any) -> Path:
+        folder = self._named(what, *parts)
+        if folder not in self._locks:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._locks[folder] = held(*ROLE, folder)
+        return folder
 
     def _named(self, what: str, *parts: Any) -> Path:
         return self._storage / f"{what}-{self._stage}-{fingerprint(*parts)[:32]}"
+
+
+def _delete(folder: Path) -> None:
+    """Delete a finished search, unless another process has begun to use it."""
+    with contextlib.suppress(UserError, OSError):
+        lock = held(*ROLE, folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.close()
 
 
 class Journal:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cluster import job
-from pipeline.cluster.job import Box
+from pipeline.cluster.box import Box
 from pipeline.ncsn.errors import UserError
 
 SENT = ("data", "b")

@@ -3,6 +3,7 @@
 import inspect
 import sys
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,31 +13,64 @@ from ray.train.v2.api.config import ScalingConfig
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from pipeline.cluster.trainer import DividingPolicy, DividingTrainer, Quietly, divisor, scaling_of
+from pipeline.search import run
 
 # Ray Train makes the context of Ray Data, which warns of its own defaults.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
 
 
-def test_the_exit_of_a_worker_in_a_weak_references_callback_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
-    printed: list[type[BaseException] | None] = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda found: printed.append(found.exc_type))
+def work(errors: list[BaseException]) -> str:
+    """Raise the errors, the last one first, in callbacks of weak references, where Python cannot raise them."""
 
     class Thing:
         """Something to refer to."""
 
-    def work(errors: list[BaseException]) -> str:
-        def fail(reference: object) -> None:
-            raise errors.pop()
+    def fail(reference: object) -> None:
+        raise errors.pop()
 
-        while errors:
-            thing = Thing()
-            reference = weakref.ref(thing, fail)
-            del thing
-            assert reference() is None
-        return "worked"
+    while errors:
+        thing = Thing()
+        reference = weakref.ref(thing, fail)
+        del thing
+        assert reference() is None
+    return "worked"
 
-    assert Quietly(work)([SystemExit(1), ValueError("ours"), SystemExit(15)]) == "worked"
-    assert printed == [ValueError]
+
+class Failing:
+    """The task of a trial that raises them."""
+
+    def reports(self, settings: dict[str, float]) -> Iterator[dict[str, float]]:
+        work([SystemExit(1), ValueError("ours"), SystemExit(15)])
+        yield settings
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch) -> list[type[BaseException] | None]:
+    """What a process prints of errors that cannot be raised."""
+    found: list[type[BaseException] | None] = []
+
+    def record(unraisable: "sys.UnraisableHookArgs") -> None:
+        found.append(unraisable.exc_type)
+
+    monkeypatch.setattr(sys, "unraisablehook", record)
+    return found
+
+
+def test_the_exit_of_a_worker_in_a_weak_references_callback_is_not_printed(
+    printed: list[type[BaseException] | None],
+) -> None:
+    for _ in range(2):
+        assert Quietly(work)([SystemExit(1), ValueError("ours"), SystemExit(15)]) == "worked"
+    assert printed == [ValueError, ValueError], "each once, in a worker that is used again"
+
+
+def test_the_exit_of_a_trials_worker_is_not_printed_either(
+    printed: list[type[BaseException] | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, float]] = []
+    monkeypatch.setattr(run.tune, "report", told.append)
+    run._run({"settings": {"x": 1.0}}, Failing())  # type: ignore[arg-type]
+    assert printed == [ValueError] and told == [{"x": 1.0}]
 
 
 def test_as_many_workers_as_divide_the_micro_batches() -> None:

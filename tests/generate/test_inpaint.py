@@ -13,6 +13,7 @@ from pipeline.generate import inpaint
 from pipeline.generate.inpaint import COMPLETIONS, FIRST, IMAGES, complete, known_columns
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.noise import overlap, variance_ratio
 from pipeline.ncsn.rng import SampleNoise
 from pipeline.ncsn.sampler import Sampler
 
@@ -78,13 +79,33 @@ def test_the_torch_threads_are_left_as_they_were() -> None:
         torch.set_num_threads(before)
 
 
-def test_only_langevin_dynamics_inpaint(tmp_path: Path) -> None:
-    heun = Sampler("heun", LADDER, {})
+def test_a_row_of_another_sampler_completes_by_techniques_2_and_4() -> None:
+    """Levels that overlap by a half between the ends of the training, and the step that keeps the variance best."""
+    assert inpaint.completing(SAMPLER, [5.0, 0.1], 24) is SAMPLER
+    found = inpaint.completing(Sampler("heun", LADDER, {}), [1.0, 0.3, 0.01], 24)
+    assert found.kind == "langevin" and found.options["steps_per_level"] == 5
+    assert (found.ladder.sigma_max, found.ladder.sigma_min) == (1.0, 0.01)
+    assert overlap(1.0, 0.01, 24, found.ladder.num_levels) == pytest.approx(0.5, abs=0.03)
+    u, ratio = found.options["step_size"] / 0.01**2, 100 ** (1 / (found.ladder.num_levels - 1))
+    assert float(variance_ratio(u * torch.tensor([0.9, 1.0, 1.1]), ratio, 5).argmin()) == 1, "nearest to 1"
+    made = run(sampler=found).astype(float) / 255
+    assert np.abs(made[:, 1:, ..., 3:] - made[:, :1, ..., 2::-1]).mean() < 0.1, "the right mirrors the left"
+
+
+def test_a_borrowed_sampler_that_diverges_costs_the_row_no_samples(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def exploding(x: Tensor, sigma: Tensor) -> Tensor:
+        return x / x.sub(x)  # infinite
+
     params: Any = SimpleNamespace(generate=SimpleNamespace(**SETTINGS), compute=SimpleNamespace(use_gpu=False))
-    assert run(sampler=heun) is None
-    for sampler, files in ((heun, []), (SAMPLER, ["inpainting.npy"])):
-        inpaint.write_inpainting(tmp_path, mirrored, sampler, ORIGINALS, params, 7)
-        assert [path.name for path in tmp_path.iterdir()] == files
+    inpaint.write_inpainting(tmp_path, mirrored, Sampler("heun", LADDER, {}), [1.0, 0.01], ORIGINALS, params, 7)
+    assert [path.name for path in tmp_path.iterdir()] == ["inpainting.npy"]
+    (tmp_path / "inpainting.npy").unlink()
+    inpaint.write_inpainting(tmp_path, exploding, Sampler("heun", LADDER, {}), [1.0, 0.01], ORIGINALS, params, 7)
+    assert not list(tmp_path.iterdir()) and "no images are completed: " in caplog.text and "diverged" in caplog.text
+    with pytest.raises(UserError, match="diverged"):
+        inpaint.write_inpainting(tmp_path, exploding, SAMPLER, [1.0, 0.01], ORIGINALS, params, 7)
 
 
 def test_a_divergence_is_named() -> None:

@@ -22,9 +22,11 @@ from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.noise import geometric_sigmas
 from pipeline.ncsn.sampler import Sampler
+from pipeline.reporting import page
 from pipeline.reporting.figures import contours, grids, samples, searches, style, trials
 from pipeline.reporting.figures import curves as lines
 from pipeline.reporting.figures import toy as toy_figures
+from pipeline.reporting.figures.contours import Mapped
 from pipeline.reporting.figures.trials import NOISE_LAW, NOISE_RANGE, STEP_SIZE, Trial, parallel
 from pipeline.reporting.read_table import CheckpointChoice, Snapshot
 from pipeline.reporting.rows import FLOOR, Row
@@ -155,7 +157,7 @@ def test_contours_have_the_trials_fid_between_them_and_nothing_beyond() -> None:
     pair = ("sigma_max", "sigma_min")
     corners = [("1", "1", "10"), ("100", "1", "1000"), ("1", "100", "10"), ("100", "100", "1000")]
     rows = [{"sigma_max": x, "sigma_min": y, "fid": f, "status": "finished"} for x, y, f in corners]
-    drawn = contours.contours(rows, [pair, pair])
+    drawn = contours.contours(Mapped.read(rows, [pair, pair]), [pair, pair])
     assert drawn is not None
     panel = drawn.axes[0]
     (filled,) = [found for found in panel.collections if isinstance(found, TriContourSet)]
@@ -171,9 +173,45 @@ def test_contours_have_the_trials_fid_between_them_and_nothing_beyond() -> None:
     assert not between(0.5)
     low, high = panel.get_xlim()
     assert low < 1 and high > 100, "dots at the edge are whole"
-    assert contours.contours(rows[:2], [pair, pair]) is None
+    assert contours.contours(Mapped.read(rows[:2], [pair, pair]), [pair, pair]) is None
     line = [{**row, "sigma_min": row["sigma_max"]} for row in rows]
-    assert contours.contours(line, [pair, pair]) is None
+    assert contours.contours(Mapped.read(line, [pair, pair]), [pair, pair]) is None
+
+
+@pytest.mark.parametrize(("count", "shown"), [(14, "over two settings"), (15, "between the trials"), (1, "none")])
+def test_few_trials_are_points_of_their_fid_and_no_contours(count: int, shown: str, tmp_path: Path) -> None:
+    folder = tmp_path / "tune_noise"
+    folder.mkdir()
+    rows = tried(count)
+    lines = [",".join(rows[0]), *(",".join(row.get(name, "") for name in rows[0]) for row in rows)]
+    (folder / "trials.csv").write_text("\n".join(lines) + "\n")
+    titles = [entry.title for entry in contours.contour_figures(tmp_path / "figures", tmp_path, "tune_noise")]
+    assert titles == ([f"Noise range: FID {shown}"] if count > 1 else [])
+    drawn = contours.points(Mapped.read(rows, [("sigma_max", "sigma_min")]), [("sigma_max", "sigma_min")])
+    if count == 1:
+        assert drawn is None, "one trial has no other to be compared with"
+        return
+    assert drawn is not None
+    (dots,) = drawn.axes[0].collections
+    assert np.allclose(dots.get_offsets()[:, 0], dots.get_array()), "the FID of these trials is their sigma_max"
+    assert [float(row["sigma_min"]) for row in rows[:-1]] == dots.get_offsets()[:, 1].tolist()
+    assert (dots.get_sizes() > 50).tolist() == [row["status"] == "finished" for row in rows[:-1]]
+    assert not [found for found in drawn.axes[0].collections if isinstance(found, TriContourSet)]
+
+
+def contrast(colour: Sequence[float], ground: str) -> float:
+    """Of two colours by WCAG 2, from 1 to 21."""
+    channels = [*np.asarray(colour[:3]), *np.array([int(ground[i : i + 2], 16) for i in (1, 3, 5)]) / 255]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    first, second = (np.dot((0.2126, 0.7152, 0.0722), linear[i : i + 3]) + 0.05 for i in (0, 3))
+    return float(max(first, second) / min(first, second))
+
+
+def test_the_best_fids_are_seen_on_a_dark_page_and_the_worst_on_a_white_one() -> None:
+    light, dark = page.COLOURS["ground"]
+    assert contrast(style.SEQUENTIAL(0.0), dark) > 3 and contrast(style.SEQUENTIAL(0.0), light) > 3
+    assert contrast(style.SEQUENTIAL(1.0), dark) > 3 and contrast(style.SEQUENTIAL(1.0), light) > 1.8
+    assert contrast((0, 0, 0), "#ffffff") == pytest.approx(21), "the formula's own ends"
 
 
 def every_figure() -> Iterator[tuple[str, Figure]]:
@@ -205,9 +243,10 @@ def every_figure() -> Iterator[tuple[str, Figure]]:
     yield "noise ranges", trials.trials(some_trials(NOISE_RANGE, 0.005, 50), NOISE_RANGE)
     yield "one trial", trials.trials(some_trials(STEP_SIZE, 1e-6, 1e-5, 1), STEP_SIZE)
     for search, (_, pairs) in contours.SEARCHES.items():
-        drawn = contours.contours(tried(), pairs)
-        assert drawn is not None
-        yield f"contours of {search}", drawn
+        for draw, count in ((contours.contours, 20), (contours.points, 6)):
+            drawn = draw(Mapped.read(tried(count), pairs), pairs)
+            assert drawn is not None
+            yield f"{draw.__name__} of {search}", drawn
     judged = [searches.ShownPoint(kind, 10.0 * n, 9.0 / n, n < 4, ()) for n, kind in enumerate(kinds, 1)]
     marks = ("analytic", "fewest_nfe", "knee", "lowest_fid")
     judged += [searches.ShownPoint("langevin", 90.0 + n, 3.0, False, (name,)) for n, name in enumerate(marks)]

@@ -137,6 +137,19 @@ def test_what_is_missing_is_left_out_or_says_its_command(write: Callable[..., Pa
         assert f"not run: <code>dvc repro {command}</code>" in found
 
 
+def test_a_column_without_a_value_is_left_out(write: Callable[..., Path], artifacts: Path) -> None:
+    found = write("ncsn").joinpath("README.md").read_text()
+    assert "| MLflow run |" not in found and "| Checkpoint |" not in found, "no run and no network is known"
+    assert "| ρ |" not in found and "| Levels L |" in found, "of Langevin dynamics alone"
+    assert "| MLflow run |" in write().joinpath("README.md").read_text(), "tuned has one"
+    assert "KID &" in write().joinpath("table.tex").read_text()
+    for path in artifacts.glob("evaluation/*.json"):
+        path.unlink()
+    unmeasured = write().joinpath("table.md").read_text()
+    assert "| KID |" not in unmeasured and "not run: `dvc repro evaluate@ncsn`" in unmeasured
+    assert "KID &" not in write().joinpath("table.tex").read_text()
+
+
 def test_names_that_look_like_html_stay_text(tmp_path: Path) -> None:
     bad = '<img src="https://example.org/x">'
     shown = FigureEntry(bad, f"*{bad}*", "c", (Picture(label=bad),))
@@ -178,6 +191,12 @@ def test_a_browser_shows_it_without_complaint(
     assert page.evaluate("document.documentElement.scrollWidth") == width, "the page is wider than the screen"
     wide = "[...document.querySelectorAll('.scroll')].filter(b => b.scrollWidth > b.clientWidth).length"
     assert width > 600 or page.evaluate(wide) > 5, "on a phone what is wide scrolls in its own box"
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true), 1")
+    page.evaluate("new Promise(r => requestAnimationFrame(() => requestAnimationFrame(() => r(1))))")
+    style = "getComputedStyle(b, '::before')"
+    hint = "(h => h.fontSize != '0px' && h.display == 'block' && h.content != 'none')(" + style + ")"
+    wrong = f"[...document.querySelectorAll('.scroll')].filter(b => {hint} != (b.scrollWidth > b.clientWidth)).length"
+    assert page.evaluate(wrong) == 0, "told to scroll where there is nothing to, or not told where there is"
     page.screenshot(tmp_path / "page.png")
     with Image.open(tmp_path / "page.png") as shot:
         ground = shot.convert("RGB").getpixel((2, 2))

@@ -240,7 +240,7 @@ def test_an_evaluator_that_tells_no_classes_leaves_a_column_and_its_reason(build
         write_json(path, value)
     table = build()
     text = tables.results_table(table)
-    assert reason in text and "splits" not in text and {line["IS"] for line in parsed(text)} == {"–"}
+    assert reason in text and "splits" not in text and not any("IS" in line for line in parsed(text))
     assert Table.from_json(in_json(table)) == table
 
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -229,14 +231,66 @@ def test_a_failure_is_known_at_the_rung_that_both_searches_have(tmp_path: Path) 
 def test_of_finished_searches_the_newest_stays_and_an_unfinished_one_does_too(tmp_path: Path) -> None:
     stores = [SearchStore(tmp_path, stage) for stage in ("a", "a", "a", "b")]
     folders = [store.folder(number) for number, store in enumerate(stores)]
-    for folder in [*folders, stores[1].scratch("states")]:
-        folder.mkdir()
+    stores[1].scratch("states")
     for store in (stores[0], stores[3], stores[1]):
         store.publish()
     assert sorted(tmp_path.iterdir()) == sorted(folders[1:]), "the third search is unfinished"
     stores[1].folder(1)
     stores[2].publish()
     assert sorted(tmp_path.iterdir()) == sorted(folders[1:]), "the second one runs again"
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from pipeline.search import SearchStore
+
+store = SearchStore(Path(sys.argv[1]), "slow")
+for number in (1, 2):
+    (store.folder(number) if number == 1 else store.scratch(number)).joinpath("kept").touch()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_folder_that_another_process_searches_in_is_refused_by_name(tmp_path: Path) -> None:
+    """Kept trials and scratch alike; other folders are free, and a process that is killed lets go."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout and other.stdout.readline() == "held\n"
+        store = SearchStore(tmp_path, "slow")
+        for hold, what, number in ((store.folder, "search", 1), (store.scratch, "scratch", 2)):
+            with pytest.raises(UserError) as caught:
+                hold(number)
+            message = str(caught.value)
+            assert message.startswith(f"process {other.pid} on ") and "\n" not in message
+            assert f" is the searcher of the trials in {tmp_path}/{what}-slow-" in message
+            assert message.endswith(": wait for its end or stop it, and run again.")
+        (taken,) = tmp_path.glob("search-slow-*")
+        (taken / "published").touch()
+        store.folder(3)
+        store.publish()
+        assert (taken / "kept").exists(), "in use by another process"
+        other.kill()
+        other.wait()
+    assert (store.folder(1) / "kept").exists() and store.folder(1) == taken
+    assert (store.scratch(2) / "kept").exists()
+    store.release()
+
+
+def test_a_search_that_failed_leaves_its_folder_to_the_next_and_one_that_ended_holds_it(tmp_path: Path) -> None:
+    first, second = SearchStore(tmp_path, "bowl"), SearchStore(tmp_path, "bowl")
+    with pytest.raises(KeyboardInterrupt), first.unless_failed():
+        first.folder(1)
+        raise KeyboardInterrupt
+    with second.unless_failed():
+        second.folder(1)
+    with pytest.raises(UserError, match="is the searcher of the trials"):
+        first.folder(1)
+    second.publish()
+    first.folder(1)
+    first.release()
 
 
 def test_a_dead_process_counts_when_the_search_outlived_it(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Figures of samples: next to real images, on their way from noise to data, completions and neighbours."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,18 +159,24 @@ def _font(name: str, points: float) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(path, round(points * style.DPI / 72))
 
 
-def completion_figures(folder: Path, artifacts: Path, rows: Sequence[str]) -> Iterator[FigureEntry]:
-    """Held-out images completed from their left halves, a picture for each row that did; maybe none."""
+def completion_figures(folder: Path, artifacts: Path, table: Table) -> Iterator[FigureEntry]:
+    """Held-out images completed from their left halves, by the best row that has any by FID; maybe none."""
     caption = (
         "Held-out images of which the left half is kept (grey: what the sampler is not shown), independent "
-        "completions by annealed Langevin dynamics, and the original. Only rows sampled by Langevin dynamics "
-        "have a completion. (Algorithm 2 and Fig 6 of arXiv 1907.05600.)"
+        "completions, and the original. By the network of the row of lowest FID, and annealed Langevin dynamics: "
+        "the row's own, or on levels and with a step by techniques 2 and 4 of NCSNv2. (Algorithm 2 and Fig 6 of "
+        "arXiv 1907.05600.)"
     )
-    paths = {row: artifacts / f"samples/{row}/inpainting.npy" for row in rows}
-    there = {row: path for row, path in paths.items() if path.exists()}
+    paths = {row: artifacts / f"samples/{row}/inpainting.npy" for row in table.drawn()}
+    there = [row for row, path in paths.items() if path.exists()]
     if there:
-        made = tuple(_completed(folder, row, path) for row, path in there.items())
-        yield FigureEntry("Images completed", caption, "dvc repro generate", made)
+        best = min(there, key=lambda row: _lowest_fid(table, row))
+        yield FigureEntry("Images completed", caption, "dvc repro generate", (_completed(folder, best, paths[best]),))
+
+
+def _lowest_fid(table: Table, system: str) -> float:
+    row = nearest_to_floor(table, system)
+    return math.inf if row is None or row.fid is None else row.fid
 
 
 def _completed(folder: Path, row: str, path: Path) -> Picture:

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -17,7 +18,8 @@ PURPLE, SKY, INK, GREY, RULE = "#CC79A7", "#56B4E9", "#222222", "#6E6E6E", "#E4E
 CYCLE = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", "--", "-.", ":")
-SEQUENTIAL = "viridis"
+SEQUENTIAL = ListedColormap(colormaps["viridis"](np.linspace(0.35, 0.8, 256)), "readable")
+"""From dark to light, without the ends that a dark page or a white one would swallow."""
 
 WIDTH = 7.2
 """Width of a full figure in inches: the text width of a paper page, and of a README at DPI."""

@@ -170,7 +170,7 @@ def toy_samples(panels: Sequence[SamplePanel], divergences: Sequence[Divergence]
     above, below = figure.subfigures(2, 1, height_ratios=[2.65, 2.1], squeeze=False).ravel()
     for axes, panel in zip(above.subplots(1, len(panels), sharex=True, sharey=True), panels, strict=True):
         _titles(axes, *TITLES[panel.name])
-        axes.scatter(*panel.samples.T, s=2.5, color=style.BLUE, alpha=0.35, linewidths=0, rasterized=True)
+        axes.scatter(*panel.samples.T, s=2.5, color=style.BLUE, alpha=0.6, linewidths=0, rasterized=True)
         _share(axes, (5, -1.0), panel.fraction)
         _share(axes, (-5, 1.0), 1 - panel.fraction)
         _square(axes)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -177,23 +176,18 @@ def parallel(rows: Sequence[dict[str, str]], names: Mapping[str, str]) -> Figure
     ends = {name: _ends([values[name] for _, values in good if name in values]) for name in columns}
     figure = style.figure(3.4)
     axes = figure.subplots()
-    norm, colours = LogNorm(ends["fid"][0], ends["fid"][1] * 1.0001), colormaps[style.SEQUENTIAL]
+    norm = LogNorm(ends["fid"][0], ends["fid"][1] * 1.0001)
     for row, values in sorted(good, key=lambda pair: -pair[1]["fid"]):
         points = [(0, _place(kinds, row["kind"]))] if kinds else []
         used = [(x, name) for x, name in enumerate(columns, bool(kinds)) if name in values]
         points += [(x, _share(name, ends[name], values[name])) for x, name in used]
         whole = row["status"] == "finished"
         axes.plot(
-            *zip(*points, strict=True), color=colours(_shade(norm(values["fid"]))), linewidth=1.6 if whole else 0.7,
+            *zip(*points, strict=True), color=style.SEQUENTIAL(norm(values["fid"])), linewidth=1.6 if whole else 0.7,
             linestyle="-" if whole else "--", marker="o", markersize=2.5, alpha=0.9,
         )  # fmt: skip
     _uprights(axes, kinds, {names[name]: ends[name] for name in columns})
     return figure
-
-
-def _shade(share: float) -> float:
-    """The part of the colour map that is seen on a white page and on a dark one."""
-    return 0.35 + 0.5 * share
 
 
 def _values(row: dict[str, str], names: Mapping[str, str]) -> dict[str, float]:
