@@ -19,7 +19,7 @@ MNIST = (
     "https://storage.googleapis.com/cvdf-datasets/mnist",
     "https://ossci-datasets.s3.amazonaws.com/mnist",
 )
-OF_PICTURES = ("background", "white")
+OF_PICTURES = ("background", "white", "to_rgb")
 """Keys of the section `data` that folders of images take."""
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 IDX_FILES = {  # name -> bytes after gunzip: a 16- or 8-byte header and a byte per pixel or label

@@ -33,6 +33,7 @@ def prepare(
     seed: int,
     background: Sequence[int] | None = None,
     white: int | None = None,
+    to_rgb: bool = False,
 ) -> Manifest:
     """Write a data set of the catalogue to the folder `out`, whole or not at all; memory stays flat.
 
@@ -47,6 +48,7 @@ def prepare(
         background: red, green and blue, 0 to 255, that images with an alpha channel are laid on; None: they
             are refused.
         white: the value of a pixel of 16 bits that stands for 1; None: images of 16 bits are refused.
+        to_rgb: palettes and grey become RGB; else palettes, and grey among colour, are refused.
 
     Returns:
         The manifest. It names files by name and checksum, not by path: the same data give the same bytes
@@ -56,7 +58,7 @@ def prepare(
         UserError: unknown name, size or background that is not available, num_held_out too large, missing or
             corrupt file, images that cannot be used, labels that are no classes.
     """
-    more = {"background": background, "white": white}
+    more = {"background": background, "white": white, "to_rgb": to_rgb}
     entry = _entry(name, image_size, more)
     paths = locate(name, entry, source)
     raw = entry.read(paths, image_size, **{key: more[key] for key in entry.takes})
@@ -99,8 +101,8 @@ def _entry(name: str, image_size: int, more: Mapping[str, object]) -> Source:
         sizes = " or ".join(map(str, entry.image_sizes))
         raise UserError(f"data.image_size: {image_size} is not available for {name}: set it to {sizes}.")
     for key, value in more.items():
-        if value is not None and key not in entry.takes:
-            raise UserError(f"data.{key}: {value} is for folders of images, not for {name}: set it to null.")
+        if value and key not in entry.takes:
+            raise UserError(f"data.{key}: {value} is for folders of images, not for {name}: remove it.")
     return entry
 
 

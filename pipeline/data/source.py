@@ -73,7 +73,7 @@ class Source:
     packaged: Callable[[], Path] | None = None
     """The folder where a package of this machine puts the files, if it is installed."""
     takes: tuple[str, ...] = ()
-    """Keys of the section `data` that its reader takes: `background`, `white`."""
+    """Keys of the section `data` that its reader takes: `background`, `white`, `to_rgb`."""
     hint: str = ""
     """Another way to get the files, named in the error where they are missing."""
 

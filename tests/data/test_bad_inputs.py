@@ -290,7 +290,7 @@ BAD: dict[str, tuple[Make, str]] = {
         white(images({"bad.png": raw_png(16, 16, 16, 2, bytes(16 * (1 + 96)))})),
         r"bad\.png has 16 bits a channel \(mode RGB\)",
     ),
-    "white: no folder": (asked(white=4095), r"data\.white: 4095 is for folders of images, not for npz: set it to null"),
+    "white: no folder": (asked(white=4095), r"data\.white: 4095 is for folders of images, not for npz: remove it"),
     "folder: 1 bit": (images({"a.png": picture(16, 16, mode="1")}), r"a\.png has 1 bit a pixel"),
     "folder: print": (
         images({"a.jpg": picture(16, 16, 3, mode="CMYK", kind="jpeg")}),
@@ -353,7 +353,7 @@ BAD: dict[str, tuple[Make, str]] = {
     "folder: links around": (links({"a/to": "../b", "b/to": "../a"}), r"/to is a link to a folder that it lies in"),
     "background: no folder": (
         asked(background=[0, 0, 0]),
-        r"data\.background: \[0, 0, 0\] is for folders of images, not for npz: set it to null",
+        r"data\.background: \[0, 0, 0\] is for folders of images, not for npz: remove it",
     ),
     "lsun: alpha": (images({"a/a.png": picture(16, 16, 3, mode="RGBA")}, name="lsun"), r"a/a\.png has an alpha"),
     "ffhq: frames": (several("png", "a.png", name="ffhq"), r"a\.png has more than one frame or page: 3\n"),

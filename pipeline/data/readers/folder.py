@@ -27,6 +27,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 DOT = "names that begin with a dot"
 ALPHA_FIX = " Or lay what has an alpha channel on a colour: `data.background: [255, 255, 255]` is white."
 DEEP_FIX = " Or say which value of 16 bits of grey is white: `data.white: 65535`."
+RGB_FIX = " Or make palettes and grey RGB: `data.to_rgb: true`."
 Kind = tuple[str, int, int]
 """Mode, width and height of an image."""
 FileId = tuple[int, int]
@@ -56,6 +57,7 @@ def read_folder(
     classes: bool = True,
     background: Colour | None = None,
     white: int | None = None,
+    to_rgb: bool = False,
 ) -> Raw:
     """Read every image below the folder in the order of its path; cut each to its square and resize.
 
@@ -66,8 +68,9 @@ def read_folder(
         classes: the label of an image is the place of its outermost folder among all; else it is 0.
         background: images with an alpha channel are laid on this colour; None: they are refused.
         white: the value of a pixel of 16 bits that becomes 255; None: images of 16 bits are refused.
+        to_rgb: palettes and grey become RGB; else palettes, and grey among colour, are refused.
     """
-    root, to = paths[0], Conversion(background, white)
+    root, to = paths[0], Conversion(background, white, to_rgb)
     found = find(root)
     usual = _common(root, found.names, image_size, any_size, to)
     shape = (CHANNELS[usual[0]], image_size, image_size)
@@ -126,6 +129,8 @@ def _done(usual: Kind, size: int, any_size: bool, to: Conversion) -> Iterator[st
         yield f"alpha channels laid on the colour {list(to.background)}"
     if to.white is not None:
         yield f"16 bits of grey to 8, {to.white} to 255"
+    if to.to_rgb:
+        yield "palettes and grey to RGB"
     if any_size:
         yield "centre crop to its shorter side"
     elif width != height:
@@ -149,7 +154,7 @@ def _common(root: Path, names: list[str], image_size: int, any_size: bool, to: C
     for name in names:
         with noted(bad, name), (root / name).open("rb") as file:
             image = header(file, to)
-            kind = (mode_of(image), image.width, image.height)
+            kind = (mode_of(image, to), image.width, image.height)
             kinds[name] = same.setdefault(kind, kind)
     usual = Counter(kinds.values()).most_common(1)[0][0] if kinds else ("L", 0, 0)
     for name, kind in kinds.items():
@@ -165,15 +170,16 @@ def _common(root: Path, names: list[str], image_size: int, any_size: bool, to: C
 
 def _refuse(bad: dict[str, str], count: int, root: Path) -> None:
     alpha = any(MODES["RGBA"] in reason for reason in bad.values())
+    palette = any(MODES["P"] in reason or ": L " in reason for reason in bad.values())
     deep = any(f"(mode {mode})" in reason for reason in bad.values() for mode in DEEP)
-    refuse(bad, count, root, ALPHA_FIX * alpha + DEEP_FIX * deep)
+    refuse(bad, count, root, ALPHA_FIX * alpha + DEEP_FIX * deep + RGB_FIX * palette)
 
 
 def _decode_others(root: Path, kinds: dict[str, Kind], bad: dict[str, str]) -> None:
     """Look at the pixels of images whose header is right, so that one message names every image."""
     for name in sorted(kinds.keys() - bad.keys()):
         with noted(bad, name), (root / name).open("rb") as file:
-            decode(file, Conversion((0, 0, 0), 65535))
+            decode(file, Conversion((0, 0, 0), 65535, to_rgb=True))
 
 
 def _text(kind: Kind) -> str:

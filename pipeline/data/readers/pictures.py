@@ -15,6 +15,8 @@ LAID = {"LA": "L", "RGBA": "RGB"}
 """The modes with an alpha channel, and what is left of each without it."""
 DEEP = ("I;16", "I;16B")
 """The modes of grey in 16 bits."""
+TO_RGB = ("L", "LA", "P", "PA", "1", *DEEP)
+"""What becomes RGB without loss, once it has 8 bits."""
 MODES = {
     "P": "a palette",
     "PA": "a palette",
@@ -40,6 +42,9 @@ class Conversion:
     """The colour that an alpha channel is laid on."""
     white: int | None = None
     """The value of a pixel of 16 bits of grey that becomes 255. 16 bits of colour are refused: Pillow cuts them."""
+    to_rgb: bool = False
+    """Whether palettes, grey and 1 bit become RGB, which loses nothing; else palettes, 1 bit and grey among colour
+    are refused."""
 
 
 AS_THEY_ARE = Conversion()
@@ -93,7 +98,7 @@ def header(file: IO[bytes], to: Conversion = AS_THEY_ARE) -> Any:
 
     image = Image.open(file)
     cut = any(";16" in str(tile) for tile in image.tile) and image.mode not in DEEP  # by Pillow, to 8 bits
-    if mode_of(image) not in CHANNELS or cut or (image.mode in DEEP and to.white is None):
+    if mode_of(image, to) not in CHANNELS or cut or (image.mode in DEEP and to.white is None):
         what = MODES["I;16"] if cut else MODES.get(image.mode, "another format")
         raise ValueError(f"has {what} (mode {image.mode})")
     if see_through(image) and to.background is None:
@@ -104,9 +109,11 @@ def header(file: IO[bytes], to: Conversion = AS_THEY_ARE) -> Any:
     return image
 
 
-def mode_of(image: Any) -> str:
-    """The mode that an image is stored in: less its alpha channel, and in 8 bits."""
+def mode_of(image: Any, to: Conversion = AS_THEY_ARE) -> str:
+    """The mode that an image is stored in: less its alpha channel, in 8 bits, and maybe as RGB."""
     mode: str = image.mode
+    if to.to_rgb and mode in TO_RGB:
+        return "RGB"
     return "L" if mode in DEEP else LAID.get(mode, mode)
 
 
@@ -126,9 +133,12 @@ def decode(file: IO[bytes], to: Conversion = AS_THEY_ARE) -> Any:
         image.load()
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"cannot be decoded: {error}") from error
+    mode = mode_of(image, to)
     if to.white is not None and image.mode in DEEP:
-        return _in_8_bits(image, to.white)
-    return image if to.background is None or not see_through(image) else _laid(image, to.background)
+        image = _in_8_bits(image, to.white)
+    elif to.background is not None and see_through(image):
+        image = _laid(image, to.background)
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _in_8_bits(image: Any, white: int) -> Any:
@@ -142,11 +152,12 @@ def _in_8_bits(image: Any, white: int) -> Any:
 
 
 def _laid(image: Any, background: Colour) -> Any:
-    """An image of mode L or RGB on a colour; a grey one on a grey, the colour's brightness."""
+    """An image on a colour, in mode RGB; a grey one on a grey, the colour's brightness, in mode L."""
     from PIL import Image
 
     ground = Image.new("RGBA", image.size, (*background, 255))
-    return Image.alpha_composite(ground, image.convert("RGBA")).convert(mode_of(image))
+    laid = Image.alpha_composite(ground, image.convert("RGBA"))
+    return laid.convert("L" if mode_of(image) == "L" else "RGB")
 
 
 def square(image: Any, crop: int, size: int) -> np.ndarray:
