@@ -39,7 +39,7 @@ class Headers:
     @property
     def to_rgb(self) -> str:
         """What has to become RGB for all images to be of one mode; empty: nothing."""
-        mixed = {pictures.LAID.get(mode, mode) for mode in self.modes} - {*pictures.DEEP}
+        mixed = {"L" if mode in pictures.DEEP else pictures.LAID.get(mode, mode) for mode in self.modes}
         if len(mixed) == 1 and mixed <= {"L", "RGB"}:
             return ""
         return ", ".join(f"{count:,} of mode {mode}" for mode, count in self.modes.most_common())
