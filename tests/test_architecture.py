@@ -42,7 +42,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "generate": BASE | {"data", "metrics", "training", "cluster", "program"},
     "search": BASE | {"data", "metrics", "training", "cluster", "generate", "program"},
     "cluster": BASE | {"training", "dvcfile"},
-    "commands": BASE | {"data", "metrics", "training", "reporting", "params", "tracking"},
+    "proposal": BASE | {"data", "metrics", "training", "params"},
+    "commands": BASE | {"data", "metrics", "training", "reporting", "params", "tracking", "proposal"},
     "entry": BASE | {"params", "cluster", "tracking", "dvcfile"},
     "stages": {"*"},
 }

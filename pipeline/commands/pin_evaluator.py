@@ -26,8 +26,8 @@ def pin(path: Path, root: Path) -> str:
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is missing: run `dvc repro features` first.")
     space = load_space(folder)
-    if not isinstance(space, ClassifierSpace):
-        raise UserError("features.kind is no classifier: other feature spaces are known by their published weights.")
+    if type(space) is not ClassifierSpace:
+        raise UserError("features.kind is no classifier: other feature spaces cannot be pinned.")
     made = {
         "command": "dvc repro features; python -m pipeline.commands.pin_evaluator",
         "settings": f"preset {params.preset}, {params.features}",

@@ -22,7 +22,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 
 from pipeline import files
 from pipeline.ncsn.errors import UserError
-from pipeline.params import parse
+from pipeline.params import Params, parse
 from pipeline.params.schema import extra_rows
 
 BASE = "digits"
@@ -61,9 +61,19 @@ def compose(conf: Path, name: str, extra_seeds: Sequence[int] = ()) -> str:
     if name != BASE or extra_seeds:
         files.read_settings(conf / f"{name}.yaml")  # bounded, which the reader below is not
         overlay = "" if name == BASE else (conf / f"{name}.yaml").read_text(encoding="utf-8")
-        text = _overlaid(text, overlay, name, extra_seeds)
+        return laid(conf, name, overlay, extra_seeds)[0]
     parse(YAML(typ="safe").load(text), str(conf / f"{name}.yaml"))
     return text
+
+
+def laid(conf: Path, name: str, overlay: str, extra_seeds: Sequence[int] = ()) -> tuple[str, Params]:
+    """The text of params.yaml under a preset, whose own text need not be a file yet, and what it says.
+
+    Raises:
+        UserError: the preset is no YAML or does not give valid parameters.
+    """
+    text = _overlaid((conf / f"{BASE}.yaml").read_text(encoding="utf-8"), overlay, name, extra_seeds)
+    return text, parse(YAML(typ="safe").load(text), str(conf / f"{name}.yaml"))
 
 
 def _overlaid(base_text: str, overlay_text: str, name: str, extra_seeds: Sequence[int]) -> str:

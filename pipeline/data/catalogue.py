@@ -19,6 +19,8 @@ MNIST = (
     "https://storage.googleapis.com/cvdf-datasets/mnist",
     "https://ossci-datasets.s3.amazonaws.com/mnist",
 )
+OF_PICTURES = ("background", "white", "to_rgb")
+"""Keys of the section `data` that folders of images take."""
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 IDX_FILES = {  # name -> bytes after gunzip: a 16- or 8-byte header and a byte per pixel or label
     "train-images-idx3-ubyte.gz": 16 + 60_000 * 28 * 28,
@@ -129,21 +131,28 @@ CATALOGUE: dict[str, Source] = {
         licence="none stated by its authors",
         homepage="https://github.com/fyu/lsun",
         read=partial(read_folder, any_size=True),
-        takes_background=True,
+        takes=OF_PICTURES,
     ),
     "ffhq": Source(
         title="FFHQ: 70,000 faces, the folder of its images (1024x1024) or of its thumbnails (128x128)",
         licence="CC-BY-NC-SA-4.0; each photograph has its own, see the homepage",
         homepage="https://github.com/NVlabs/ffhq-dataset",
         read=partial(read_folder, classes=False),
-        takes_background=True,
+        takes=OF_PICTURES,
     ),
     "folder": Source(
         title="a folder of images of one size; the folders in it are classes",
         licence="the user's",
         homepage="",
         read=read_folder,
-        takes_background=True,
+        takes=OF_PICTURES,
+    ),
+    "folder_any_size": Source(
+        title="a folder of images of any sizes, each cut to its central square; the folders in it are classes",
+        licence="the user's",
+        homepage="",
+        read=partial(read_folder, any_size=True),
+        takes=OF_PICTURES,
     ),
     "npz": Source(
         title="an .npz file with `images` and, if it has them, `labels`; or an .npy file of images",

@@ -1,7 +1,7 @@
 """Preparation of a data set: from a source to images.npy, labels.npy and their manifest."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -32,6 +32,8 @@ def prepare(
     num_held_out: int | None,
     seed: int,
     background: Sequence[int] | None = None,
+    white: int | None = None,
+    to_rgb: bool = False,
 ) -> Manifest:
     """Write a data set of the catalogue to the folder `out`, whole or not at all; memory stays flat.
 
@@ -45,6 +47,8 @@ def prepare(
             test split.
         background: red, green and blue, 0 to 255, that images with an alpha channel are laid on; None: they
             are refused.
+        white: the value of a pixel of 16 bits that stands for 1; None: images of 16 bits are refused.
+        to_rgb: palettes and grey become RGB; else palettes, and grey among colour, are refused.
 
     Returns:
         The manifest. It names files by name and checksum, not by path: the same data give the same bytes
@@ -54,10 +58,10 @@ def prepare(
         UserError: unknown name, size or background that is not available, num_held_out too large, missing or
             corrupt file, images that cannot be used, labels that are no classes.
     """
-    entry = _entry(name, image_size, background)
+    more = {"background": background, "white": white, "to_rgb": to_rgb}
+    entry = _entry(name, image_size, more)
     paths = locate(name, entry, source)
-    more = {"background": background} if entry.takes_background else {}
-    raw = entry.read(paths, image_size, **more)
+    raw = entry.read(paths, image_size, **{key: more[key] for key in entry.takes})
     for line in raw.transformations:
         log.info("%s: %s", name, line)
     held = _held_rows(name, raw, num_held_out, seed)
@@ -91,15 +95,14 @@ def prepare(
     return manifest
 
 
-def _entry(name: str, image_size: int, background: Sequence[int] | None) -> Source:
+def _entry(name: str, image_size: int, more: Mapping[str, object]) -> Source:
     entry = source_of(name)
     if entry.image_sizes and image_size not in entry.image_sizes:
         sizes = " or ".join(map(str, entry.image_sizes))
         raise UserError(f"data.image_size: {image_size} is not available for {name}: set it to {sizes}.")
-    if background is not None and not entry.takes_background:
-        raise UserError(
-            f"data.background: {list(background)} is for folders of images, not for {name}: set it to null."
-        )
+    for key, value in more.items():
+        if value and key not in entry.takes:
+            raise UserError(f"data.{key}: {value} is for folders of images, not for {name}: remove it.")
     return entry
 
 

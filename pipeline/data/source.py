@@ -37,7 +37,7 @@ class Raw:
 Reader = Callable[..., Raw]
 """(the files in the catalogue's order, or the user's one path; image_size) -> Raw. Raises UserError.
 
-One whose entry `takes_background` has the keyword `background` too, `data.background`."""
+It has a keyword for each key of the section `data` that its entry `takes`."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class Source:
     """None for a source that is whatever path the user names."""
     packaged: Callable[[], Path] | None = None
     """The folder where a package of this machine puts the files, if it is installed."""
-    takes_background: bool = False
-    """Whether its images may have an alpha channel, which the reader lays on a colour."""
+    takes: tuple[str, ...] = ()
+    """Keys of the section `data` that its reader takes: `background`, `white`, `to_rgb`."""
     hint: str = ""
     """Another way to get the files, named in the error where they are missing."""
 

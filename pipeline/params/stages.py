@@ -21,6 +21,12 @@ class Data(Section):
     num_held_out: Count | None
     seed: Seed
     background: Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)] | None
+    white: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """The value of a pixel of 16 bits that stands for white, such as 65535, or 4095 of 12 bits; null: images of 16
+    bits are refused."""
+    to_rgb: bool = False
+    """Whether palettes and grey images become RGB, which loses nothing; else palettes, and grey among colour, are
+    refused."""
 
 
 Features = Annotated[FeatureKind, by_kind("features")]

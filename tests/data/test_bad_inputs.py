@@ -12,7 +12,7 @@ import pytest
 from pipeline.data.catalogue import CATALOGUE
 from pipeline.data.preparation import prepare
 from pipeline.ncsn.errors import UserError
-from tests.data.formats import animated, idx_header, npz, picture, raw_png, tarred, unzipped, zipped
+from tests.data.formats import animated, encoded, idx_header, npz, picture, raw_png, tarred, unzipped, zipped
 
 Arguments = dict[str, Any]
 Make = Callable[[pytest.FixtureRequest, Path], Arguments]
@@ -49,6 +49,11 @@ def images(added: Mapping[str, bytes], name: str = "folder", image_size: int = 8
         return {"name": name, "source": str(folder / "in"), "image_size": image_size}
 
     return make
+
+
+def white(make: Make) -> Make:
+    """With a white of 12 bits."""
+    return lambda request, folder: make(request, folder) | {"white": 4095}
 
 
 def links(added: Mapping[str, str]) -> Make:
@@ -271,12 +276,21 @@ BAD: dict[str, tuple[Make, str]] = {
     ),
     "folder: 16 bits grey": (
         images({**GOOD, "bad.png": picture(16, 16, mode="I;16")}),
-        r"bad\.png has 16 bits a channel \(mode I;16\)",
+        r"bad\.png has 16 bits a channel \(mode I;16\)\n.*`data\.white: 65535`",
     ),
     "folder: 16 bits colour": (
         images({**GOOD, "bad.png": raw_png(16, 16, 16, 2, bytes(16 * (1 + 96)))}),
         r"bad\.png has 16 bits a channel \(mode RGB\)",
     ),
+    "folder: above white": (
+        white(images({name: encoded(np.full((16, 16), 4096, np.uint16)) for name in ("a.png", "b.png")})),
+        r"2 images, each has a pixel above data\.white \(4095\): a\.png \(4096\), b\.png",
+    ),
+    "folder: 16 bits colour, whatever is white": (
+        white(images({"bad.png": raw_png(16, 16, 16, 2, bytes(16 * (1 + 96)))})),
+        r"bad\.png has 16 bits a channel \(mode RGB\)",
+    ),
+    "white: no folder": (asked(white=4095), r"data\.white: 4095 is for folders of images, not for npz: remove it"),
     "folder: 1 bit": (images({"a.png": picture(16, 16, mode="1")}), r"a\.png has 1 bit a pixel"),
     "folder: print": (
         images({"a.jpg": picture(16, 16, 3, mode="CMYK", kind="jpeg")}),
@@ -339,7 +353,7 @@ BAD: dict[str, tuple[Make, str]] = {
     "folder: links around": (links({"a/to": "../b", "b/to": "../a"}), r"/to is a link to a folder that it lies in"),
     "background: no folder": (
         asked(background=[0, 0, 0]),
-        r"data\.background: \[0, 0, 0\] is for folders of images, not for npz: set it to null",
+        r"data\.background: \[0, 0, 0\] is for folders of images, not for npz: remove it",
     ),
     "lsun: alpha": (images({"a/a.png": picture(16, 16, 3, mode="RGBA")}, name="lsun"), r"a/a\.png has an alpha"),
     "ffhq: frames": (several("png", "a.png", name="ffhq"), r"a\.png has more than one frame or page: 3\n"),

@@ -205,6 +205,26 @@ def test_a_transparent_grey_is_laid_on_the_brightness(background: list[int], exp
     np.testing.assert_array_equal(images[1, 0], pixels)
 
 
+def test_16_bits_of_grey_become_8_by_their_white(tmp_path: Path) -> None:
+    deep = np.array([[0, 2047], [4094, 4095]], np.uint16)
+    root = fill(tmp_path / "in", {"0.png": encoded(deep), "1.tif": encoded(deep, kind="tiff"), "2.png": picture(2, 2)})
+    raw = CATALOGUE["folder"].read([root], 2, white=4095)
+    ((images, _),) = raw.blocks
+    np.testing.assert_array_equal(images[:2, 0], [[[0, 127], [255, 255]]] * 2)
+    np.testing.assert_array_equal(images[2], folder_pixels(root / "2.png"))
+    assert raw.transformations == ("16 bits of grey to 8, 4095 to 255",)
+
+
+def folder_pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))[None]
+
+
+def test_folder_of_any_sizes_has_classes(tmp_path: Path) -> None:
+    root = fill(tmp_path / "in", {"a/0.png": picture(4, 6), "b/0.png": picture(9, 5)})
+    ((images, labels),) = CATALOGUE["folder_any_size"].read([root], 4).blocks
+    assert images.shape == (2, 1, 4, 4) and labels.tolist() == [0, 1]
+
+
 def test_folder_reads_each_in_its_place_whatever_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), np.uint8)
     root = fill(tmp_path / "in", {f"{n}.png": encoded(image) for n, image in enumerate(pixels)})

@@ -73,6 +73,12 @@ def read_arrays(paths: list[Path], image_size: int) -> Raw:
     )
 
 
+def side(path: Path) -> int:
+    """Height of the images in a file, in pixels; 0 of an array that has none. Raises UserError of another file."""
+    shape = _head(path, _pairs(path, _names(path))[0][0]).shape
+    return shape[2 if len(shape) == 4 and shape[1] in (1, 3) else 1] if len(shape) > 2 else 0
+
+
 def _names(path: Path) -> list[str]:
     """The arrays of a file."""
     if path.suffix == ".npy" and path.is_file():

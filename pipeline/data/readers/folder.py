@@ -9,8 +9,10 @@ import numpy as np
 
 from pipeline.data.readers.pictures import (
     CHANNELS,
+    DEEP,
     MODES,
     Colour,
+    Conversion,
     decode,
     header,
     mode_of,
@@ -24,6 +26,8 @@ from pipeline.ncsn.errors import UserError
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 DOT = "names that begin with a dot"
 ALPHA_FIX = " Or lay what has an alpha channel on a colour: `data.background: [255, 255, 255]` is white."
+DEEP_FIX = " Or say which value of 16 bits of grey is white: `data.white: 65535`."
+RGB_FIX = " Or make palettes and grey RGB: `data.to_rgb: true`."
 Kind = tuple[str, int, int]
 """Mode, width and height of an image."""
 FileId = tuple[int, int]
@@ -52,6 +56,8 @@ def read_folder(
     any_size: bool = False,
     classes: bool = True,
     background: Colour | None = None,
+    white: int | None = None,
+    to_rgb: bool = False,
 ) -> Raw:
     """Read every image below the folder in the order of its path; cut each to its square and resize.
 
@@ -61,8 +67,27 @@ def read_folder(
         any_size: images may differ in size, each at least `image_size`.
         classes: the label of an image is the place of its outermost folder among all; else it is 0.
         background: images with an alpha channel are laid on this colour; None: they are refused.
+        white: the value of a pixel of 16 bits that becomes 255; None: images of 16 bits are refused.
+        to_rgb: palettes and grey become RGB; else palettes, and grey among colour, are refused.
     """
-    root = paths[0]
+    root, to = paths[0], Conversion(background, white, to_rgb)
+    found = find(root)
+    usual = _common(root, found.names, image_size, any_size, to)
+    shape = (CHANNELS[usual[0]], image_size, image_size)
+    return Raw(
+        count=len(found.names),
+        channels=CHANNELS[usual[0]],
+        blocks=_blocks(root, found.names, shape, classes, to),
+        transformations=(
+            *_done(usual, image_size, any_size, to),
+            *(_loose(found.names) if classes else ()),
+            *found.told(),
+        ),
+    )
+
+
+def find(root: Path) -> Found:
+    """The images below a folder, at least one; raises UserError."""
     if not root.is_dir():
         raise UserError(f"data.source: {root} is not a folder of images.")
     found = Found()
@@ -71,18 +96,7 @@ def read_folder(
     if not found.names:
         told = "".join(f" {line}." for line in found.told()).replace("passed", "Passed")
         raise UserError(f"data.source: {root} holds no images ({', '.join(sorted(SUFFIXES))}).{told}")
-    usual = _common(root, found.names, image_size, any_size, background)
-    shape = (CHANNELS[usual[0]], image_size, image_size)
-    return Raw(
-        count=len(found.names),
-        channels=CHANNELS[usual[0]],
-        blocks=_blocks(root, found.names, shape, classes, background),
-        transformations=(
-            *_done(usual, image_size, any_size, background),
-            *(_loose(found.names) if classes else ()),
-            *found.told(),
-        ),
-    )
+    return found
 
 
 def _search(root: Path, inside: str, above: tuple[FileId, ...], found: Found) -> None:
@@ -107,12 +121,16 @@ def _search(root: Path, inside: str, above: tuple[FileId, ...], found: Found) ->
             found.passed_over[suffix or "without a suffix"] += 1
 
 
-def _done(usual: Kind, size: int, any_size: bool, background: Colour | None) -> Iterator[str]:
+def _done(usual: Kind, size: int, any_size: bool, to: Conversion) -> Iterator[str]:
     """What happens to the pixels of each image."""
     width, height = usual[1:]
     side = min(width, height)
-    if background is not None:
-        yield f"alpha channels laid on the colour {list(background)}"
+    if to.background is not None:
+        yield f"alpha channels laid on the colour {list(to.background)}"
+    if to.white is not None:
+        yield f"16 bits of grey to 8, {to.white} to 255"
+    if to.to_rgb:
+        yield "palettes and grey to RGB"
     if any_size:
         yield "centre crop to its shorter side"
     elif width != height:
@@ -128,15 +146,15 @@ def _loose(names: list[str]) -> Iterator[str]:
         yield f"images that lie in no folder, class 0: {count:,}"
 
 
-def _common(root: Path, names: list[str], image_size: int, any_size: bool, background: Colour | None) -> Kind:
+def _common(root: Path, names: list[str], image_size: int, any_size: bool, to: Conversion) -> Kind:
     """The kind of most images, and with it the mode of all; reads headers alone, unless some image is refused."""
     bad: dict[str, str] = {}
     kinds: dict[str, Kind] = {}
     same: dict[Kind, Kind] = {}  # one tuple for all images of a kind: names are all that grows with N
     for name in names:
         with noted(bad, name), (root / name).open("rb") as file:
-            image = header(file, alpha=background is not None)
-            kind = (mode_of(image), image.width, image.height)
+            image = header(file, to)
+            kind = (mode_of(image, to), image.width, image.height)
             kinds[name] = same.setdefault(kind, kind)
     usual = Counter(kinds.values()).most_common(1)[0][0] if kinds else ("L", 0, 0)
     for name, kind in kinds.items():
@@ -152,14 +170,16 @@ def _common(root: Path, names: list[str], image_size: int, any_size: bool, backg
 
 def _refuse(bad: dict[str, str], count: int, root: Path) -> None:
     alpha = any(MODES["RGBA"] in reason for reason in bad.values())
-    refuse(bad, count, root, ALPHA_FIX * alpha)
+    palette = any(MODES["P"] in reason or ": L " in reason for reason in bad.values())
+    deep = any(f"(mode {mode})" in reason for reason in bad.values() for mode in DEEP)
+    refuse(bad, count, root, ALPHA_FIX * alpha + DEEP_FIX * deep + RGB_FIX * palette)
 
 
 def _decode_others(root: Path, kinds: dict[str, Kind], bad: dict[str, str]) -> None:
     """Look at the pixels of images whose header is right, so that one message names every image."""
     for name in sorted(kinds.keys() - bad.keys()):
         with noted(bad, name), (root / name).open("rb") as file:
-            decode(file, background=(0, 0, 0))
+            decode(file, Conversion((0, 0, 0), 65535, to_rgb=True))
 
 
 def _text(kind: Kind) -> str:
@@ -167,7 +187,7 @@ def _text(kind: Kind) -> str:
 
 
 def _blocks(
-    root: Path, names: list[str], shape: tuple[int, int, int], classes: bool, background: Colour | None
+    root: Path, names: list[str], shape: tuple[int, int, int], classes: bool, to: Conversion
 ) -> Iterator[Block]:
     bad: dict[str, str] = {}
     found = sorted({_class(name) for name in names}) if classes else []
@@ -178,7 +198,7 @@ def _blocks(
         images = np.zeros((len(part), *shape), np.uint8)
         for place, name in enumerate(part):
             with noted(bad, name), (root / name).open("rb") as file:
-                image = decode(file, background)
+                image = decode(file, to)
                 images[place] = square(image, min(image.size), shape[-1])
         yield images, np.array([label.get(_class(name), 0) for name in part], np.int64)
     _refuse(bad, len(names), root)

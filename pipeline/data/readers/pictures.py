@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
@@ -12,6 +13,10 @@ from pipeline.ncsn.errors import UserError
 CHANNELS = {"L": 1, "RGB": 3}
 LAID = {"LA": "L", "RGBA": "RGB"}
 """The modes with an alpha channel, and what is left of each without it."""
+DEEP = ("I;16", "I;16B")
+"""The modes of grey in 16 bits."""
+TO_RGB = ("L", "LA", "P", "PA", "1", *DEEP)
+"""What becomes RGB without loss, once it has 8 bits."""
 MODES = {
     "P": "a palette",
     "PA": "a palette",
@@ -27,6 +32,22 @@ MOST_NAMED = 3
 """Images named for each cause."""
 Colour = Sequence[int]
 """Red, green and blue, 0 to 255."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What is done to images that are not stored in 8 bits without an alpha channel; None: they are refused."""
+
+    background: Colour | None = None
+    """The colour that an alpha channel is laid on."""
+    white: int | None = None
+    """The value of a pixel of 16 bits of grey that becomes 255. 16 bits of colour are refused: Pillow cuts them."""
+    to_rgb: bool = False
+    """Whether palettes, grey and 1 bit become RGB, which loses nothing; else palettes, 1 bit and grey among colour
+    are refused."""
+
+
+AS_THEY_ARE = Conversion()
 
 
 @contextmanager
@@ -67,11 +88,8 @@ def _line(cause: str, names: list[str], bad: Mapping[str, str]) -> str:
     return f"  {len(names)} images, each {cause}: {', '.join(shown)}{', ...' * (len(names) > MOST_NAMED)}\n"
 
 
-def header(file: IO[bytes], alpha: bool = False) -> Any:
-    """Open one image, its pixels not decoded yet: a PIL image of mode L or RGB with 8 bits a channel.
-
-    Args:
-        alpha: an alpha channel or a transparent colour is no fault; `mode_of` tells the mode without it.
+def header(file: IO[bytes], to: Conversion = AS_THEY_ARE) -> Any:
+    """Open one image, its pixels not decoded yet: a PIL image whose `mode_of` is L or RGB.
 
     Raises:
         ValueError: with the reason, where it has another format; or what Pillow raises (see `noted`).
@@ -79,11 +97,11 @@ def header(file: IO[bytes], alpha: bool = False) -> Any:
     from PIL import Image
 
     image = Image.open(file)
-    deep = any(";16" in str(tile) for tile in image.tile)  # Pillow would cut these to 8 bits without a word
-    if mode_of(image) not in CHANNELS or deep:
-        what = MODES["I;16"] if deep else MODES.get(image.mode, "another format")
+    cut = any(";16" in str(tile) for tile in image.tile) and image.mode not in DEEP  # by Pillow, to 8 bits
+    if mode_of(image, to) not in CHANNELS or cut or (image.mode in DEEP and to.white is None):
+        what = MODES["I;16"] if cut else MODES.get(image.mode, "another format")
         raise ValueError(f"has {what} (mode {image.mode})")
-    if see_through(image) and not alpha:
+    if see_through(image) and to.background is None:
         what = MODES.get(image.mode, "a transparent colour, which is an alpha channel too")
         raise ValueError(f"has {what} (mode {image.mode})")
     if (frames := getattr(image, "n_frames", 1)) > 1:
@@ -91,10 +109,12 @@ def header(file: IO[bytes], alpha: bool = False) -> Any:
     return image
 
 
-def mode_of(image: Any) -> str:
-    """The mode of an image, less its alpha channel."""
+def mode_of(image: Any, to: Conversion = AS_THEY_ARE) -> str:
+    """The mode that an image is stored in: less its alpha channel, in 8 bits, and maybe as RGB."""
     mode: str = image.mode
-    return LAID.get(mode, mode)
+    if to.to_rgb and mode in TO_RGB:
+        return "RGB"
+    return "L" if mode in DEEP else LAID.get(mode, mode)
 
 
 def see_through(image: Any) -> bool:
@@ -102,22 +122,42 @@ def see_through(image: Any) -> bool:
     return image.mode in LAID or "transparency" in image.info
 
 
-def decode(file: IO[bytes], background: Colour | None = None) -> Any:
-    """`header`, with the pixels decoded, and laid on the background if there is one."""
-    image = header(file, alpha=background is not None)
+def decode(file: IO[bytes], to: Conversion = AS_THEY_ARE) -> Any:
+    """`header`, with the pixels decoded and converted: mode L or RGB.
+
+    Raises:
+        ValueError: with the reason, also where a pixel of 16 bits is above `white`.
+    """
+    image = header(file, to)
     try:
         image.load()
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"cannot be decoded: {error}") from error
-    return image if background is None or not see_through(image) else _laid(image, background)
+    mode = mode_of(image, to)
+    if to.white is not None and image.mode in DEEP:
+        image = _in_8_bits(image, to.white)
+    elif to.background is not None and see_through(image):
+        image = _laid(image, to.background)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _in_8_bits(image: Any, white: int) -> Any:
+    """An image of 16 bits of grey in mode L."""
+    from PIL import Image
+
+    values = np.asarray(image)
+    if (highest := int(values.max())) > white:
+        raise ValueError(f"has a pixel above data.white ({white}): {highest}")
+    return Image.fromarray(np.round(values * (255 / white)).astype(np.uint8))
 
 
 def _laid(image: Any, background: Colour) -> Any:
-    """An image of mode L or RGB on a colour; a grey one on a grey, the colour's brightness."""
+    """An image on a colour, in mode RGB; a grey one on a grey, the colour's brightness, in mode L."""
     from PIL import Image
 
     ground = Image.new("RGBA", image.size, (*background, 255))
-    return Image.alpha_composite(ground, image.convert("RGBA")).convert(mode_of(image))
+    laid = Image.alpha_composite(ground, image.convert("RGBA"))
+    return laid.convert("L" if mode_of(image) == "L" else "RGB")
 
 
 def square(image: Any, crop: int, size: int) -> np.ndarray:

@@ -228,7 +228,8 @@ def _check(images: Images, labels: NDArray[np.int64], batch_size: int) -> None:
     if len(np.unique(labels)) < 2:
         raise UserError(
             "the labels name fewer than two classes, so no classifier can be trained: sort the images into folders, "
-            "one a class, or give labels; or set features.kind to inception or dinov2, which need none but colour."
+            "one a class, or give labels; or set features.kind to one that needs none: rotations, or for colour "
+            "inception or dinov2."
         )
     if batch_size > len(images):
         raise UserError(f"features.batch_size ({batch_size}) is above the {len(images)} training images: lower it.")
