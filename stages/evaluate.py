@@ -42,8 +42,7 @@ def main(params: Params, row: str) -> None:
         )
         path = ARTIFACTS / f"evaluation/{row}.json"
         write_json(path, metrics)
-        for kind, numbers in headline(metrics).items():
-            write_json(ARTIFACTS / f"metrics/{row}/{kind}.json", numbers)
+        write_json(ARTIFACTS / f"metrics/{row}.json", headline(metrics))
         run.set_tags({"metrics.sha256": sha256(path)})  # by which `report` knows whose numbers it shows
         run.log_metrics(metrics)
 
