@@ -21,6 +21,7 @@ def main(params: Params, row: str) -> None:
     """artifacts/{data,features,models,sampler,samples,selection} -> artifacts/{evaluation,metrics}."""
     settled = read_yaml(ARTIFACTS / f"sampler/{table_rows(params.rows, params.extra_seeds)[row].row}.yaml")
     data, compute = open_dataset(ARTIFACTS / "data"), params.compute
+    samples, model = ARTIFACTS / "samples" / row, network_folder(ARTIFACTS, row)
     spread = score.scorer(
         features.load_space(ARTIFACTS / "features"),
         Path(compute.storage),
@@ -31,21 +32,23 @@ def main(params: Params, row: str) -> None:
     with spread as space, tracking.stage("evaluate", row, params) as run:
         run.log_dataset(data.manifest)
         metrics = evaluate_row(
-            ARTIFACTS / "samples" / row,
+            samples,
             data.split("train"),
             data.split("held_out"),
             space,
-            load_network(network_folder(ARTIFACTS, row)),
+            load_network(model),
             params.evaluate,
             searched=bool(settled["searches"]),
             device=device("auto" if compute.use_gpu else False),
         )
         path = ARTIFACTS / f"evaluation/{row}.json"
         write_json(path, metrics)
-        for kind, numbers in headline(metrics).items():
-            write_json(ARTIFACTS / f"metrics/{row}/{kind}.json", numbers)
+        write_json(ARTIFACTS / f"metrics/{row}.json", headline(metrics))
         run.set_tags({"metrics.sha256": sha256(path)})  # by which `report` knows whose numbers it shows
         run.log_metrics(metrics)
+        run.log_samples(samples)
+        drawn = {"stage": "generate", "row": row, "samples.sha256": sha256(samples / "manifest.json")}
+        run.log_row(model, f"ncsn-{params.preset}-{row}", headline(metrics), drawn)
 
 
 if __name__ == "__main__":

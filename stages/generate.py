@@ -23,7 +23,7 @@ def main(params: Params, row: str) -> None:
     """artifacts/{data,features,models/NETWORK,sampler/ROW.yaml} -> artifacts/{samples,selection,metrics}."""
     name, network, offset = table_rows(params.rows, params.extra_seeds)[row]
     sampler = Sampler.read(read_yaml(ARTIFACTS / f"sampler/{name}.yaml")["sampler"])
-    model = ARTIFACTS / "models" / network
+    model, out = ARTIFACTS / "models" / network, ARTIFACTS / "samples" / row
     networks, trained = candidates(model), read_json(model / "state.json")["task"]["network"]
     shape = (trained["channels"], trained["image_size"], trained["image_size"])
     with tracking.stage("generate", row, params) as run:
@@ -37,7 +37,7 @@ def main(params: Params, row: str) -> None:
         made = generate.generate(score, sampler, **settings)
         manifest = params.generate.model_dump(exclude={"selection"}) | {"seed": settings["seed"]}
         manifest |= {"nfe": made.nfe, "sampler": sampler.plain()}
-        with whole_folder(ARTIFACTS / "samples" / row) as folder:
+        with whole_folder(out) as folder:
             for name in ("raw", "denoised", "intermediate"):
                 np.save(folder / f"{name}.npy", getattr(made, name))
             images = data.split("held_out")
@@ -50,12 +50,13 @@ def main(params: Params, row: str) -> None:
         made.discard()
         choice.discard()
         run.log_metrics({"nfe": made.nfe, "seconds": made.seconds})
-        run.set_tags({"samples.sha256": sha256(ARTIFACTS / f"samples/{row}/manifest.json")})
-        run.log_artifact(ARTIFACTS / "samples" / row)
+        run.set_tags({"samples.sha256": sha256(out / "manifest.json")})
+        run.log_samples(out)
+        run.log_artifact(out)
         for step, fids in choice.curve():
             run.log_metrics(fids, step)
-        if choice.folder != model:
-            run.log_network(choice.folder, f"ncsn-{params.preset}-{row}", shape)
+        start = ARTIFACTS / "data" if law else None
+        run.log_network(choice.folder, f"ncsn-{params.preset}-{row}", shape, out / "manifest.json", start)
 
 
 def _settings(params: Params, offset: int) -> dict[str, Any]:

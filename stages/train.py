@@ -42,6 +42,7 @@ def main(params: Params, network: str) -> None:
         _publish(checkpoint, task, network, taken["seconds"])
         published(run_folder, network)
         run.set_tags({"checkpoint.sha256": sha256(OUT / "models" / network / "manifest.json")})
+        run.log_artifact(OUT / "curves" / f"{network}.csv")
         run.log_network(OUT / "models" / network, f"ncsn-{params.preset}-{network}", images.shape[1:])
 
 

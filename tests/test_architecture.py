@@ -16,10 +16,22 @@ from pipeline.program import files_of, imports, module_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
-BASE = {"ncsn", "files", "memmap", "git", "environment", "kernels", "progress", "redaction", "selected_checkpoint"}
+BASE = {
+    "ncsn",
+    "files",
+    "memmap",
+    "git",
+    "environment",
+    "kernels",
+    "progress",
+    "pictures",
+    "redaction",
+    "selected_checkpoint",
+}
 MAY_IMPORT: dict[str, set[str]] = {
     "ncsn": set(),
     "git": set(),
+    "pictures": set(),
     "progress": set(),
     "redaction": set(),
     "files": {"ncsn"},
@@ -36,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "seeds": set(),
     "params": BASE | {"training", "metrics", "seeds"},
     "settle": BASE | {"params"},
-    "tracking": BASE | {"training", "dvcfile"},
+    "tracking": BASE | {"training", "dvcfile", "generate"},
     "reporting": BASE | {"data", "toy", "dvcfile", "metrics"},
     "verify": BASE | {"data", "reporting", "tracking", "dvcfile", "program"},
     "generate": BASE | {"data", "metrics", "training", "cluster", "program"},

@@ -130,10 +130,7 @@ def _neighbours(samples: Described, trained: Described) -> dict[str, list[list[i
     return {space: nearest(x[:SHOWN], train, k=k)[1].tolist() for (space, x), train in pairs}
 
 
-def headline(evaluation: Evaluation) -> dict[str, dict[str, float | None]]:
-    """What DVC compares of an evaluation: of raw and denoised the measures of the first table, and NFE."""
-    keys = [key for one in results() if one.of != "network" for key in (one.needed() or (one.name,))]
-    return {
-        kind: {key: evaluation[kind][key] for key in keys} | {"nfe": evaluation["nfe"][kind]}
-        for kind in ("raw", "denoised")
-    }
+def headline(evaluation: Evaluation) -> dict[str, float | None]:
+    """What DVC and MLflow compare of a row: few numbers of the denoised samples, and their NFE."""
+    compared = [one for one in results() if one.of != "network" and one.compared]
+    return {one.name: one.read(evaluation["denoised"]) for one in compared} | {"nfe": evaluation["nfe"]["denoised"]}

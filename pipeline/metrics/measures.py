@@ -50,8 +50,10 @@ class Measure:
     key: str = ""
     """Where an evaluation holds a mapping under `name`: the value's key in it."""
     table: Literal["results", "further"] = "results"
-    """Results: in the first table, in DVC's metrics and on the model card. Further: in the small table below,
-    and no error where an older evaluation lacks it."""
+    """Results: in the first table and on the model card. Further: in the small table below, and no error where
+    an older evaluation lacks it."""
+    compared: bool = True
+    """Of results: whether DVC's metrics and MLflow's models list it, which show few columns at once."""
 
     def needed(self) -> tuple[str, ...]:
         """The keys that an evaluation must have."""
@@ -136,12 +138,12 @@ MEASURES = (
     Measure("kid", "KID", "lower", "arXiv 1801.01401", _kid, spread="std"),
     Measure(
         "inception_score", "IS", "higher", "arXiv 1606.03498", _inception_score,
-        full="inception score", spread="std",
+        full="inception score", spread="std", compared=False,
     ),
     Measure("precision", "Precision", "higher", _PRECISION, _prdc, full="precision", digits=3),
     Measure("recall", "Recall", "higher", _PRECISION, _prdc, full="recall", digits=3),
-    Measure("density", "Density", "higher", _DENSITY, _prdc, full="density", digits=3),
-    Measure("coverage", "Coverage", "higher", _DENSITY, _prdc, full="coverage", digits=3),
+    Measure("density", "Density", "higher", _DENSITY, _prdc, full="density", digits=3, compared=False),
+    Measure("coverage", "Coverage", "higher", _DENSITY, _prdc, full="coverage", digits=3, compared=False),
     Measure(
         "memorisation_pixels", "Nearest neighbour / held-out's, pixels", "near 1", _COPIES, _memorisation,
         of="samples", digits=3, spread="interval", key="ratio", table="further",

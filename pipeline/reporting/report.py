@@ -12,10 +12,10 @@ from pipeline.git import commit
 from pipeline.metrics.drawn import Drawn
 from pipeline.metrics.selftest import KnownAnswer
 from pipeline.ncsn.sampler import Sampler
+from pipeline.pictures import Images
 from pipeline.progress import reported
 from pipeline.reporting import cards, latex, page, tables
 from pipeline.reporting.figures import contours, curves, samples, searches, toy
-from pipeline.reporting.figures.grids import Images
 from pipeline.reporting.figures.style import FigureEntry
 from pipeline.reporting.lineage import Made, StageGraph
 from pipeline.reporting.read_table import SELFTEST, read_table

@@ -1,9 +1,7 @@
 """Record of a trial: what it measured at each rung and what became of it, in memory, as CSV and in MLflow."""
 
-import base64
 import csv
 import hashlib
-import io
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
 import numpy as np
+
+from pipeline import pictures
 
 Metrics = Mapping[str, float]
 Shared = Mapping[str, object]
@@ -157,17 +157,13 @@ def png(images: np.ndarray) -> str:
     Args:
         images: uint8 (N, C, H, W), C 1 or 3, N at least 1.
     """
-    from PIL import Image  # 50 ms, once in a worker
-
     _, channels, height, width = images.shape
     columns = min(COLUMNS, len(images), max(1, WIDTH // width))
     rows, factor = min(ROWS, len(images) // columns), max(1, LEAST // width)
     cells = images[: rows * columns].reshape(rows, columns, channels, height, width)
     pixels = cells.transpose(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
     large = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
-    file = io.BytesIO()
-    Image.fromarray(large[:, :, 0] if channels == 1 else large).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
+    return pictures.png(large[:, :, 0] if channels == 1 else large)
 
 
 def write_trials(folder: Path, records: Sequence[TrialRecord]) -> None:

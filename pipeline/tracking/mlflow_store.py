@@ -18,13 +18,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput, LoggedModelOutput, Metric, Param, RunTag
 from mlflow.entities import Run as Entity
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
-from mlflow.types import Schema, TensorSpec
+from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
+from pipeline.files import read_json
 from pipeline.git import Commit
 from pipeline.ncsn.errors import UserError
 from pipeline.redaction import redact
@@ -310,8 +311,14 @@ def make(call: str, run: StoredRun, arguments: Arguments) -> None:
 @recorded
 def log_metrics(run: StoredRun, points: list[Point]) -> None:
     """Add metrics' values, but for those that a doubtful run has already."""
+    _add(run, points)
+
+
+def _add(run: StoredRun, points: list[Point], model_id: str | None = None) -> None:
+    """Add metrics' values to a run, and to a model if one is given."""
     have = _history(run, {point.key for point in points}) if run.doubtful else set()
-    entities = [Metric(*p) for p in points if (p.key, repr(p.value), p.at, p.step) not in have]
+    new = [p for p in points if (p.key, repr(p.value), p.at, p.step) not in have]
+    entities = [Metric(*p, model_id=model_id, run_id=run.id) for p in new]
     for start in range(0, len(entities), BATCH):
         run.client.log_batch(run.id, metrics=entities[start : start + BATCH])
 
@@ -343,8 +350,10 @@ def log_artifact(run: StoredRun, path: Path, folder: str | None = None) -> None:
 
 
 @recorded
-def log_picture(run: StoredRun, name: str, png: str) -> None:
-    """Store a PNG in base64 as NAME.png."""
+def log_picture(run: StoredRun, name: str, png: str, about: str = "") -> None:
+    """Store a PNG in base64 as NAME.png, and what it shows, if that is said, as the run's description."""
+    if about:
+        set_tags(run, {"mlflow.note.content": about})
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / f"{name}.png"
         path.write_bytes(base64.b64decode(png))
@@ -381,7 +390,30 @@ def summarise(run: StoredRun, values: Mapping[str, float], path: Path) -> None:
 
 
 @recorded
-def log_network(run: StoredRun, checkpoint: Path, name: str, shape: tuple[int, int, int], identity: str) -> None:
+def log_row(run: StoredRun, identity: str, name: str, values: Mapping[str, float], drawn: Mapping[str, str]) -> None:
+    """Add a row's numbers to its evaluation, to the newest version of its checkpoint and to the run that drew."""
+    points = [Point(key, value, run.at, 0) for key, value in values.items()]
+    for found in run.experiment.search(drawn)[:1]:
+        _add(StoredRun(run.experiment, found.info.run_id, doubtful=run.doubtful), points)
+    same = f"name = {_quoted(name)} AND tags.checkpoint = '{identity}'"
+    newest = run.client.search_model_versions(same, 1, ["version_number DESC"])
+    # By its source: the version that a search of MLflow's finds has no model_id.
+    model_id = str(newest[0].source).removeprefix("models:/") if newest else None
+    _add(run, points, model_id)
+    if model_id:
+        run.client.log_inputs(run.id, models=[LoggedModelInput(model_id)])
+
+
+@recorded
+def log_network(
+    run: StoredRun,
+    checkpoint: Path,
+    name: str,
+    shape: tuple[int, int, int],
+    identity: str,
+    manifest: Path | None = None,
+    data: Path | None = None,
+) -> None:
     """Store a checkpoint as a model of a run, and register it as a new version of `name`."""
     client = run.client
     same = f"name = {_quoted(name)} AND run_id = '{run.id}' AND tags.checkpoint = '{identity}'"
@@ -390,9 +422,13 @@ def log_network(run: StoredRun, checkpoint: Path, name: str, shape: tuple[int, i
     model_id = client.create_logged_model(run.experiment.id, name, run.id).model_id
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "model"
-        _write_model(folder, Model(run_id=run.id, model_id=model_id), tuple(shape))
+        channels, height, width = shape
+        try:
+            _write_model(folder, Model(run_id=run.id, model_id=model_id), (channels, height, width), manifest, data)
+        except UserError as error:  # a damaged file, which no later attempt mends
+            raise RefusedError(run.experiment.uri, str(error)) from error
         client.log_model_artifacts(model_id, str(folder))
-    # Under this name, whatever that of the folder: `pyfunc` looks for it there.
+    # Under this name, whatever that of the folder: `served` looks for it there.
     client.log_model_artifacts(model_id, str(checkpoint), "checkpoint")
     client.finalize_logged_model(model_id, "READY")
     client.log_outputs(run.id, [LoggedModelOutput(model_id, 0)])
@@ -413,24 +449,42 @@ def _commit(run: StoredRun) -> Commit:
     return Commit(tags.get("mlflow.source.git.commit"), dirty=tags.get("git.dirty") == "true")
 
 
-def _write_model(folder: Path, model: Model, shape: tuple[int, ...]) -> None:
-    """A model's folder but for its checkpoint: signature, requirements, and the code that `pyfunc` needs."""
+def _write_model(
+    folder: Path, model: Model, shape: tuple[int, int, int], manifest: Path | None, data: Path | None
+) -> None:
+    """A model's folder but for its checkpoint: signature, requirements, the code, and how samples are drawn."""
     import numpy as np
     from mlflow import pyfunc
 
+    from pipeline.generate import served
+
     real = np.dtype(np.float32)
     inputs = Schema([TensorSpec(real, (-1, *shape), "x"), TensorSpec(real, (-1,), "sigma")])
-    packages = ("mlflow", "numpy", "safetensors", "torch")
+    outputs = Schema([TensorSpec(real, (-1, *shape))])
+    packages = ("mlflow", "numpy", "ruamel.yaml", "safetensors", "torch")
+    asked = {"params": _asked(read_json(manifest))} if manifest else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it asks for an example, to find out what the signature says
         pyfunc.save_model(
             folder,
-            loader_module="pipeline.tracking.pyfunc",
+            loader_module=served.__name__,
             code_paths=[str(Path(__file__).parents[1])],
             mlflow_model=model,
-            signature=ModelSignature(inputs=inputs, outputs=Schema([TensorSpec(real, (-1, *shape))])),
+            signature=ModelSignature(inputs, outputs, **asked),
             pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in packages],
         )
+    if manifest:
+        served.write_drawn(folder, manifest, shape, data)
+
+
+def _asked(drawn: Mapping[str, Any]) -> ParamSchema:
+    """What a model that draws samples may be asked for, by default the score."""
+    given = {
+        "num_samples": (DataType.long, 0),
+        "seed": (DataType.long, drawn["seed"]),
+        "denoise": (DataType.boolean, True),
+    }
+    return ParamSchema([ParamSpec(name, kind, default) for name, (kind, default) in given.items()])
 
 
 @recorded

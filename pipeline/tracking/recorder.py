@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
+from pipeline import pictures
 from pipeline.tracking.provenance import manifest_of, numbers
 from pipeline.tracking.record import (
     BEGIN,
@@ -69,6 +70,11 @@ class Run:
         """Store a file, or a folder with all in it, under `folder` of the run's artifacts."""
         self._record("log_artifact", path=path, folder=folder)
 
+    def log_samples(self, folder: Path) -> None:
+        """Show the first samples that `generate` wrote to a folder as samples.png; the description says so."""
+        about = f"`samples.png`: the first samples of `{folder}/denoised.npy`, with the last denoising step, uncurated."
+        self._record("log_picture", once="samples", name="samples", png=pictures.first_samples(folder), about=about)
+
     def log_picture(self, name: str, png: str) -> None:
         """Store a small picture, a PNG in base64, as NAME.png."""
         self._record("log_picture", once=name, name=name, png=png)
@@ -77,16 +83,34 @@ class Run:
         """Name the data set that the run reads, by the manifest that `data.prepare` returns."""
         self._record("log_dataset", manifest=manifest)
 
-    def log_network(self, checkpoint: Path, name: str, shape: tuple[int, int, int]) -> None:
+    def log_network(
+        self,
+        checkpoint: Path,
+        name: str,
+        shape: tuple[int, int, int],
+        manifest: Path | None = None,
+        data: Path | None = None,
+    ) -> None:
         """Store a checkpoint folder as a model with signature and register it as a new version of `name`.
 
         Args:
             checkpoint: what `training.checkpoints.load_network` reads.
             shape: (C, H, W) of the images.
+            manifest: that of samples drawn with it; the model draws such samples too.
+            data: the prepared data set, where their sampler starts at its law.
         """
-        identity = manifest_of(checkpoint)
-        once = f"{name} {identity}"
-        self._record("log_network", once=once, checkpoint=checkpoint, name=name, shape=shape, identity=identity)
+        what = {"checkpoint": checkpoint, "name": name, "shape": shape, "identity": manifest_of(checkpoint)}
+        drawn = {key: path for key, path in {"manifest": manifest, "data": data}.items() if path}
+        self._record("log_network", once=f"{name} {what['identity']}", **what, **drawn)
+
+    def log_row(self, checkpoint: Path, name: str, values: Mapping[str, object], drawn: Mapping[str, str]) -> None:
+        """Record a row's headline numbers here, for its model and for the run that drew its samples.
+
+        Args:
+            checkpoint: the row's, registered as a version of `name`; one that was not is passed over.
+            drawn: the tags of the run that drew the samples.
+        """
+        self._record("log_row", identity=manifest_of(checkpoint), name=name, values=numbers(values), drawn=drawn)
 
     def report_network(self, checkpoint: Path, name: str, note: str) -> None:
         """Put a note behind the description of the version of `name` that holds this very checkpoint.

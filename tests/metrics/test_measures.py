@@ -66,7 +66,7 @@ def test_a_measure_of_an_extension_goes_through_to_a_row(
     expected = digits.held_out.mean() / 255
     assert found["brightness"] == pytest.approx(expected)
     evaluation = {"raw": found, "denoised": found, "nfe": {"raw": 1, "denoised": 2}}
-    assert headline(evaluation)["raw"].items() >= {"brightness": found["brightness"], "nfe": 1}.items()
+    assert headline(evaluation).items() >= {"brightness": found["brightness"], "nfe": 2}.items()
     cells = [blocks(evaluation, "raw", Path("evaluation.json"))]
     row = Row("mine", False, "c", measures=tuple(estimate(one, cells) for one in measures.measures()), n=720)
     table = Table("digits", "", (), (row,))

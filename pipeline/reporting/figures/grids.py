@@ -5,11 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from pipeline.pictures import Images, mosaic
 from pipeline.reporting.figures import style
-
-Images = NDArray[np.uint8]
 
 TITLE, EDGE, GUTTER = 46, 16, 44
 """Height of a title, the outer margin and the space between panels, in device pixels."""
@@ -25,22 +23,6 @@ class GridPanel:
     note: str
     images: Images
     """(n, C, H, W) uint8 with C = 1 or 3; the first rows x columns of them are shown, uncurated."""
-
-
-def mosaic(images: Images, rows: int, columns: int, factor: int, gap: int) -> Images:
-    """Images (n, C, H, W) on a white ground, row by row, each pixel a `factor` x `factor` square.
-
-    Returns:
-        uint8 (rows * (H * factor + gap) - gap, columns * (W * factor + gap) - gap, 3). Places for which
-        there is no image stay white.
-    """
-    height, width = images.shape[2] * factor, images.shape[3] * factor
-    ground = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
-    for place, image in enumerate(images[: rows * columns]):
-        top, left = (place // columns) * (height + gap), (place % columns) * (width + gap)
-        square = image.repeat(factor, axis=1).repeat(factor, axis=2).transpose(1, 2, 0)
-        ground[top : top + height, left : left + width] = square
-    return ground
 
 
 @style.house

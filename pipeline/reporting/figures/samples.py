@@ -12,9 +12,10 @@ from PIL import Image, ImageDraw, ImageFont
 from pipeline.files import read_json
 from pipeline.metrics.drawn import Drawn
 from pipeline.ncsn.errors import UserError
+from pipeline.pictures import Images, mosaic
 from pipeline.reporting import verdict
 from pipeline.reporting.figures import grids, style
-from pipeline.reporting.figures.grids import CELL, EDGE, GridPanel, Group, Images, mosaic
+from pipeline.reporting.figures.grids import CELL, EDGE, GridPanel, Group
 from pipeline.reporting.figures.style import FigureEntry, Picture, keep
 from pipeline.reporting.rows import Row, Table
 
