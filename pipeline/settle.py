@@ -14,6 +14,8 @@ from pipeline.files import read_yaml, write_yaml
 from pipeline.ncsn import noise as theory
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.sampler import Sampler as OnLadder
+from pipeline.ncsn.sampler import SamplerSettings
 from pipeline.params.noise import AnalyticNoise, Noise, NoiseLevels, SearchedNoise
 from pipeline.params.sampler import Sampler, SearchedSampler
 from pipeline.params.search import Analytic
@@ -94,8 +96,15 @@ def write_samplers(
             searches.append(entry.from_)
             plain = _line(search, entry.choose, f"sampler.{row}")["sampler"]
         else:
-            plain = entry.on(Ladder.read(trained)).plain()
+            plain = _on(entry, Ladder.read(trained), f"sampler.{row}").plain()
         write_yaml(folder / f"{row}.yaml", {"network": network, "searches": searches, "sampler": plain})
+
+
+def _on(entry: SamplerSettings, trained: Ladder, key: str) -> OnLadder:
+    try:
+        return entry.on(trained)
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from error
 
 
 def read_settled(folder: Path) -> dict[str, object]:

@@ -521,6 +521,23 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         put("sampler.edm.rho", 0.5),
         "sampler.edm.rho: rho is 0.5: it must be a number of at least 1",
     ),
+    "levels above the training's": (
+        put("sampler.edm.sigma_max", 80.0),
+        "sampler.edm: the sampler's levels from sigma 80.0 to 0.001 leave the range of the training, 40.0 to 0.001",
+    ),
+    "levels upside down": (
+        both(put("sampler.edm.sigma_max", 0.01), put("sampler.edm.sigma_min", 0.1)),
+        "sampler.edm.sigma_max: sigma_max is 0.01: it must be above sigma_min, 0.1",
+    ),
+    "levels that never end": (
+        put("sampler.edm.sigma_min", 0.0),
+        "sampler.edm.sigma_min: sigma_min is 0.0: it must be a number above 0",
+    ),
+    "levels of its own for Langevin dynamics": (
+        put("sampler.ncsnv2.sigma_max", 0.5),
+        "sampler.ncsnv2.sigma_max: sigma_max is not for langevin: it has the levels of the training",
+    ),
+    "unknown start": (put("sampler.edm.start", "noise"), "sampler.edm.start: .* 'data', found 'noise'"),
     "unknown convention": (
         put("sampler.ncsn.convention", "papers"),
         "sampler.ncsn.convention: .* 'paper' or 'released', found 'papers'",

@@ -104,6 +104,14 @@ def test_every_row_has_a_sampler_on_the_range_of_its_network(searches: Path) -> 
     assert (made["tuned"], made["tuned_fewest"]) == (FOUND, CHEAP)
 
 
+def test_a_row_has_ends_and_a_start_of_its_own(searches: Path) -> None:
+    own = {"kind": "dpm_solver", "num_levels": 6, "rho": 7.0, "sigma_max": 3.0, "sigma_min": 0.02, "start": "data"}
+    _, samplers = settled(params(sampler={"edm": own, "ncsnv2": own}), searches)
+    assert samplers["edm"]["sampler"] == own == samplers["ncsnv2"]["sampler"]
+    with pytest.raises(UserError, match=r"^sampler\.ncsnv2: the sampler's levels from sigma 9\.0 to 0\.02 leave"):
+        settled(params(sampler={"ncsnv2": {**own, "sigma_max": 9.0}}), searches)
+
+
 def test_a_row_says_which_searches_had_a_part(searches: Path) -> None:
     """They judge by half of the held-out images, which `evaluate` then leaves out."""
     found = params(rows={"plain": "tuned"}, sampler={"plain": SHIPPED["sampler"]["ncsnv2"]})

@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -23,7 +23,10 @@ ANALYTIC = "langevin"
 """The kind of NCSN and NCSNv2, whose step technique 4 gives: what every search begins with."""
 EDM_NFE = 35
 """Evaluations of EDM's samples of CIFAR-10 (arXiv 2206.00364), where the search of an ODE's solver begins."""
+Start = Literal["data"]
+"""'data': the Gaussian of the data's moments, at the first level (`pipeline.ncsn.prior`)."""
 LEVELS = ("num_levels", "rho")
+ENDS = ("sigma_max", "sigma_min")
 """The settings of a kind that are its ladder's."""
 
 
@@ -35,8 +38,8 @@ class Sampler:
     ladder: Ladder
     options: Mapping[str, Any]
     """The kind's own settings but for `LEVELS`, such as `step_size` and `steps_per_level` of `langevin`."""
-    start: Literal["data"] | None = None
-    """'data': at the Gaussian of the data's moments (`pipeline.ncsn.prior`); None: the kind's own."""
+    start: Start | None = None
+    """None: the kind's own."""
 
     @classmethod
     def langevin(cls, ladder: Ladder, *, step_size: float, steps_per_level: int, convention: str | None = None) -> Self:
@@ -120,6 +123,13 @@ class SamplerSettings(ABC):
     of its own, and the rest works for it as it is.
     """
 
+    sigma_max: float | None = field(default=None, kw_only=True)
+    """First of its own levels, within the trained range; None: that of the training."""
+    sigma_min: float | None = field(default=None, kw_only=True)
+    """The last one."""
+    start: Start | None = field(default=None, kw_only=True)
+    """Where it begins; None: at the kind's own start, noise."""
+
     on_trained_levels: ClassVar[bool] = False
     """Whether its levels are those of the training, so that it suits a network conditional on them."""
     karras: ClassVar[bool] = False
@@ -134,6 +144,17 @@ class SamplerSettings(ABC):
             raise UserError(f"num_levels is {levels}: a ladder needs at least 2 levels.")
         if rho is not None and not (rho >= 1 and math.isfinite(rho)):
             raise UserError(f"rho is {rho}: it must be a number of at least 1, such as 7.")
+        self._check_ends()
+
+    def _check_ends(self) -> None:
+        given = {name: value for name in ENDS if (value := getattr(self, name)) is not None}
+        if given and not hasattr(self, "num_levels"):
+            raise UserError(f"{next(iter(given))} is not for {kinds.kind_of(self)}: it has the levels of the training.")
+        for name, value in given.items():
+            if not (value > 0 and math.isfinite(value)):
+                raise UserError(f"{name} is {value}: it must be a number above 0, in units of pixels in [0, 1].")
+        if len(given) == len(ENDS) and given["sigma_max"] <= given["sigma_min"]:
+            raise UserError(f"sigma_max is {self.sigma_max}: it must be above sigma_min, {self.sigma_min}.")
 
     @abstractmethod
     def levels(self, score: Score, sigmas: Tensor, rng: Noise, *, start: Tensor | None = None) -> Iterator[Tensor]:
@@ -149,13 +170,28 @@ class SamplerSettings(ABC):
         """
 
     def on(self, trained: Ladder) -> Sampler:
-        """This sampler for a network that was trained on a ladder: levels of its own between its ends."""
+        """This sampler for a network that was trained on a ladder, on levels of its own.
+
+        Raises:
+            UserError: an end outside the trained range, or ends that leave no room.
+        """
+        return Sampler(kinds.kind_of(self), self.ladder(trained), self.options(), self.start)
+
+    def ladder(self, trained: Ladder) -> Ladder:
+        """Levels of its own, from `sigma_max` to `sigma_min` or between the ends of the training; see `on`."""
         own = {name: getattr(self, name) for name in LEVELS}
-        return Sampler(kinds.kind_of(self), Ladder(trained.sigma_max, trained.sigma_min, **own), self.options())
+        high, low = (getattr(self, end) or getattr(trained, end) for end in ENDS)
+        if not trained.sigma_min <= low < high <= trained.sigma_max:
+            raise UserError(
+                f"the sampler's levels from sigma {high} to {low} leave the range of the training, "
+                f"{trained.sigma_max} to {trained.sigma_min}: keep sigma_max and sigma_min within it."
+            )
+        return Ladder(high, low, **own)
 
     def options(self) -> dict[str, Any]:
-        """The settings that are not the ladder's and not the default."""
-        return {key: value for key, value in kinds.plain(self).items() if key not in ("kind", *LEVELS)}
+        """The settings that are not the ladder's, not the start and not the default."""
+        not_own = ("kind", "start", *LEVELS, *ENDS)
+        return {key: value for key, value in kinds.plain(self).items() if key not in not_own}
 
     @classmethod
     def compared(cls, num_levels: int, rho: float) -> dict[str, Any]:

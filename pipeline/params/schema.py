@@ -8,8 +8,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.kinds import kind_of
+from pipeline.ncsn.ladder import Ladder
 from pipeline.ncsn.sampler import SamplerSettings
-from pipeline.params.noise import Noise, SearchedNoise
+from pipeline.params.noise import Noise, NoiseLevels, SearchedNoise
 from pipeline.params.sampler import Frontier, Sampler, SearchedSampler
 from pipeline.params.search import StartingLaw, TuneNoise, TuneSampler
 from pipeline.params.section import Section, once
@@ -142,6 +143,17 @@ def _conditional(params: Params) -> Iterator[str]:
         network = params.frontier.network
         kind = kind_of(params.recipes[network].network)
         yield f"frontier.network ({network!r}) has the network {kind}, which knows its own levels only"
+
+
+def _ends(params: Params) -> Iterator[str]:
+    """A sampler's own levels lie within those of the training, where params.yaml has them."""
+    for row, network in params.rows.items():
+        noise, sampler = params.noise.get(network), params.sampler.get(row)
+        if isinstance(noise, NoiseLevels) and isinstance(sampler, SamplerSettings):
+            try:
+                sampler.on(Ladder.read(noise.kwargs()))
+            except UserError as error:
+                yield f"sampler.{row}: {error}"
 
 
 def _names(params: Params) -> Iterator[str]:
@@ -307,7 +319,7 @@ def _workers(params: Params) -> Iterator[str]:
 
 
 RULES = (
-    _entries, _named_networks, _conditional, _names, _searches, _laws, _starts,
+    _entries, _named_networks, _conditional, _ends, _names, _searches, _laws, _starts,
     _sizes, _image_size, _seeds, _snapshots, _extra_seeds, _workers,
 )  # fmt: skip
 """What holds between sections: each yields the mistakes it finds, with the key and the fix."""

@@ -2,14 +2,16 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from pipeline.ncsn.errors import UserError
-from pipeline.ncsn.kinds import kinds
+from pipeline.ncsn.kinds import kinds, make
 from pipeline.ncsn.nfe import CountEvaluations
 from pipeline.ncsn.noise import geometric_sigmas, karras_sigmas, step_size
+from pipeline.ncsn.prior import Law
 from pipeline.ncsn.rng import SampleNoise
 from pipeline.ncsn.sampler import Ladder, Sampler
 from pipeline.ncsn.samplers.heun import Heun
@@ -131,3 +133,33 @@ def test_levels_of_its_own_lie_between_the_ends_of_the_training() -> None:
     assert sampler == Sampler("heun", Ladder(2.0, 0.05, 18, 7.0), {})
     assert sampler.plain() == {**{"kind": "heun", "sigma_max": 2.0, "sigma_min": 0.05, "num_levels": 18, "rho": 7.0}}
     assert sampler.settings() == Heun(num_levels=18, rho=7.0)
+
+
+@pytest.mark.parametrize("kind", sorted(set(OPTIONS) - {"langevin"}))
+def test_levels_of_its_own_begin_and_end_where_they_are_given(kind: str) -> None:
+    settings = make("samplers", {"kind": kind, "num_levels": 4, "sigma_max": 0.9, "sigma_min": 0.1, **OPTIONS[kind]})
+    sampler = settings.on(LADDER)
+    assert sampler.ladder == Ladder(0.9, 0.1, 4)
+    assert sampler == make("samplers", {"kind": kind, "num_levels": 4, **OPTIONS[kind]}).on(Ladder(0.9, 0.1, 6))
+    assert Sampler.read(sampler.plain()) == sampler
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_any_kind_begins_at_the_data_where_it_is_asked_to(kind: str) -> None:
+    own = {} if kind == "langevin" else {"num_levels": 4}
+    sampler = make("samplers", {"kind": kind, "start": "data", **own, **OPTIONS[kind]}).on(LADDER)
+    assert sampler.start == "data"
+    law = Law.of(np.random.default_rng(0).integers(0, 256, (50, 1, 2, 2), dtype=np.uint8))
+    seen: list[Tensor] = []
+
+    def watched(x: Tensor, sigma: Tensor) -> Tensor:
+        seen.append(x)
+        return score(x, sigma)
+
+    sampler.sample(watched, rng(), denoise=False, law=law)
+    assert torch.equal(seen[0], law.draw(rng(), 2.0))
+
+
+def test_levels_outside_the_training_are_refused() -> None:
+    with pytest.raises(UserError, match=r"from sigma 2.0 to 0.01 leave the range of the training, 2.0 to 0.05"):
+        Heun(num_levels=4, sigma_min=0.01).on(LADDER)

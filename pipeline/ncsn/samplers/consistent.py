@@ -73,8 +73,7 @@ class Consistent(SamplerSettings):
 
     def on(self, trained: Ladder) -> Sampler:
         """See `SamplerSettings.on`; the step becomes a number."""
-        ladder = Ladder(trained.sigma_max, trained.sigma_min, self.num_levels, self.rho)
-        settled = replace(self, step_size=self._step(ladder.sigmas().tolist()))
+        settled = replace(self, step_size=self._step(self.ladder(trained).sigmas().tolist()))
         return SamplerSettings.on(settled, trained)
 
     def _step(self, ladder: list[float]) -> float:

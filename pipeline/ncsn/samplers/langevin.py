@@ -112,7 +112,7 @@ class Langevin(SamplerSettings):
     def on(self, trained: Ladder) -> Sampler:
         """This sampler on the very ladder of the training, its step as a number."""
         settled = replace(self, step_size=self._step(trained.sigmas()))
-        return Sampler(kind_of(self), trained, settled.options())
+        return Sampler(kind_of(self), trained, settled.options(), self.start)
 
     def _step(self, sigmas: Tensor) -> float:
         if self.step_size == "analytic":
