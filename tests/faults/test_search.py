@@ -13,9 +13,11 @@ import psutil
 import pytest
 
 from pipeline.files import read_json
+from pipeline.ncsn.sampler import Sampler
 from pipeline.search import Budget, SearchStore, sampler, search_here
 from pipeline.search.records import TrialRecord
 from pipeline.search.sampler_trial import SamplerSetup, trial
+from pipeline.search.sampler_verdict import Baseline
 from tests.search.searched import BOUNDS, Mixture, made
 
 pytestmark = pytest.mark.faults
@@ -85,14 +87,15 @@ def sampler_search(place: Path) -> None:
     """A small search of samplers under two budgets, with the files of its stage and its samplers."""
     budget = Budget(5, (20, 40), 2, 2, seed=3)
     resources, store = {"cpu": 1}, SearchStore(place, "slow")
+    setup = made(network=Named(str(place)), budget=budget)
+    baseline = Baseline("slow", setup.network, Sampler.analytic(setup.trained, 2))
     found = sampler.tune(
-        made(network=Named(str(place)), budget=budget),
-        budgets=(5, 21), bounds=BOUNDS, resources=resources, repeats=2, store=store,
+        setup, budgets=(5, 21), bounds=BOUNDS, resources=resources, repeats=2, baseline=baseline, store=store,
     )  # fmt: skip
     folder = place / "found"
     folder.mkdir()
     found.write(folder)
-    (folder / "samplers").write_text(repr(found.samplers))
+    (folder / "samplers").write_text(repr({name: one.sampler for name, one in found.chosen.by_choice.items()}))
 
 
 class Driver:
