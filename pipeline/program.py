@@ -31,6 +31,7 @@ OBSERVERS = (
     "pipeline/environment.py",
     "pipeline/files.py",
     "pipeline/git.py",
+    "pipeline/pictures.py",
     "pipeline/progress.py",
     "pipeline/ncsn/errors.py",
     "pipeline/cluster/box.py",
