@@ -58,7 +58,7 @@ def links(server: str, experiment: str, runs: list[str]) -> Iterator[str]:
     runs_page = f"{server}/#/experiments/{experiment}/runs?workflowType=machine_learning"
     yield f"runs: {runs_page}"
     yield f"rows with their numbers: {runs_page}&viewStateShareKey={tracking.VIEW}"
-    yield f"models: {server}/#/experiments/{experiment}/models"
+    yield f"models: {server}/#/experiments/{experiment}/models?workflowType=machine_learning"
     if len(runs) > 1:
         yield f"rows side by side: {server}/#/compare-runs?runs={_listed(runs)}&experiments={_listed([experiment])}"
 

@@ -76,8 +76,9 @@ def test_an_address_is_shown_without_secrets(address: str, shown: str) -> None:
 
 
 def test_the_links_open_the_runs_of_trainings_and_the_rows_side_by_side() -> None:
-    runs, rows, _, compared = (line.split(": ", 1)[1] for line in ui.links("http://h:1", "7", ["a", "b"]))
+    runs, rows, models, compared = (line.split(": ", 1)[1] for line in ui.links("http://h:1", "7", ["a", "b"]))
     assert runs == "http://h:1/#/experiments/7/runs?workflowType=machine_learning"
+    assert models == "http://h:1/#/experiments/7/models?workflowType=machine_learning"
     assert rows == f"{runs}&viewStateShareKey=rows"
     asked = parse_qs(urlsplit(urlsplit(compared).fragment).query)
     assert {name: json.loads(value) for name, (value,) in asked.items()} == {"runs": ["a", "b"], "experiments": ["7"]}
