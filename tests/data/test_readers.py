@@ -216,7 +216,7 @@ def test_16_bits_of_grey_become_8_by_their_white(tmp_path: Path) -> None:
 
 
 def test_palettes_and_grey_become_rgb_without_loss(tmp_path: Path) -> None:
-    colour = np.array([[[255, 0, 0], [0, 0, 255]], [[9, 9, 9], [255, 255, 255]]], np.uint8)
+    colour = np.array([[[255, 0, 0], [0, 0, 255]], [[51, 51, 51], [255, 255, 255]]], np.uint8)
     clear = np.dstack([colour, np.array([[255, 255], [255, 0]], np.uint8)])
     files = {"0.png": encoded(colour), "1.png": encoded(colour, mode="P"), "2.png": encoded(colour[:, :, 0])}
     files |= {"3.png": encoded(clear), "4.png": encoded(clear[:, :, 2:]), "5.tif": encoded(colour, "1", kind="tiff")}
