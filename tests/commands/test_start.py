@@ -116,7 +116,7 @@ def test_bounds_hold_what_the_rows_and_starts_spend(repository: Path) -> None:
 
 
 def _params(facts: Any, repository: Path, effort: float, name: str = "mine") -> Params:
-    return laid(repository / "conf", name, start.preset_text(name, choose.choose(facts, effort)))[1]
+    return laid(repository / "conf", name, start.preset_text(name, choose.choices_for(facts, effort)))[1]
 
 
 @pytest.mark.parametrize("effort", [start.EFFORTS[0], start.EFFORTS[-1]])
