@@ -37,7 +37,7 @@ def propose(facts: Facts, conf: Path, name: str, minutes: float) -> Made:
     for effort in EFFORTS:
         spent = cost.estimate(_params(facts, conf, name, effort), facts, ladder, speed)
         if sum(spent.values()) <= 60 * minutes:
-            choices = choose.choose(facts, effort)
+            choices = choose.choices_for(facts, effort)
             return preset_text(name, choices), choices, spent
     least = int(sum(spent.values()) / 60) + 1
     raise UserError(
@@ -47,7 +47,7 @@ def propose(facts: Facts, conf: Path, name: str, minutes: float) -> Made:
 
 
 def _params(facts: Facts, conf: Path, name: str, effort: float) -> Params:
-    return preset.laid(conf, name, preset_text(name, choose.choose(facts, effort)))[1]
+    return preset.laid(conf, name, preset_text(name, choose.choices_for(facts, effort)))[1]
 
 
 def _ladder(facts: Facts) -> Ladder:

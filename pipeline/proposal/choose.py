@@ -26,7 +26,7 @@ class Choice:
     reason: str
 
 
-def choose(facts: Facts, effort: float) -> list[Choice]:
+def choices_for(facts: Facts, effort: float) -> list[Choice]:
     """The preset of these images.
 
     Args:

@@ -282,6 +282,10 @@ BAD: dict[str, tuple[Make, str]] = {
         images({**GOOD, "bad.png": raw_png(16, 16, 16, 2, bytes(16 * (1 + 96)))}),
         r"bad\.png has 16 bits a channel \(mode RGB\)",
     ),
+    "folder: a palette, and what to do": (
+        images({**GOOD, "bad.png": picture(16, 16, 3, mode="P")}),
+        r"bad\.png has a palette \(mode P\)\n.*`data\.to_rgb: true`",
+    ),
     "folder: above white": (
         white(images({name: encoded(np.full((16, 16), 4096, np.uint16)) for name in ("a.png", "b.png")})),
         r"2 images, each has a pixel above data\.white \(4095\): a\.png \(4096\), b\.png",

@@ -215,6 +215,20 @@ def test_16_bits_of_grey_become_8_by_their_white(tmp_path: Path) -> None:
     assert raw.transformations == ("16 bits of grey to 8, 4095 to 255",)
 
 
+def test_palettes_and_grey_become_rgb_without_loss(tmp_path: Path) -> None:
+    colour = np.array([[[255, 0, 0], [0, 0, 255]], [[51, 51, 51], [255, 255, 255]]], np.uint8)
+    clear = np.dstack([colour, np.array([[255, 255], [255, 0]], np.uint8)])
+    files = {"0.png": encoded(colour), "1.png": encoded(colour, mode="P"), "2.png": encoded(colour[:, :, 0])}
+    files |= {"3.png": encoded(clear), "4.png": encoded(clear[:, :, 2:]), "5.tif": encoded(colour, "1", kind="tiff")}
+    root = fill(tmp_path / "in", files)
+    raw = CATALOGUE["folder"].read([root], 2, to_rgb=True, background=[0, 255, 0])
+    ((images, _),) = raw.blocks
+    red = np.repeat(colour[None, :, :, 0], 3, axis=0)
+    np.testing.assert_array_equal(images[:3], [colour.transpose(2, 0, 1)] * 2 + [red])
+    assert images[3, :, 1, 1].tolist() == [0, 255, 0] and len(set(images[4, :, 1, 1].tolist())) == 1
+    assert "palettes and grey to RGB" in raw.transformations
+
+
 def folder_pixels(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path))[None]
 
