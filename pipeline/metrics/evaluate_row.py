@@ -17,6 +17,7 @@ from pipeline.metrics.inputs import (
     SplitSettings,
     nearest_distances,
     reference_split,
+    spread,
 )
 from pipeline.metrics.measures import Evaluation, compute, results
 from pipeline.metrics.neighbours import nearest
@@ -67,7 +68,7 @@ def evaluate_row(
     first = {kind: Described.by(space, images) for kind, (images, *_) in described}
     trained, count = Described.by(space, train), drawn.num_samples
     real = reference_split(trained, held_out, space, settings, num_samples=count, searched=searched)
-    fresh = real.floor if settings.reference == "train" else Described.by(space, held_out[:count])
+    fresh = real.floor if settings.reference == "train" else Described.by(space, spread(held_out, count))
     fresh_distances = nearest_distances(fresh, trained)
     names = {"evaluator": evaluator(space), "reference": real.name}
 

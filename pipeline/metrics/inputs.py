@@ -149,6 +149,14 @@ class ReferenceSplit:
     are training images, so that such a network scores the floor: only the ratios of memorisation show it."""
 
 
+def spread(images: Images, count: int) -> Images:
+    """At most so many of images, (n, C, H, W), evenly over their order: the first ones of a folder that is sorted
+    by class would be of a few classes."""
+    if len(images) <= count:
+        return images
+    return np.asarray(images[np.arange(count) * len(images) // count])
+
+
 def reference_split(
     train: Described,
     held_out: Images,
@@ -168,7 +176,7 @@ def reference_split(
             that FID against them would be too low: of a held-out reference the other half alone is used.
     """
     if settings.reference == "train":
-        return ReferenceSplit("train", train, Described.by(space, held_out[:num_samples]))
+        return ReferenceSplit("train", train, Described.by(space, spread(held_out, num_samples)))
     name, images = ("held_out_unseen", held_out[UNSEEN]) if searched else ("held_out", held_out)
-    floor = Described.by(space, train.images[:num_samples])
+    floor = Described.by(space, spread(train.images, num_samples))
     return ReferenceSplit(name, Described.by(space, images), floor)

@@ -191,7 +191,7 @@ def _batch(facts: Facts) -> int:
     return 128 if facts.device == "cuda" or facts.size <= 8 else 32
 
 
-def _widths(facts: Facts) -> tuple[int, dict[str, Any]]:
+def _widths(facts: Facts) -> tuple[int, dict[str, object]]:
     """Filters of the papers' networks, and the settings of the U-Net."""
     if facts.size <= 8:
         return 16, {"width": 256}

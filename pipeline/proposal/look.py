@@ -19,6 +19,8 @@ MOST_HELD_OUT = 1000
 SMALLEST, LARGEST = 8, {"cpu": 32, "cuda": 64}
 """Image sizes that are proposed; by device, what it can train on in an hour."""
 WHITE = (255, 255, 255)
+Keys = dict[str, object]
+"""Of the section `data`, with their values."""
 ALL = pictures.Conversion(WHITE, white=65535, to_rgb=True)
 
 
@@ -59,8 +61,7 @@ class Headers:
 class Facts:
     """What a preset follows from."""
 
-    data: dict[str, object]
-    """The section `data`."""
+    data: Keys
     why: dict[str, str]
     """By key of that section."""
     images: np.ndarray
@@ -115,7 +116,7 @@ def look(path: Path, image_size: int | None, background: tuple[int, ...] | None,
     return _prepared(data, why, device)
 
 
-def _count(path: Path, data: dict[str, object]) -> tuple[int, int]:
+def _count(path: Path, data: Keys) -> tuple[int, int]:
     """Number of images, and of those in a test split of their own."""
     entry = CATALOGUE[str(data["name"])]
     more = {key: data[key] for key in entry.takes if key in data}
@@ -123,7 +124,7 @@ def _count(path: Path, data: dict[str, object]) -> tuple[int, int]:
     return raw.count, raw.own_test
 
 
-def _prepared(data: dict[str, object], why: dict[str, str], device: str) -> Facts:
+def _prepared(data: Keys, why: dict[str, str], device: str) -> Facts:
     with tempfile.TemporaryDirectory() as scratch:
         manifest = prepare(Path(scratch) / "data", **data)  # type: ignore[arg-type]
         opened = open_dataset(Path(scratch) / "data")
@@ -136,14 +137,14 @@ def _prepared(data: dict[str, object], why: dict[str, str], device: str) -> Fact
     return Facts(data, why, images, held_out, tuple(map(int, by_class)), sigma_max, device)
 
 
-def _file(path: Path) -> tuple[dict[str, object], dict[str, str]]:
+def _file(path: Path) -> tuple[Keys, dict[str, str]]:
     size = arrays.side(path)
     return _data("npz", path, size), {"name": "an array", "image_size": "as the images are"}
 
 
 def _folder(
     path: Path, image_size: int | None, background: tuple[int, ...] | None, device: str
-) -> tuple[dict[str, object], dict[str, str]]:
+) -> tuple[Keys, dict[str, str]]:
     seen = _headers(path)
     if len(seen.sizes) > 1 and image_size is None:
         raise UserError(_mixed(path, seen))
@@ -166,7 +167,7 @@ def _folder(
     return data, why
 
 
-def _data(name: str, path: Path, size: int) -> dict[str, object]:
+def _data(name: str, path: Path, size: int) -> Keys:
     return {"name": name, "source": str(path.resolve()), "image_size": size}
 
 

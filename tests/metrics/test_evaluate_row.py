@@ -9,7 +9,7 @@ import torch
 from pipeline.files import read_json, sha256, write_json
 from pipeline.metrics import evaluate_row as module
 from pipeline.metrics.evaluate_row import evaluator, headline
-from pipeline.metrics.inputs import UNSEEN, Described, ImageInputs, reference_split
+from pipeline.metrics.inputs import UNSEEN, Described, ImageInputs, reference_split, spread
 from pipeline.metrics.neighbours import nearest
 from pipeline.ncsn.errors import UserError
 
@@ -98,7 +98,7 @@ def test_against_held_out_images_the_floor_is_of_training_images(folder, digits,
     options = {"reference": "held_out", "searched": searched}
     found = evaluate_row(folder, digits.train, digits.held_out, classifier, **options, **SETTINGS)
     reference = Described.by(classifier, digits.held_out[rows])
-    for key, images in (("raw", 255 - digits.held_out), ("floor", digits.train[:720])):
+    for key, images in (("raw", 255 - digits.held_out), ("floor", spread(digits.train, 720))):
         expected = evaluate(Described.by(classifier, images), reference, **SETTINGS)
         assert found[key].items() >= {**expected, "reference": name}.items()
     train = evaluate_row(folder, digits.train, digits.held_out, classifier, **TRAIN, **SETTINGS)
@@ -130,6 +130,16 @@ def test_damaged_file(folder, digits, classifier, name):
     (folder / name).write_bytes(content)
     with pytest.raises(UserError, match=f"{name} does not have the sha256"):
         evaluate_row(folder, digits.train, digits.held_out, classifier, **TRAIN, **SETTINGS)
+
+
+def test_the_floor_of_a_folder_sorted_by_class_has_all_classes(digits, classifier):
+    train, sizes = Described.by(classifier, digits.train), {"num_samples": 30, "searched": False}
+    sorted_by_class = np.repeat(np.arange(10, dtype=np.uint8), 10).reshape(-1, 1, 1, 1) * np.ones_like(
+        digits.held_out[:1]
+    )
+    found = reference_split(train, sorted_by_class, classifier, SimpleNamespace(reference="train"), **sizes)
+    assert [int(image[0, 0, 0]) for image in found.floor.images] == np.repeat(range(10), 3).tolist()
+    assert spread(sorted_by_class, 100) is sorted_by_class
 
 
 def test_the_floor_has_as_many_images_as_there_are_samples_or_as_the_other_split(digits, classifier):
