@@ -168,7 +168,7 @@ def test_images_that_do_not_fit(classifier, images):
 
 
 def test_labels_and_batches_that_cannot_be_trained_on(digits):
-    with pytest.raises(UserError, match=r"folders, one a class, .*to inception or dinov2"):
+    with pytest.raises(UserError, match=r"folders, one a class, .*none: rotations, or for colour inception or dinov2"):
         train_classifier(digits.train, np.zeros(1077, np.int64), seed=0, **TINY)
     with pytest.raises(UserError, match=r"features\.batch_size \(64\)"):
         train_classifier(digits.train[:63], digits.train_labels[:63], seed=0, **TINY)
