@@ -43,9 +43,7 @@ def num_levels(facts: Facts) -> int:
 
 
 def num_samples(facts: Facts, effort: float) -> int:
-    """Samples of a row: as many as held-out images, whose first ones are the floor and may be of one class alone."""
-    if facts.data["num_held_out"]:
-        return facts.held_out
+    """Samples of a row."""
     return min(facts.held_out, max(100, round(1000 * effort)))
 
 
@@ -166,7 +164,7 @@ def baseline_nfe(facts: Facts) -> int:
 def _sizes(facts: Facts, effort: float) -> Iterator[Choice]:
     count = num_samples(facts, effort)
     yield Choice(
-        "generate.num_samples", count, f"FID depends on the count; there are {facts.held_out:,} held-out images"
+        "generate.num_samples", count, f"by the budget, and no more than the {facts.held_out:,} held-out images"
     )
     yield Choice("generate.shard_size", min(100, -(-count // 2)), "samples computed together")
     yield Choice("evaluate.kid_subset_size", min(1000, count // 2), "half of the samples")
