@@ -537,6 +537,10 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         put("sampler.ncsnv2.sigma_max", 0.5),
         "sampler.ncsnv2.sigma_max: sigma_max is not for langevin: it has the levels of the training",
     ),
+    "frontier from the data": (
+        put("frontier.stochastic_heun.start", "data"),
+        "frontier: stochastic_heun: start is for rows: the frontier begins all kinds at noise",
+    ),
     "unknown start": (put("sampler.edm.start", "noise"), "sampler.edm.start: .* 'data', found 'noise'"),
     "unknown convention": (
         put("sampler.ncsn.convention", "papers"),

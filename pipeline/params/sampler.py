@@ -64,6 +64,8 @@ class Frontier(Section):
     @model_validator(mode="after")
     def _checked(self) -> Self:
         for kind, options in self.options.items():
+            if "start" in options:
+                raise ValueError(f"{kind}: start is for rows: the frontier begins all kinds at noise. Remove it.")
             cls: type[SamplerSettings] = kinds.find("samplers", kind)
             try:
                 read_kind("samplers", {"kind": kind, **cls.compared(2, self.rho), **options})

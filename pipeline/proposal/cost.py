@@ -1,6 +1,5 @@
 """How long a preset will take: a few steps of each network are timed, and summed up over what is planned."""
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -9,6 +8,7 @@ from statistics import median
 import numpy as np
 import torch
 
+from pipeline.environment import cores
 from pipeline.metrics.features import FeatureKind
 from pipeline.metrics.features.classifier import Classifier, train_classifier
 from pipeline.metrics.features.rotations import QUARTERS, Rotations
@@ -104,7 +104,7 @@ def _features(settings: FeatureKind, facts: Facts) -> float:
 
 def estimate(params: Params, facts: Facts, ladder: Ladder, speed: Speed) -> dict[str, float]:
     """Seconds by stage; what its start costs is `starts`."""
-    at_once = 1 if facts.device == "cuda" else min(params.compute.workers, os.cpu_count() or 1)
+    at_once = 1 if facts.device == "cuda" else min(params.compute.workers, cores())
     stages = 7 + 2 * len(params.rows) + len(params.networks)
     spent = {
         "features": _epochs(params.features) * len(facts.images) * speed.features,

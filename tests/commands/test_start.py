@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,10 @@ def test_bounds_hold_what_the_rows_and_starts_spend(repository: Path) -> None:
     sampler: Any = params.tune_sampler.baseline.sampler
     assert params.tune_sampler.max_nfe[-1] == sampler.steps_per_level * levels + 1
     assert params.sampler["ncsnv2"] == sampler
-    assert params.evaluate.kid_subset_size * 2 <= params.generate.num_samples <= facts.held_out == 48
+    assert params.evaluate.kid_subset_size * 2 <= params.generate.num_samples == facts.held_out == 48
     assert params.train.batch_size <= len(facts.images)
+    many = replace(facts, held_out=500)
+    assert [choose.num_samples(many, effort) for effort in (1 / 64, 0.25, 1)] == [100, 250, 500]
 
 
 def _params(facts: Any, repository: Path, effort: float, name: str = "mine") -> Params:
