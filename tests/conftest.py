@@ -1,7 +1,9 @@
 """What all tests share: one thread of torch each, and no test that a slow machine fails."""
 
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -23,6 +25,18 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     for item in items:
         if {"local_ray", "four_cpus", "two_gpus", "head"} & set(item.fixturenames):
             item.add_marker("ray")
+
+
+@pytest.fixture
+def extensions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder `extensions` outside the package. All of it is forgotten: the path of a package in it, once
+    imported, stays where no other folder has its name."""
+    folder = tmp_path / "extensions"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield folder
+    for name in [name for name in sys.modules if name.partition(".")[0] == "extensions"]:
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="module")

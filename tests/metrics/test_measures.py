@@ -1,6 +1,5 @@
 """The table of measures: one entry is all that a measure takes, and no search hears of it."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,16 +31,13 @@ BRIGHTNESS = Measure("brightness", "Brightness", "near 1", "this test", brightne
 
 
 @pytest.fixture
-def brightness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Measure]:
+def brightness(extensions: Path) -> Iterator[Measure]:
     """A measure of the user's own, in extensions/measures."""
-    folder = tmp_path / "extensions/measures"
-    folder.mkdir(parents=True)
-    (folder / "brightness.py").write_text(MINE)
-    monkeypatch.syspath_prepend(tmp_path)
+    (extensions / "measures").mkdir()
+    (extensions / "measures/brightness.py").write_text(MINE)
     measures.measures.cache_clear()
     yield measures.measure("brightness")
     measures.measures.cache_clear()
-    sys.modules.pop("extensions.measures.brightness", None)
 
 
 def test_every_measure_has_its_words_and_its_source() -> None:

@@ -1,7 +1,5 @@
 """Laws of kinds: found by their file, the package's first, and checked as strictly as any section."""
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,16 +38,13 @@ class Sections(Section):
 
 
 @pytest.fixture
-def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder `extensions` outside the package, with the network `mine`."""
-    folder = tmp_path / "extensions/networks"
-    folder.mkdir(parents=True)
+def mine(extensions: Path) -> Path:
+    """The room of networks outside the package, with the network `mine`."""
+    folder = extensions / "networks"
+    folder.mkdir()
     (folder / "mine.py").write_text(MINE)
     (folder / "_helper.py").write_text("")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield folder
-    for name in [name for name in sys.modules if name.partition(".")[0] == "extensions"]:
-        del sys.modules[name]
+    return folder
 
 
 def mistakes(raw: Any) -> list[tuple[str, str]]:
