@@ -7,11 +7,12 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
+from pipeline.metrics.distances import Points, Values
 from pipeline.metrics.features import FeatureSpace, Images
 from pipeline.metrics.fid import Moments, moments, standard_error
-from pipeline.metrics.neighbours import Points, nearest, radii
+from pipeline.metrics.neighbours import nearest, radii
 
 Distances = Mapping[str, NDArray[np.float64]]
 """By space, "pixels" or "features": (n,) from each image to the nearest training image."""
@@ -55,14 +56,14 @@ class Described:
     """(n, D)."""
     probabilities: NDArray[np.float32]
     """(n, K), each row of sum 1; K 0 where the feature space knows no classes."""
-    _radii: dict[int, Tensor] = dataclasses.field(default_factory=dict, repr=False)
+    _radii: dict[int, Values] = dataclasses.field(default_factory=dict, repr=False)
 
     @functools.cached_property
     def moments(self) -> Moments:
         """Of the features; raises UserError for n < 2."""
         return moments(self.features)
 
-    def radii(self, nearest_k: int) -> Tensor:
+    def radii(self, nearest_k: int) -> Values:
         """(n,): the distance of each image's features to their k-th nearest neighbour."""
         if nearest_k not in self._radii:
             self._radii[nearest_k] = radii(self.features, nearest_k)

@@ -1,51 +1,20 @@
 """Nearest neighbours in bounded memory: precision, recall, density, coverage, and copies of training images."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.memmap import release
-from pipeline.metrics.deterministic import exact
+from pipeline.metrics.distances import Index, Pair, Points, Values
 
-Points = NDArray[np.uint8] | NDArray[np.floating[Any]]
-"""(n, ...): images or features, flattened here to (n, D)."""
-_NEAREST_ROWS, _NEAREST_COLUMNS = 512, 1024  # in `nearest`; the columns bound the memory at large D
 _RESAMPLINGS = 1000
-_ROWS = 512  # of the distance matrix held at once, at most
-_HELD = 16_000_000  # distances held at once, at most: 0.13 GB
-_COLUMNS = 4_096  # points of the other side held as float64: of 2,048 numbers each, 0.07 GB
+_SPARE = 10  # lower bounds kept beyond the neighbours asked for, so that they seldom leave a neighbour out
+_ROWS = 64  # points whose neighbours are looked for among all others at once
 
 
-def _rows(a: Points, b: Points) -> Iterator[tuple[slice, Tensor]]:
-    rows = max(1, min(_ROWS, _HELD // len(b)))
-    for start in range(0, len(a), rows):
-        part = slice(start, start + rows)
-        yield part, _distances(_double(a[part]), b)
-
-
-def _distances(a: Tensor, b: Points) -> Tensor:
-    """(n, m) float64: from each of a (n, D) to each of b (m, D)."""
-    found = torch.empty(len(a), len(b), dtype=torch.float64)
-    for start in range(0, len(b), _COLUMNS):
-        part = slice(start, start + _COLUMNS)
-        found[:, part] = torch.cdist(a, _double(b[part]))
-    return found
-
-
-def _double(points: Points) -> Tensor:
-    copied = torch.from_numpy(np.array(points, dtype=np.float64))
-    release(points)
-    return copied
-
-
-def radii(x: Points, nearest_k: int) -> Tensor:
-    """(n,): the distance of each point of x (n, D) to its k-th nearest neighbour, itself not counted."""
-    with exact(0):
-        return torch.cat([d.kthvalue(nearest_k + 1, dim=1).values for _, d in _rows(x, x)])
+def radii(x: Points, nearest_k: int) -> Values:
+    """(n,): the distance of each point of x (n, ...) to its k-th nearest neighbour, itself not counted."""
+    return _nearest(Pair(x, x), nearest_k + 1)[0][:, -1]
 
 
 def prdc(
@@ -53,7 +22,7 @@ def prdc(
     reference: NDArray[np.floating],
     *,
     nearest_k: int,
-    reference_radii: Tensor | None = None,
+    reference_radii: Values | None = None,
 ) -> dict[str, float]:
     """Precision, recall (arXiv 1904.06991), density, coverage (arXiv 2002.09797).
 
@@ -66,30 +35,32 @@ def prdc(
     Args:
         features: (n, D) of the samples, n above `nearest_k`.
         reference: (m, D) of real images, m above `nearest_k`.
-        reference_radii: (m,), `radii(reference, nearest_k)` where it is known: half of the work or more.
+        reference_radii: (m,), `radii(reference, nearest_k)` where it is known: a third of the work or more.
     """
-    with exact(0):
-        fake_radii = radii(features, nearest_k)
-        real_radii = radii(reference, nearest_k) if reference_radii is None else reference_radii
-        balls, recalled, covered = torch.zeros(len(features)), 0, 0
-        for part, d in _rows(reference, features):
-            inside = d < real_radii[part, None]
-            balls += inside.sum(dim=0)
-            covered += int(inside.any(dim=1).sum())
-            recalled += int((d < fake_radii).any(dim=1).sum())
+    fake_radii = radii(features, nearest_k)
+    real_radii = radii(reference, nearest_k) if reference_radii is None else reference_radii
+    balls = np.zeros(len(features), dtype=np.int64)
+    covered, recalled = np.zeros((2, len(reference)), dtype=bool)
+    pair = Pair(reference, features)
+    for rows, columns, lower in pair.tiles():
+        i, j = pair.inside(rows, columns, lower, real_radii[rows, None])
+        covered[i + rows.start] = True
+        balls[columns] += np.bincount(j, minlength=lower.shape[1])
+        i, _ = pair.inside(rows, columns, lower, fake_radii[None, columns])
+        recalled[i + rows.start] = True
     return {
-        "precision": float((balls > 0).double().mean()),
-        "recall": recalled / len(reference),
-        "density": float(balls.double().mean()) / nearest_k,
-        "coverage": covered / len(reference),
+        "precision": float((balls > 0).mean()),
+        "recall": float(recalled.mean()),
+        "density": float(balls.mean()) / nearest_k,
+        "coverage": float(covered.mean()),
     }
 
 
-def nearest(points: Points, train: Points, *, k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def nearest(points: Points, train: Points, *, k: int) -> tuple[Values, Index]:
     """The k nearest of `train` to each of `points`, by the Euclidean distance, the nearest first.
 
-    Found among all by |a|^2 + |b|^2 - 2 a b, exact for bytes; the distances of those k are then those of
-    the differences, so that a copy is at 0. Of equal ones the first in `train` comes first.
+    The distances are those of the differences in float64, so that a copy is at 0. Of equal ones the first in
+    `train` comes first.
 
     Args:
         points: (n, ...).
@@ -98,30 +69,56 @@ def nearest(points: Points, train: Points, *, k: int) -> tuple[NDArray[np.float6
     Returns:
         distances (n, k) in the unit of the points, indices into `train` (n, k).
     """
-    with exact(0):
-        found = [_nearest(_flat(points[rows]), train, k) for rows in _slices(len(points), _NEAREST_ROWS)]
-    return np.concatenate([d for d, _ in found]), np.concatenate([i for _, i in found])
+    return _nearest(Pair(points, train), k)
 
 
-def _nearest(x: Tensor, train: Points, k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    best, index = torch.zeros(len(x), 0, dtype=torch.float64), torch.zeros(len(x), 0, dtype=torch.int64)
-    for columns in _slices(len(train), _NEAREST_COLUMNS):
-        y = _flat(train[columns])
-        squared = torch.cat([best, y.square().sum(1) - 2 * x @ y.T], dim=1)
-        here = torch.arange(columns.start, columns.start + len(y)).expand(len(x), -1)
-        best, order = (part[:, :k] for part in squared.sort(dim=1, stable=True))
-        index = torch.cat([index, here], dim=1).gather(1, order)
-    indices = index.numpy()
-    apart = [(x - _flat(train[column])).square().sum(1).sqrt() for column in indices.T]
-    return torch.stack(apart, dim=1).numpy(), indices
+def _nearest(pair: Pair, k: int) -> tuple[Values, Index]:
+    """The nearest among those of the least lower bounds, where no other can be nearer; else among all."""
+    bounds, index = _least(pair, min(k + _SPARE, len(pair.b)))
+    rows = np.arange(len(index)).repeat(index.shape[1])
+    distances, index = _first(pair.exact(rows, index.ravel()).reshape(index.shape), index, k)
+    if bounds.shape[1] < len(pair.b):
+        (unsure,) = np.nonzero(pair.squared(distances[:, -1]) >= bounds.max(axis=1))
+        same, back = np.unique(pair.names[0][unsure], return_inverse=True)
+        parts = [
+            _among_all(pair, rows, distances[rows, -1], k) for rows in np.split(same, range(_ROWS, len(same), _ROWS))
+        ]
+        distances[unsure], index[unsure] = (np.concatenate(x)[back] for x in zip(*parts, strict=True))
+    return distances, index
 
 
-def _slices(length: int, step: int) -> Iterator[slice]:
-    return (slice(start, start + step) for start in range(0, length, step))
+def _least(pair: Pair, k: int) -> tuple[NDArray[np.float32], Index]:
+    """The k least lower bounds of each row, and their columns, in any order."""
+    bounds, index = torch.full((len(pair.a), k), torch.inf), torch.zeros(len(pair.a), k, dtype=torch.int64)
+
+    def offer(rows: slice, lower: Tensor, first: int) -> None:
+        found, place = lower.topk(min(k, lower.shape[1]), largest=False, sorted=False)
+        bounds[rows], order = torch.cat([bounds[rows], found], dim=1).topk(k, largest=False, sorted=False)
+        index[rows] = torch.cat([index[rows], place + first], dim=1).gather(1, order)
+
+    for rows, columns, lower in pair.tiles():
+        offer(rows, lower, columns.start)
+        if pair.b is pair.a and rows != columns:
+            offer(columns, lower.T.contiguous(), rows.start)
+    return bounds.numpy(), index.numpy()
 
 
-def _flat(points: Points) -> Tensor:
-    return torch.from_numpy(np.asarray(points, dtype=np.float64).reshape(len(points), -1))
+def _among_all(pair: Pair, rows: Index, limits: Values, k: int) -> tuple[Values, Index]:
+    """The k nearest to each of few rows (n,), none of them farther than its limit (n,)."""
+    best, index = np.full((len(rows), k), np.inf), np.full((len(rows), k), len(pair.b))
+    for columns in pair.columns():
+        i, j = np.nonzero(pair.lower(rows, columns).numpy() <= pair.squared(limits)[:, None])
+        apart = np.full((len(rows), columns.stop - columns.start), np.inf)
+        apart[i, j] = pair.exact(rows[i], j + columns.start)
+        here = np.broadcast_to(np.arange(columns.start, columns.stop), apart.shape)
+        best, index = _first(np.concatenate([best, apart], axis=1), np.concatenate([index, here], axis=1), k)
+    return best, index
+
+
+def _first(distances: Values, index: Index, k: int) -> tuple[Values, Index]:
+    """The k first of each row by distance, then by index."""
+    order = np.lexsort((index, distances))[:, :k]
+    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(index, order, axis=1)
 
 
 def distance_ratio(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from pipeline.metrics import neighbours
+from pipeline.metrics import distances, neighbours
 from pipeline.metrics.neighbours import distance_ratio, nearest
 
 
@@ -27,12 +27,12 @@ def test_nearest_of_bytes_are_those_of_brute_force_ties_and_all(digits, k):
         np.testing.assert_allclose(mine, theirs, rtol=1e-12)
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(7, 11), (512, 3), (1, 1024)])
-def test_parts_held_at_once_change_nothing(digits, monkeypatch, rows, columns):
+@pytest.mark.parametrize(("tile", "rows"), [(7, 64), (299, 3), (1, 1)])
+def test_parts_held_at_once_change_nothing(digits, monkeypatch, tile, rows):
     x, train = digits.held_out[:40], digits.train[:300]
     whole = nearest(x, train, k=5)
-    monkeypatch.setattr(neighbours, "_NEAREST_ROWS", rows)
-    monkeypatch.setattr(neighbours, "_NEAREST_COLUMNS", columns)
+    monkeypatch.setattr(distances, "_TILE", tile)
+    monkeypatch.setattr(neighbours, "_ROWS", rows)
     for part, all_at_once in zip(nearest(x, train, k=5), whole, strict=True):
         np.testing.assert_array_equal(part, all_at_once)
 

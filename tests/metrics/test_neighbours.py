@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from prdc import compute_prdc
 
-from pipeline.metrics import neighbours
+from pipeline.metrics import distances
 from pipeline.metrics.neighbours import prdc
 
 
@@ -42,7 +42,7 @@ def test_equals_the_package_prdc(n, m, nearest_k):
 def test_rows_held_at_once_change_nothing(monkeypatch):
     fake, real = np.random.default_rng(3).normal(size=(2, 100, 6))
     whole = prdc(fake, real, nearest_k=4)
-    monkeypatch.setattr(neighbours, "_COLUMNS", 13)
+    monkeypatch.setattr(distances, "_TILE", 13)
     assert prdc(fake, real, nearest_k=4) == whole
-    monkeypatch.setattr(neighbours, "_ROWS", 7)
+    monkeypatch.setattr(distances, "_NUMBERS", 7 * 6)
     assert prdc(fake, real, nearest_k=4) == whole
