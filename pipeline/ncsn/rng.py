@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.random.bit_generator import ISeedSequence
 from torch import Tensor
 
 _BLOCK = 4_096
+_FIRST = 2
+"""Normal draws made at once at first; as many as there were so far after that."""
 
 
 class Noise(Protocol):
@@ -52,11 +55,13 @@ class SampleNoise:
         """
         self.shape = tuple(shape)
         self.device = torch.device(device)
-        keys = [np.array([seed, k], dtype=np.uint64) for k in indices]
-        self._generators = [np.random.Generator(np.random.Philox(key=key)) for key in keys]
-        # Normal draws are made for several iterations at once where a sample is small: the number is
-        # a function of the shape only, since it is part of what fixes the stream.
+        self._generators = [np.random.Generator(_philox(seed, k)) for k in indices]
+        # Normal draws are made for several iterations at once where a sample is small. They are of blocks, whose
+        # length is a function of the shape only: a uniform draw comes behind the block that was begun, wherever
+        # in it the draws are, so that the length is part of what fixes the stream.
         self._ahead = max(1, _BLOCK // math.prod(self.shape))
+        self._rest = 0
+        self._drawn = 0
         self._pending: list[Tensor] = []
 
     def __len__(self) -> int:
@@ -65,6 +70,7 @@ class SampleNoise:
 
     def uniform(self) -> Tensor:
         """Uniform draws on [0, 1), (B, *shape) float32."""
+        self._draw(self._rest)
         draws = np.empty((len(self), *self.shape), dtype=np.float32)
         for generator, row in zip(self._generators, draws, strict=True):
             generator.random(dtype=np.float32, out=row)
@@ -73,11 +79,34 @@ class SampleNoise:
     def normal(self) -> Tensor:
         """Standard normal draws, (B, *shape) float32."""
         if not self._pending:
-            self._pending = list(self._normal_block().unbind())[::-1]
+            self._rest = self._rest or self._ahead
+            self._draw(min(self._rest, max(_FIRST, self._drawn)))
         return self._pending.pop()
 
-    def _normal_block(self) -> Tensor:
-        draws = np.empty((len(self), self._ahead, *self.shape), dtype=np.float32)
+    def _draw(self, count: int) -> None:
+        """Make so many of the block's normal draws pending, behind those that are."""
+        if count:
+            self._pending = [*self._normal(count).unbind()[::-1], *self._pending]
+            self._rest -= count
+            self._drawn += count
+
+    def _normal(self, count: int) -> Tensor:
+        draws = np.empty((len(self), count, *self.shape), dtype=np.float32)
         for generator, row in zip(self._generators, draws, strict=True):
             generator.standard_normal(dtype=np.float32, out=row)
         return torch.from_numpy(draws).transpose(0, 1).contiguous().to(self.device)
+
+
+def _philox(seed: int, k: int) -> np.random.Philox:
+    return np.random.Philox(_Key(seed, k))  # type: ignore[arg-type]  # NumPy's types know no interface, its text does
+
+
+class _Key(ISeedSequence):
+    """The key of a Philox as its seed: `Philox(key=...)` asks the system for entropy that it does not use."""
+
+    def __init__(self, *words: int) -> None:
+        self._words = np.array(words, dtype=np.uint64)
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> Any:
+        """Both words of the key, which is all that Philox asks for."""
+        return self._words

@@ -1,5 +1,8 @@
 """Sample k is a function of (seed, k) and of nothing else."""
 
+import math
+
+import numpy as np
 import pytest
 import scipy.stats
 import torch
@@ -58,3 +61,28 @@ def test_samples_are_independent_of_each_other() -> None:
     rng = SampleNoise(0, range(30), (2_000,))
     correlation = rng.normal().corrcoef() - torch.eye(30)
     assert correlation.abs().max() < 5 / 2_000**0.5
+
+
+def plain_draws(seed: int, k: int, shape: tuple[int, ...], wanted: str) -> list[np.ndarray]:
+    """The draws of a sample from its generator itself, normal ones ("n") by whole blocks of 4,096 numbers."""
+    generator = np.random.Generator(np.random.Philox(key=np.array([seed, k], dtype=np.uint64)))
+    ahead, pending, found = max(1, 4096 // math.prod(shape)), [], []
+    for kind in wanted:
+        if kind == "u":
+            found.append(generator.random(shape, dtype=np.float32))
+            continue
+        pending = pending or list(generator.standard_normal((ahead, *shape), dtype=np.float32))
+        found.append(pending.pop(0))
+    return found
+
+
+@pytest.mark.parametrize("wanted", ["u" + "n" * 150, "n", "nnnunu" + "n" * 70 + "un", "n" * 64 + "u" + "n" * 3])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_draws_are_those_of_philox_by_whole_blocks_however_few_are_made_at_once(
+    shape: tuple[int, ...], wanted: str
+) -> None:
+    rng = SampleNoise(5, [3, 2**40], shape)
+    found = [rng.uniform() if kind == "u" else rng.normal() for kind in wanted]
+    for row, k in enumerate((3, 2**40)):
+        for mine, expected in zip(found, plain_draws(5, k, shape, wanted), strict=True):
+            np.testing.assert_array_equal(mine[row].numpy(), expected)
