@@ -97,8 +97,12 @@ class SampleNoise:
         return torch.from_numpy(draws).transpose(0, 1).contiguous().to(self.device)
 
 
+_START = np.zeros(4, dtype=np.uint64)
+"""The counter of a new Philox, which as an array costs half a Philox less than as its default, a number."""
+
+
 def _philox(seed: int, k: int) -> np.random.Philox:
-    return np.random.Philox(_Key(seed, k))  # type: ignore[arg-type]  # NumPy's types know no interface, its text does
+    return np.random.Philox(_Key(seed, k), counter=_START)  # type: ignore[arg-type]  # the types know no interface
 
 
 class _Key(ISeedSequence):

@@ -7,7 +7,6 @@ References:
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -27,12 +26,13 @@ class DPMSolver(ODESolver):
 
     def solution(self, score: Score, x: Tensor, sigmas: Tensor) -> Iterator[Tensor]:
         """See `ODESolver.solution`."""
-        steps = -sigmas.log().diff()
+        steps, ratios = -sigmas.log().diff(), sigmas[1:] / sigmas[:-1]
+        kept, moved, ahead = (v.unbind() for v in (ratios, 1 - ratios, steps[1:] / (2 * steps[:-1])))
         above = None
-        for i, (sigma, below) in enumerate(pairwise(sigmas)):
+        for i, sigma in enumerate(sigmas[:-1]):
             clean = _denoiser(score, x, sigma)
-            middle = clean if above is None else clean + steps[i] / (2 * steps[i - 1]) * (clean - above)
-            x = below / sigma * x + (1 - below / sigma) * middle
+            middle = clean if above is None else clean + ahead[i - 1] * (clean - above)
+            x = kept[i] * x + moved[i] * middle
             above = clean
             yield x
 
