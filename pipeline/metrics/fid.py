@@ -110,7 +110,7 @@ def frechet_distance(features_a: NDArray[np.floating], features_b: NDArray[np.fl
     return distance(moments(features_a), moments(features_b))
 
 
-def standard_error(features: NDArray[np.floating], reference: Moments) -> float:
+def standard_error(features: NDArray[np.floating], reference: Moments, own: Moments | None = None) -> float:
     """The standard error of FID from the choice of these samples, the reference held fixed.
 
     By the delta method: FID moves with a sample x, of mean m, by 2 (m - m_r) (x - m) + |x - m|^2 -
@@ -121,16 +121,17 @@ def standard_error(features: NDArray[np.floating], reference: Moments) -> float:
     Args:
         features: (n, D).
         reference: what FID is taken against.
+        own: `moments(features)`, where they are known.
     """
-    own = moments(features)
+    own = own or moments(features)
     with exact(0):
         u, s, _ = torch.linalg.svd(own.root @ reference.root.T, full_matrices=False)
-        back = torch.linalg.pinv(own.root, rtol=1e-9)
+        back = torch.linalg.pinv(own.root, rtol=1e-9) @ u
 
         def influence(shard: NDArray[np.floating]) -> Tensor:
             x = torch.from_numpy(np.array(shard, dtype=np.float64)) - own.mean
             release(shard)
-            carried: Tensor = (x @ back @ u).square() @ s
+            carried: Tensor = (x @ back).square() @ s
             return 2 * x @ (own.mean - reference.mean) + x.square().sum(dim=1) - carried
 
         starts = range(0, len(features), SHARD)

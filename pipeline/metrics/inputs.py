@@ -97,7 +97,7 @@ class ImageInputs:
     @functools.cached_property
     def fid_stderr(self) -> float:
         """The standard error of FID from the choice of these images."""
-        return standard_error(self.images.features, self.reference.moments)
+        return standard_error(self.images.features, self.reference.moments, self.images.moments)
 
 
 @dataclasses.dataclass(frozen=True)

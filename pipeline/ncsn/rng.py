@@ -11,7 +11,7 @@ from torch import Tensor
 
 _BLOCK = 4_096
 _FIRST = 2
-"""Normal draws made at once at first; as many as there were so far after that."""
+"""Normal draws made at once at first; half as many as there were so far after that."""
 
 
 class Noise(Protocol):
@@ -55,7 +55,7 @@ class SampleNoise:
         """
         self.shape = tuple(shape)
         self.device = torch.device(device)
-        self._generators = [np.random.Generator(_philox(seed, k)) for k in indices]
+        self._generators = [np.random.Generator(_philox(key)) for key in _keys(seed, indices)]
         # Normal draws are made for several iterations at once where a sample is small. They are of blocks, whose
         # length is a function of the shape only: a uniform draw comes behind the block that was begun, wherever
         # in it the draws are, so that the length is part of what fixes the stream.
@@ -80,7 +80,7 @@ class SampleNoise:
         """Standard normal draws, (B, *shape) float32."""
         if not self._pending:
             self._rest = self._rest or self._ahead
-            self._draw(min(self._rest, max(_FIRST, self._drawn)))
+            self._draw(min(self._rest, max(_FIRST, self._drawn // 2)))
         return self._pending.pop()
 
     def _draw(self, count: int) -> None:
@@ -101,15 +101,21 @@ _START = np.zeros(4, dtype=np.uint64)
 """The counter of a new Philox, which as an array costs half a Philox less than as its default, a number."""
 
 
-def _philox(seed: int, k: int) -> np.random.Philox:
-    return np.random.Philox(_Key(seed, k), counter=_START)  # type: ignore[arg-type]  # the types know no interface
+def _keys(seed: int, indices: Sequence[int]) -> np.ndarray:
+    keys = np.full((len(indices), 2), seed, dtype=np.uint64)
+    keys[:, 1] = indices
+    return keys
+
+
+def _philox(key: np.ndarray) -> np.random.Philox:
+    return np.random.Philox(_Key(key), counter=_START)  # type: ignore[arg-type]  # the types know no interface
 
 
 class _Key(ISeedSequence):
     """The key of a Philox as its seed: `Philox(key=...)` asks the system for entropy that it does not use."""
 
-    def __init__(self, *words: int) -> None:
-        self._words = np.array(words, dtype=np.uint64)
+    def __init__(self, words: np.ndarray) -> None:
+        self._words = words
 
     def generate_state(self, n_words: int, dtype: Any = np.uint32) -> Any:
         """Both words of the key, which is all that Philox asks for."""
