@@ -98,7 +98,8 @@ def scored(place: Path, given: argparse.Namespace) -> None:
 def block(place: Path, given: argparse.Namespace) -> None:
     """`evaluate` but for all blocks of distances after the first, than which none takes more memory."""
     from pipeline.generate.score import Scorer
-    from pipeline.metrics import fid_infinity, kid, neighbours
+    from pipeline.metrics import fid_infinity, kid
+    from pipeline.metrics.distances import Pair
     from pipeline.metrics.fid import standard_error
 
     samples = np.load(place / "samples.npy", mmap_mode="r")
@@ -108,8 +109,9 @@ def block(place: Path, given: argparse.Namespace) -> None:
     stderr = standard_error(features, moments)
     fid_infinity.fid_infinity(features, moments, points=3, stderr=stderr, seed=0)
     kid.kernel_distance(features, real, subsets=2, subset_size=1000, seed=0)
-    _, distances = next(neighbours._rows(features, real))
-    distances.kthvalue(6, dim=1)
+    pair = Pair(features, real)
+    rows, columns, lower = next(pair.tiles())
+    pair.inside(rows, columns, lower, np.ones((len(lower), 1)))
 
 
 STEPS: dict[str, Callable[[Path, argparse.Namespace], None]] = {

@@ -1,6 +1,7 @@
 """FID: the Frechet distance between two sets of features, and the moments that it is taken of."""
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from functools import reduce
 from pathlib import Path
@@ -19,6 +20,7 @@ from pipeline.ncsn.errors import UserError
 
 SHARD = 4_000
 """Features whose moments are taken at once: a part of what fixes the bits."""
+_CONDITION = 1e6
 STATISTICS = "statistics.safetensors"
 """Moments by name: "train" and "held_out" of the splits; "search" of every second held-out image, which the
 searches judge by and no FID of the report."""
@@ -88,6 +90,47 @@ def _merge(a: Moments | None, b: Moments) -> Moments:
     rows = [weight**0.5 * row for weight, row in zip(weights, (a.root, b.root, apart[None]), strict=True)]
     with exact(0):
         return Moments(a.mean + b.n / n * apart, torch.linalg.qr(torch.cat(rows), mode="r").R.contiguous(), n)
+
+
+def subset_moments(features: NDArray[np.floating], rows: NDArray[np.integer], whole: Moments) -> Moments:
+    """`moments(features, rows)` to round-off, by products in place of decompositions: half of the time or less.
+
+    A product squares the features, which costs half the digits along directions they hardly vary in. So it
+    is used where the root of the subset's covariance has a condition number below `_CONDITION`, which leaves
+    sqrt(eigenvalues) an error of 1e-10 of the largest, and the plain way elsewhere.
+
+    Args:
+        features: (n, D).
+        rows: the subset, in any order.
+        whole: moments of all, whose condition tells beforehand what a subset's will be.
+    """
+    if _condition(whole.root) < _CONDITION:
+        found = _by_products(features, rows, whole.mean)
+        if _condition(found.root) < _CONDITION:
+            return found
+    return moments(features, rows)
+
+
+def _by_products(features: NDArray[np.floating], rows: NDArray[np.integer], centre: Tensor) -> Moments:
+    n, dim = len(rows), len(centre)
+    total, gram = torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dim, dtype=torch.float64)
+    with exact(0):
+        for start in range(0, n, SHARD):
+            x = torch.from_numpy(np.array(_shard(features, rows, start), dtype=np.float64)).sub_(centre)
+            total += x.sum(dim=0)
+            gram.addmm_(x.T, x)
+        apart = total / n
+        root, failed = torch.linalg.cholesky_ex((gram - n * apart.outer(apart)) / (n - 1), upper=True)
+    return Moments(centre + apart, torch.zeros_like(root) if failed else root, n)
+
+
+def _condition(root: Tensor) -> float:
+    """A bound on the condition number of a root (D, D), by the norms of Frobenius; infinite where there is none."""
+    if root.shape[0] < root.shape[1] or not root.diagonal().all():
+        return math.inf
+    with exact(0):
+        inverse = torch.linalg.solve_triangular(root, torch.eye(len(root), dtype=root.dtype), upper=True)
+        return float(root.norm() * inverse.norm())
 
 
 def distance(a: Moments, b: Moments) -> float:

@@ -5,14 +5,20 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.fid import Moments, distance, moments
+from pipeline.metrics.fid import Moments, distance, moments, subset_moments
 
 _RANK = 2
 """The fewest samples behind a FID, in dimensions: nearer to one the bias is not linear in 1/N."""
 
 
 def fid_infinity(
-    features: NDArray[np.floating], reference: Moments, *, points: int, stderr: float, seed: int
+    features: NDArray[np.floating],
+    reference: Moments,
+    *,
+    points: int,
+    stderr: float,
+    seed: int,
+    own: Moments | None = None,
 ) -> dict[str, float | str | None]:
     """FID extrapolated to infinitely many samples (M. J. Chong, D. Forsyth, arXiv 1911.07023).
 
@@ -27,6 +33,7 @@ def fid_infinity(
         points: how many N, at least 3.
         stderr: `standard_error` of the FID of all samples.
         seed: of the subsets.
+        own: `moments(features)`, where they are known; they are those of the last subset, which is all.
 
     Returns:
         fid_infinity; fid_infinity_stderr: the intercept's standard error from the scatter about the line,
@@ -38,9 +45,10 @@ def fid_infinity(
     if n < 2 * _RANK * dim:
         why = f"{n} samples are below the {2 * _RANK * dim} that {dim} features need for a line in 1/N"
         return {"fid_infinity": None, "fid_infinity_stderr": None, "fid_infinity_not_measured": why}
-    rng = np.random.default_rng(seed)
+    rng, own = np.random.default_rng(seed), own or moments(features)
     counts = np.linspace(max(_RANK * dim, n // 10), n, points).round().astype(int)
-    fids = [distance(moments(features, rng.permutation(n)[:count]), reference) for count in counts]
+    subsets = [rng.permutation(n)[:count] for count in counts[:-1]]
+    fids = [distance(subset_moments(features, rows, own), reference) for rows in subsets] + [distance(own, reference)]
     (_, intercept), covariance = np.polyfit(1 / counts, fids, 1, cov=True)
     both = math.hypot(covariance[1, 1] ** 0.5, stderr)
     return {"fid_infinity": float(intercept), "fid_infinity_stderr": both}

@@ -82,7 +82,8 @@ def _fid_infinity(x: "ImageInputs") -> Values:
     from pipeline.metrics.fid_infinity import fid_infinity
 
     points, seed = x.settings.fid_points, x.settings.seed
-    return fid_infinity(x.images.features, x.reference.moments, points=points, stderr=x.fid_stderr, seed=seed)
+    real, own, stderr = x.reference.moments, x.images.moments, x.fid_stderr
+    return fid_infinity(x.images.features, real, points=points, stderr=stderr, seed=seed, own=own)
 
 
 def _kid(x: "ImageInputs") -> Values:
