@@ -16,17 +16,17 @@ class _Eager(torch.optim.Optimizer):
     zero_grad = unwrap(torch.optim.Optimizer.zero_grad)
 
 
-class Adam(_Eager, torch.optim.Adam):
+class EagerAdam(_Eager, torch.optim.Adam):
     """`torch.optim.Adam`."""
 
     step = torch.no_grad()(unwrap(torch.optim.Adam.step))
 
 
-class AdamW(_Eager, torch.optim.AdamW):
+class EagerAdamW(_Eager, torch.optim.AdamW):
     """`torch.optim.AdamW`."""
 
-    step = Adam.step
+    step = EagerAdam.step
 
 
-class Muon(_Eager, torch.optim.Muon):
+class EagerMuon(_Eager, torch.optim.Muon):
     """`torch.optim.Muon`, whose step is not hidden."""

@@ -141,7 +141,7 @@ def _losses(
     network: AutoEncoder, draws: Iterator[tuple[Tensor, Tensor, Tensor]], sigma: float, lr: float, steps: int
 ) -> Array:
     """The loss of each step of Adam on (images, noise, projection), to the first that is not finite."""
-    optimiser = eager.Adam(network.parameters(), lr=lr, fused=True)
+    optimiser = eager.EagerAdam(network.parameters(), lr=lr, fused=True)
     losses: list[float] = []
     for x, noise, projection in reported(f"figure 1 at sigma {sigma:g}, steps", draws, steps):
         x_tilde = x + sigma * noise

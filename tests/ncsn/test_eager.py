@@ -24,7 +24,7 @@ def use(kind):
     optimizer.zero_grad()
     return "torch._dynamo" in sys.modules
 
-print(*map(use, (eager.Adam, eager.AdamW, eager.Muon, torch.optim.Adam)))
+print(*map(use, (eager.EagerAdam, eager.EagerAdamW, eager.EagerMuon, torch.optim.Adam)))
 """
 
 
@@ -35,7 +35,7 @@ def test_an_optimizer_imports_no_compiler_as_torchs_own_does() -> None:
 
 @pytest.mark.parametrize("name", ["Adam", "AdamW", "Muon"])
 def test_the_weights_are_those_of_torchs_own(name: str) -> None:
-    assert torch.equal(trained(getattr(eager, name)), trained(getattr(torch.optim, name)))
+    assert torch.equal(trained(getattr(eager, f"Eager{name}")), trained(getattr(torch.optim, name)))
 
 
 def trained(kind: Any) -> torch.Tensor:

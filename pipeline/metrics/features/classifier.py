@@ -195,7 +195,7 @@ def train_classifier(train: Split, settings: Classifier) -> ClassifierSpace:
 def _fit(network: "FeatureNetwork", images: Images, labels: NDArray[np.int64], settings: Classifier) -> None:
     size, lr = settings.batch_size, settings.lr
     steps = settings.epochs * (len(images) // size)
-    optimizer = eager.AdamW(network.parameters(), lr=lr)
+    optimizer = eager.EagerAdamW(network.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
     for index in _reported(_batches(len(images), size, settings.epochs)):
         x, label = torch.from_numpy(images[index]), torch.from_numpy(labels[index])

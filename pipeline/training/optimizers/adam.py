@@ -25,4 +25,4 @@ class Adam:
 
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of a network's parameters."""
-        return eager.Adam(weights_of(network), self.lr, self.betas, self.eps, fused=True)
+        return eager.EagerAdam(weights_of(network), self.lr, self.betas, self.eps, fused=True)

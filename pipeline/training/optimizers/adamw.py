@@ -28,7 +28,7 @@ class AdamW:
 
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of a network's parameters."""
-        return eager.AdamW(
+        return eager.EagerAdamW(
             weights_of(network),
             self.lr,
             self.betas,

@@ -61,7 +61,7 @@ def _hidden(network: nn.Module) -> Iterator[Tensor]:
 
 
 def _muon(matrices: list[nn.Parameter], settings: Muon) -> torch.optim.Optimizer:
-    return eager.Muon(
+    return eager.EagerMuon(
         matrices,
         lr=settings.lr,
         weight_decay=settings.weight_decay,
@@ -71,7 +71,7 @@ def _muon(matrices: list[nn.Parameter], settings: Muon) -> torch.optim.Optimizer
 
 
 def _adamw(weights: list[Tensor], settings: Muon) -> torch.optim.Optimizer:
-    return eager.AdamW(
+    return eager.EagerAdamW(
         weights, settings.lr, settings.betas, settings.eps, weight_decay=settings.weight_decay, fused=True
     )
 
