@@ -30,7 +30,8 @@ print(time.process_time() - start, len(sys.modules))
 WORKERS = """
 import sys, tempfile
 from pathlib import Path
-from pipeline.cluster.train import connect, run_workers, scaling_of, worker_environment
+from pipeline.cluster.connect import connect, worker_environment
+from pipeline.cluster.trainer import run_workers, scaling_of
 
 def main():
     two = scaling_of(2, None, cpus_per_worker=1, gpu=False)
