@@ -64,8 +64,11 @@ audit: ## look the locked packages up in the database of known vulnerabilities (
 	  .venv-audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1; }
 	@.venv-audit/bin/pip-audit --strict --disable-pip -r requirements.lock -r requirements-dev.lock
 
-# --no-compile: pip would write byte code of every file; Python writes that of the files which are imported, then.
-INSTALL := $(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile
+# --no-compile: pip would write byte code of every file, most of which nothing imports. Python writes it at the first
+# import instead, but not where PYTHONDONTWRITEBYTECODE is set: there each process would compile all that it imports.
+INSTALL := $(VENV)/bin/pip install --quiet --disable-pip-version-check $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
+# Here and not in the first run, where many processes would do the same at once, and Ray's give up after 30 s.
+IMPORTED := ray.dashboard.agent ray.train.torch ray.tune optuna mlflow.tracking dvc.repo.reproduce
 
 # torch is the one package outside the hashed locks: its CPU and CUDA builds differ in bytes but share a
 # version, and its own metadata pins the CUDA packages exactly. docs/guides/install.md has the reasons.
@@ -74,6 +77,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) --require-hashes --no-deps -r requirements.lock
 	$(INSTALL) torch==2.13.0
+	@for name in $(IMPORTED); do $(VENV)/bin/python -c "import $$name"; done
 	@touch $@
 
 # What only tests, lint and docs need.
