@@ -23,6 +23,8 @@ UseGpu = bool | Literal["auto"]
 
 ROOT = Path(__file__).parents[2]
 REACH_S = 3.0
+INHERITED = "PIPELINE_CPUS_PER_WORKER"
+"""Environment of a local Ray: the CPUs of each worker that the rest of it was made for, see `worker_environment`."""
 STARTS = 3
 """How often a local Ray is started before it is given up: on a busy machine it overruns its own limit of 30 s."""
 SETTINGS = {
@@ -128,19 +130,29 @@ def connect(*, workers: int, cpus_per_worker: int, use_gpu: UseGpu) -> Iterator[
 
     with contextlib.ExitStack() as stack:
         if not ray.is_initialized():
-            stack.enter_context(_attached() if is_remote() else _started(workers * cpus_per_worker))
+            stack.enter_context(_attached() if is_remote() else _started(workers, cpus_per_worker))
         yield _check(workers, cpus_per_worker, use_gpu)
 
 
 def worker_environment(cpus_per_worker: int) -> dict[str, dict[str, str]]:
-    """Ray's runtime_env for a worker: it finds this package, and computes with its own threads alone."""
-    return {
-        "env_vars": {
-            "PYTHONPATH": f"{ROOT}:${{PYTHONPATH}}",
-            "OMP_NUM_THREADS": str(cpus_per_worker),
-            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-        }
-    }
+    """Ray's runtime_env for a worker: it finds this package, and computes with its own threads alone.
+
+    Empty in a local Ray that was started for such workers: they inherit all of it.
+    """
+    if os.environ.get(INHERITED) == str(cpus_per_worker) and not is_remote():
+        return {}
+    return {"env_vars": {"PYTHONPATH": f"{ROOT}:${{PYTHONPATH}}", **_alone(cpus_per_worker)}}
+
+
+def _alone(cpus_per_worker: int) -> dict[str, str]:
+    """Variables of a process that computes with these threads alone."""
+    return {"OMP_NUM_THREADS": str(cpus_per_worker), "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+
+
+def _inherited(cpus_per_worker: int) -> dict[str, str]:
+    """`worker_environment` for the environment of a local Ray."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return {"PYTHONPATH": path, INHERITED: str(cpus_per_worker), **_alone(cpus_per_worker)}
 
 
 def end_quietly() -> None:
@@ -160,8 +172,8 @@ def end_quietly() -> None:
 
 
 @contextlib.contextmanager
-def _started(cpus: int) -> Iterator[None]:
-    if cpus > (have := cores()):
+def _started(workers: int, cpus_per_worker: int) -> Iterator[None]:
+    if (cpus := workers * cpus_per_worker) > (have := cores()):
         raise _too_few(cpus, "CPUs", have, "this machine")
     import ray
 
@@ -169,13 +181,27 @@ def _started(cpus: int) -> Iterator[None]:
     for name, value in LOCAL_SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
-        with _loopback():
+        with _loopback(), _lean(), _in(_inherited(cpus_per_worker)):
             _start(cpus)
+        os.environ[INHERITED] = str(cpus_per_worker)
         yield
     finally:
         ray.shutdown()
-        for name in {*LOCAL_SETTINGS, "RAY_AUTH_MODE"} - before.keys():
+        for name in {*LOCAL_SETTINGS, "RAY_AUTH_MODE", INHERITED} - before.keys():
             os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def _in(variables: dict[str, str]) -> Iterator[None]:
+    """This process's environment with these variables, while the block runs."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            os.environ |= {} if value is None else {name: value}
 
 
 def _start(cpus: int) -> None:
@@ -216,6 +242,24 @@ def _loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextlib.contextmanager
+def _lean() -> Iterator[None]:
+    """Let a Ray that starts in the block start neither a dashboard, which `include_dashboard=False` leaves running
+    for usage statistics alone, nor an autoscaler: two Python processes that a single machine has no use for.
+    """
+    from ray._private.node import Node
+
+    names = ("start_api_server", "start_monitor")
+    before = {name: getattr(Node, name) for name in names}
+    for name in names:
+        setattr(Node, name, lambda self, **named: None)
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(Node, name, method)
 
 
 @contextlib.contextmanager

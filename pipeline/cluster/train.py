@@ -1,4 +1,7 @@
-"""Training on Ray Train: it starts workers and restarts them; all that a run is lies in its folder."""
+"""Training on Ray Train: it starts workers and restarts them; all that a run is lies in its folder.
+
+Ray is imported where a training begins: a second and a half that a finished one does not need.
+"""
 
 import contextlib
 import logging
@@ -10,16 +13,12 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
-import ray
 import torch.distributed as dist
-from ray.train.torch import get_device
-from ray.train.v2.api.config import ScalingConfig
 
 from pipeline.cluster.connect import UseGpu, connect, worker_environment
-from pipeline.cluster.trainer import at_once, divisor, run_workers, scaling_of
 from pipeline.files import write_text
 from pipeline.ncsn.errors import UserError
 from pipeline.training import fit as training
@@ -27,6 +26,10 @@ from pipeline.training.fit import STOP, complete, resumes_at, together
 from pipeline.training.lock import only
 from pipeline.training.log import Follower, OnEvent, following
 from pipeline.training.task import Task
+
+if TYPE_CHECKING:
+    import ray
+    from ray.train.v2.api.config import ScalingConfig
 
 PUBLISHED = "published"
 """A file in a run's folder, once its last checkpoint is where it is wanted: the network it is of."""
@@ -80,6 +83,8 @@ def fit(
     if done := complete(run_folder, task):
         Follower(run_folder, on_event, task.steps).drain()
         return done
+    from pipeline.cluster.trainer import at_once, scaling_of
+
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(hang_timeout_s)
     with (
         only("driver", run_folder),
@@ -140,6 +145,8 @@ def workers_on(gpus: int, workers: int, micro_batches: int) -> int:
     """
     if not gpus or gpus >= workers:
         return workers
+    from pipeline.cluster.trainer import divisor
+
     fewer = divisor(gpus, micro_batches)
     logger.info("training on %d GPU workers instead of %d: there are %d GPUs", fewer, workers, gpus)
     return fewer
@@ -177,11 +184,15 @@ def _fit(
     task: Task,
     images: np.ndarray,
     run_folder: Path,
-    scaling: ScalingConfig,
+    scaling: "ScalingConfig",
     max_failures: int,
     environment: Mapping[str, Mapping[str, str]],
 ) -> str:
     """Returns the user's mistake that ended the training, if one did."""
+    import ray
+
+    from pipeline.cluster.trainer import run_workers
+
     records, name = run_folder / ".ray", f"{task.fingerprint()[:16]}-{uuid.uuid4().hex}"
     mark = records / f"{name}.driver"
     write_text(mark, "")
@@ -211,6 +222,9 @@ def _work(config: _Config) -> str:
 
     Returns the mistake instead of writing it: the disk may be full, or not the one that the driver sees.
     """
+    import ray
+    from ray.train.torch import get_device
+
     images, folder, refusal = ray.get(config["images"][0]), config["run_folder"], ""
     try:
         together(lambda: _check_shared(folder, config["mark"]), folder, None)

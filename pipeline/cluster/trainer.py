@@ -4,13 +4,17 @@ Where a node leaves it shrinks, where one joins it grows: Ray Train restarts the
 What their bits follow from (`train.micro_batches`) stays.
 """
 
+import asyncio
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy
+from ray.runtime_context import RuntimeContext
+from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy, FixedScalingPolicy
+from ray.train.v2._internal.execution.worker_group import WorkerGroup
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.result import Result
 from ray.train.v2.torch.torch_trainer import TorchTrainer
@@ -115,13 +119,54 @@ class DividingPolicy(ElasticScalingPolicy):
         return divisor(super()._count_possible_workers(reserved_resources), self._micro_batches)
 
 
-class DividingTrainer(TorchTrainer):
-    """A TorchTrainer whose number of workers divides the micro-batches, without helpers that are not needed.
+class LocalPolicy(FixedScalingPolicy):
+    """Ray's fixed number of workers, of which no autoscaler is told: on this machine no node can be added."""
 
-    Each of those is a process that imports torch and pandas. DatasetsCallback serves Ray Data, which is not
-    used; PlacementGroupCleanerCallback frees the workers of a controller that died, which a Ray that ends
-    with this process does by itself. The methods are Ray's own: tests/cluster/test_trainer.py names what an
-    upgrade breaks.
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Nothing: Ray would start a process for requests to the autoscaler."""
+
+    def _maybe_send_resource_request(self) -> None:
+        """Nothing either."""
+
+
+class LocalGroup(WorkerGroup):
+    """Ray's group of workers, each in the environment that it is given and no more.
+
+    Ray would add its own settings, which processes of this machine inherit; a process whose environment is changed is
+    started twice.
+    """
+
+    @staticmethod
+    def _get_worker_runtime_env(custom_runtime_env: Any) -> Any:
+        return custom_runtime_env
+
+
+class LocalController(TrainController):
+    """Ray's controller of a run, in the process of the driver, which has imported all that it needs.
+
+    It is no actor, so that it names none to its workers, which would ask it for checkpoints of Ray's.
+    """
+
+    worker_group_cls = LocalGroup
+
+    def result(self) -> Any:
+        """The result, when the run has ended."""
+        named: Any = RuntimeContext
+        own, named.current_actor = named.current_actor, None
+        try:
+            asyncio.run(cast(Coroutine[Any, Any, None], self.run()))  # type: ignore[no-untyped-call]
+        finally:
+            named.current_actor = own
+        return self.get_result()
+
+
+class DividingTrainer(TorchTrainer):
+    """A TorchTrainer whose number of workers divides the micro-batches, without processes that are not needed.
+
+    Each of those imports torch and pandas. DatasetsCallback serves Ray Data, which is not used;
+    PlacementGroupCleanerCallback frees the workers of a controller that died, which a Ray that ends with this
+    process does by itself. On this machine the controller runs in this process, which has imported all that it
+    needs. The methods are Ray's own: tests/cluster/test_private_ray.py names what an upgrade breaks.
     """
 
     def __init__(self, *arguments: Any, scaling: ScalingConfig, micro_batches: int, **named: Any) -> None:
@@ -131,7 +176,11 @@ class DividingTrainer(TorchTrainer):
     def _initialize_and_run_controller(self, **named: Any) -> Any:
         if self._scaling.elasticity_enabled:
             named["scaling_policy"] = DividingPolicy(self._scaling, self._micro_batches)
-        return super()._initialize_and_run_controller(**named)
+        elif not is_remote():
+            named["scaling_policy"] = LocalPolicy(self._scaling)
+        if is_remote():
+            return super()._initialize_and_run_controller(**named)
+        return LocalController(**named).result()
 
     def _create_default_callbacks(self) -> list[Any]:
         idle = {"DatasetsCallback"} if is_remote() else {"DatasetsCallback", "PlacementGroupCleanerCallback"}

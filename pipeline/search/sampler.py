@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import ray
 import torch
 
 from pipeline import progress
@@ -135,6 +134,8 @@ def _measure(setup: SamplerSetup, jobs: Sequence[Job]) -> list[Rungs]:
         return list(measured(sampler, setup, network or setup.network, setup.budget.seed + seed))
 
     if connect.is_remote():
+        import ray
+
         task = ray.remote(work).options(num_cpus=1, num_gpus=1 if setup.device == "cuda" else 0)
         waiting = [task.remote(job) for job in jobs]
         return list(progress.reported("repeats and baseline", map(ray.get, waiting), len(jobs)))

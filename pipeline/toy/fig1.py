@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.ncsn import eager
 from pipeline.ncsn.errors import UserError
 from pipeline.progress import reported
 from pipeline.toy.mixture import Array
@@ -140,7 +141,7 @@ def _losses(
     network: AutoEncoder, draws: Iterator[tuple[Tensor, Tensor, Tensor]], sigma: float, lr: float, steps: int
 ) -> Array:
     """The loss of each step of Adam on (images, noise, projection), to the first that is not finite."""
-    optimiser = torch.optim.Adam(network.parameters(), lr=lr, fused=True)
+    optimiser = eager.EagerAdam(network.parameters(), lr=lr, fused=True)
     losses: list[float] = []
     for x, noise, projection in reported(f"figure 1 at sigma {sigma:g}, steps", draws, steps):
         x_tilde = x + sigma * noise

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline.ncsn import eager
 from pipeline.ncsn.score import match
 from pipeline.progress import reported
 from pipeline.toy.mixture import HALF_WIDTH, Array, mixture
@@ -90,7 +91,7 @@ def train(*, steps: int, seed: int) -> tuple[nn.Module, list[float]]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = MLP(dim=2, width=WIDTH)
-    optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    optimiser = eager.EagerAdam(network.parameters(), lr=LEARNING_RATE)
     losses = []
     for _ in reported("figure 2, steps", range(steps), steps):
         x = mixture().sample(BATCH_SIZE, generator)

@@ -14,6 +14,10 @@ from pipeline.cluster import connect
 ROOT = Path(__file__).parents[2]
 POLICY = "ray.train.v2._internal.execution.scaling_policy.ElasticScalingPolicy"
 TRAINER = "ray.train.v2.api.data_parallel_trainer.DataParallelTrainer"
+FIXED = "ray.train.v2._internal.execution.scaling_policy.FixedScalingPolicy"
+CONTROLLER = "ray.train.v2._internal.execution.controller.TrainController"
+GROUP = "ray.train.v2._internal.execution.worker_group.WorkerGroup"
+NODE = "ray._private.node.Node"
 USES = {
     f"{POLICY}.__init__": (
         "(self, scaling_config)",
@@ -31,6 +35,25 @@ USES = {
         "(self)",
         "helper processes that serve nothing here would start with every training (DividingTrainer)",
     ),
+    f"{FIXED}.after_controller_start": (
+        "(self, train_run_context)",
+        "a process for requests to an autoscaler would start with every training (LocalPolicy)",
+    ),
+    f"{FIXED}._maybe_send_resource_request": (
+        "(self)",
+        "a process for requests to an autoscaler would start with every training (LocalPolicy)",
+    ),
+    f"{CONTROLLER}.run": ("(self)", "no training would run on this machine (LocalController)"),
+    f"{CONTROLLER}.get_result": ("(self)", "no training would end on this machine (LocalController)"),
+    f"{GROUP}._get_worker_runtime_env": (
+        "(custom_runtime_env)",
+        "each worker of this machine would be started twice, in an environment of its own (LocalGroup)",
+    ),
+    f"{NODE}.start_api_server": (
+        "(self, include_dashboard, raise_on_failure)",
+        "a dashboard would start with every local Ray (connect._lean)",
+    ),
+    f"{NODE}.start_monitor": ("(self)", "an autoscaler would start with every local Ray (connect._lean)"),
 }
 
 
@@ -73,10 +96,16 @@ def test_ray_still_has_what_is_used_and_calls_it_with_the_same_arguments(name: s
         (f"{POLICY}._count_possible_workers", POLICY),
         (f"{TRAINER}._initialize_and_run_controller", f"{TRAINER}.fit"),
         (f"{TRAINER}._create_default_callbacks", f"{TRAINER}.fit"),
+        (f"{FIXED}._maybe_send_resource_request", FIXED),
+        (f"{CONTROLLER}.run", f"{TRAINER}._initialize_and_run_controller"),
+        (f"{CONTROLLER}.get_result", f"{TRAINER}._initialize_and_run_controller"),
+        (f"{GROUP}._get_worker_runtime_env", f"{GROUP}._create_workers"),
+        (f"{NODE}.start_api_server", f"{NODE}.start_head_processes"),
+        (f"{NODE}.start_monitor", f"{NODE}.start_head_processes"),
     ],
 )
 def test_ray_still_calls_it(name: str, caller: str) -> None:
-    called = re.search(rf"{name.rpartition('.')[2]}\(", inspect.getsource(found(caller)))
+    called = re.search(rf"{name.rpartition('.')[2]}(\.remote)?\(", inspect.getsource(found(caller)))
     assert called, told(name, f"is not called by {caller} any more")
 
 
@@ -89,6 +118,8 @@ def test_ray_still_calls_it(name: str, caller: str) -> None:
             ("DatasetsCallback(", "PlacementGroupCleanerCallback("),
         ),
         (f"{TRAINER}._initialize_and_run_controller", f"{TRAINER}.fit", ("scaling_policy=",)),
+        (f"{CONTROLLER}.run", f"{GROUP}._init_train_context_on_workers", ("=ray.get_runtime_context().current_actor",)),
+        (f"{CONTROLLER}.run", CONTROLLER, ("worker_group_cls = WorkerGroup", "= self.worker_group_cls")),
     ],
 )
 def test_what_is_replaced_still_has_its_name(name: str, place: str, words: tuple[str, ...]) -> None:
@@ -120,7 +151,8 @@ def test_the_message_of_a_change_names_the_use_and_the_version(monkeypatch: pyte
 
 def test_no_other_file_uses_rays_private_api() -> None:
     """An import from a module that begins with an underscore, or a method of Ray's of that kind."""
-    names = [name.rpartition(".")[2] for name in USES if not name.endswith("__init__")]
+    methods = {name.rpartition(".")[2] for name in USES} - {"__init__"}
+    names = {name for name in methods if name.startswith("_")}
     private = re.compile(rf"ray(\.\w+)*\._[a-z]\w*|\b({'|'.join(names)})\b")
     files = [path for path in (ROOT / "pipeline").rglob("*.py") if private.search(path.read_text())]
     places = {path.relative_to(ROOT).as_posix() for path in files}

@@ -13,7 +13,7 @@ from ray.train.v2.api.config import ScalingConfig
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from pipeline.cluster.trainer import DividingPolicy, DividingTrainer, Quietly, divisor, scaling_of
-from pipeline.search import run
+from pipeline.search import over_ray
 
 # Ray Train makes the context of Ray Data, which warns of its own defaults.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
@@ -68,8 +68,8 @@ def test_the_exit_of_a_trials_worker_is_not_printed_either(
     printed: list[type[BaseException] | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[dict[str, float]] = []
-    monkeypatch.setattr(run.tune, "report", told.append)
-    run._run({"settings": {"x": 1.0}}, Failing())  # type: ignore[arg-type]
+    monkeypatch.setattr(over_ray.tune, "report", told.append)
+    over_ray._run({"settings": {"x": 1.0}}, Failing())  # type: ignore[arg-type]
     assert printed == [ValueError] and told == [{"x": 1.0}]
 
 

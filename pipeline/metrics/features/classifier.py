@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from pipeline.files import at_home
 from pipeline.metrics.deterministic import exact, exact_on
 from pipeline.metrics.features import Built, Config, Images, Split, _pinned
+from pipeline.ncsn import eager
 from pipeline.ncsn.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -194,7 +195,7 @@ def train_classifier(train: Split, settings: Classifier) -> ClassifierSpace:
 def _fit(network: "FeatureNetwork", images: Images, labels: NDArray[np.int64], settings: Classifier) -> None:
     size, lr = settings.batch_size, settings.lr
     steps = settings.epochs * (len(images) // size)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=lr)
+    optimizer = eager.EagerAdamW(network.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
     for index in _reported(_batches(len(images), size, settings.epochs)):
         x, label = torch.from_numpy(images[index]), torch.from_numpy(labels[index])

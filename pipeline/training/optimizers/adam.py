@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from pipeline.ncsn import eager
 from pipeline.training.optimizers import check_betas, check_positive, weights_of
 
 
@@ -24,4 +25,4 @@ class Adam:
 
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of a network's parameters."""
-        return torch.optim.Adam(weights_of(network), self.lr, self.betas, self.eps, fused=True)
+        return eager.EagerAdam(weights_of(network), self.lr, self.betas, self.eps, fused=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from pipeline.ncsn import eager
 from pipeline.training.optimizers import check_betas, check_fractions, check_positive, weights_of
 
 
@@ -27,7 +28,7 @@ class AdamW:
 
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of a network's parameters."""
-        return torch.optim.AdamW(
+        return eager.EagerAdamW(
             weights_of(network),
             self.lr,
             self.betas,

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.ncsn import eager
 from pipeline.training.optimizers import check_betas, check_fractions, check_positive, weights_of
 
 _ENDS = ("begin_conv", "end_conv")
@@ -60,7 +61,7 @@ def _hidden(network: nn.Module) -> Iterator[Tensor]:
 
 
 def _muon(matrices: list[nn.Parameter], settings: Muon) -> torch.optim.Optimizer:
-    return torch.optim.Muon(
+    return eager.EagerMuon(
         matrices,
         lr=settings.lr,
         weight_decay=settings.weight_decay,
@@ -70,7 +71,7 @@ def _muon(matrices: list[nn.Parameter], settings: Muon) -> torch.optim.Optimizer
 
 
 def _adamw(weights: list[Tensor], settings: Muon) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(
+    return eager.EagerAdamW(
         weights, settings.lr, settings.betas, settings.eps, weight_decay=settings.weight_decay, fused=True
     )
 
