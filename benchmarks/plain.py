@@ -32,6 +32,8 @@ def plain() -> Iterator[None]:
     """Within it, networks compute the plain way."""
     with (
         mock.patch.object(normalization, "normalize", normalize),
+        mock.patch.object(normalization, "norm_elu", lambda *given: F.elu(normalize(*given))),
+        mock.patch.object(normalization, "elu_", F.elu),
         mock.patch.object(blocks.ConvMeanPool, "forward", conv_mean_pool),
         mock.patch.object(refinenet, "CPU_LAYOUT", torch.contiguous_format),
     ):

@@ -1,7 +1,7 @@
 """Blocks of the RefineNets: residual blocks on the way down, refine blocks on the way up.
 
-Every block is called as `block(x, level)`; the level, int64 (B,) or (1,), reaches the normalisations, which
-ignore it in the unconditional network. Names of modules are those of the authors' released networks
+Every block is called as `block(x, level)`; the level reaches the normalisations, which ignore it in the
+unconditional network. Names of modules are those of the authors' released networks
 (arXiv 1907.05600, 2006.09011), so that their weights can be mapped.
 
 References:
@@ -13,6 +13,10 @@ from collections.abc import Callable, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ._normalization import Rows
+
+Level = Tensor | Rows | None
+"""Noise levels, int64 (B,) or (1,), or what each normalisation has of them; None: an unconditional network's."""
 Norm = Callable[[int], nn.Module]
 """Makes the normalisation of a number of channels."""
 
@@ -59,10 +63,10 @@ class ResidualBlock(nn.Module):
         else:
             self.shortcut = nn.Identity()
 
-    def forward(self, x: Tensor, level: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, level: Level) -> Tensor:
         """(B, C, H, W) to (B, C', H, W) or (B, C', H/2, W/2)."""
-        h: Tensor = self.conv1(F.elu(self.normalize1(x, level), inplace=True))
-        h = self.conv2(F.elu(self.normalize2(h, level), inplace=True))
+        h: Tensor = self.conv1(self.normalize1(x, level, elu=True))
+        h = self.conv2(self.normalize2(h, level, elu=True))
         return h.add_(self.shortcut(x))
 
 
@@ -77,12 +81,12 @@ class RCUBlock(nn.Module):
                 self.add_module(f"{i}_{j}_norm", norm(channels))
                 self.add_module(f"{i}_{j}_conv", _conv3x3(channels, channels, bias=False))
 
-    def forward(self, x: Tensor, level: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, level: Level) -> Tensor:
         """(B, C, H, W) to the same shape."""
         for i in range(1, self.blocks + 1):
             h = x
             for j in (1, 2):
-                h = self.get_submodule(f"{i}_{j}_conv")(F.elu(self.get_submodule(f"{i}_{j}_norm")(h, level)))
+                h = self.get_submodule(f"{i}_{j}_conv")(self.get_submodule(f"{i}_{j}_norm")(h, level, elu=True))
             x = h.add_(x)
         return x
 
@@ -96,7 +100,7 @@ class CRPBlock(nn.Module):
         self.norms = nn.ModuleList(norm(channels) for _ in range(stages))
         self.pool = pool
 
-    def forward(self, x: Tensor, level: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, level: Level) -> Tensor:
         """(B, C, H, W) to the same shape."""
         x = F.elu(x)
         path = x
@@ -114,7 +118,7 @@ class MSFBlock(nn.Module):
         self.convs = nn.ModuleList(_conv3x3(channels, channels_out) for channels in channels_in)
         self.norms = nn.ModuleList(norm(channels) for channels in channels_in)
 
-    def forward(self, xs: Sequence[Tensor], level: Tensor | None) -> Tensor:
+    def forward(self, xs: Sequence[Tensor], level: Level) -> Tensor:
         """Inputs, each (B, C_k, H_k, W_k), to (B, C', H, W) of the first one's size."""
         size = xs[0].shape[-2:]
         parts = zip(xs, self.norms, self.convs, strict=True)
@@ -155,7 +159,7 @@ class RefineBlock(nn.Module):
         self.crp = CRPBlock(channels_out, chain, norm, pool)
         self.output_convs = RCUBlock(channels_out, output, norm)
 
-    def forward(self, xs: Sequence[Tensor], level: Tensor | None) -> Tensor:
+    def forward(self, xs: Sequence[Tensor], level: Level) -> Tensor:
         """Inputs, finest first, to (B, C', H, W) of the first one's size."""
         adapted = [adapt(x, level) for adapt, x in zip(self.adapt_convs, xs, strict=True)]
         h = self.msf(adapted, level) if len(adapted) > 1 else adapted[0]

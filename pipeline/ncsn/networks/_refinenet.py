@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ._blocks import Norm, RefineBlock, ResidualBlock
+from ._blocks import Level, Norm, RefineBlock, ResidualBlock
 
 CPU_LAYOUT = torch.channels_last
 """Of the features: the one in which a CPU pools and convolves faster."""
@@ -154,7 +153,7 @@ class RefineNet(nn.Module):
             )
             self.add_module(cascade.up, block)
 
-    def refine(self, x: Tensor, level: Tensor | None) -> Tensor:
+    def refine(self, x: Tensor, level: Level) -> Tensor:
         """Images in [0, 1], (B, C, H, W), mapped to [-1, 1] first, to a tensor of the same shape."""
         h = self.begin_conv(2 * x - 1)
         if h.device.type == "cpu":  # the rest keeps this layout
@@ -167,7 +166,7 @@ class RefineNet(nn.Module):
         h = self.get_submodule(self.cascades[-1].up)([h], level)
         for cascade, feature in zip(self.cascades[-2::-1], features[-2::-1], strict=True):
             h = self.get_submodule(cascade.up)([feature, h], level)
-        out: Tensor = self.end_conv(F.elu(self.normalizer(h, level), inplace=True))
+        out: Tensor = self.end_conv(self.normalizer(h, level, elu=True))
         return out
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ._normalization import ConditionalInstanceNorm2dPlus
+from ._normalization import ConditionalInstanceNorm2dPlus, gather
 from ._refinenet import RefineNet, check_width, plan
 
 _TOLERANCE = 1e-5
@@ -65,7 +65,7 @@ class NCSN(RefineNet):
         Raises:
             UserError: a sigma that is not in the ladder (within 1e-5 of its value).
         """
-        return self.refine(x, self.level(sigma))
+        return self.refine(x, gather(self, self.level(sigma)))
 
     def level(self, sigma: Tensor) -> Tensor:
         """The index in the ladder of each sigma, () or (B,): int64, (1,) or (B,).
