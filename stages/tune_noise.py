@@ -57,6 +57,7 @@ def _search(params: Params, data: Dataset, **options: Any) -> noise.FoundNoise:
             reference=fid.load_moments(ARTIFACTS / "features", "search"),
             device=device,
             budget=Budget.of(tune),
+            drawn_by=tune.sampler,
             **{key: getattr(tune, key) for key in ("batch_size", "micro_batches", "num_samples", "max_nfe")},
         )
         reserved = resources(tune.max_concurrent, gpus > 0, compute.gpus_per_trial)

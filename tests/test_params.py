@@ -402,6 +402,10 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         put("sampler.ncsn", {"kind": "heun", **KARRAS}),
         "sampler.ncsn is heun, which takes levels of its own, but the network ncsn knows those",
     ),
+    "trials of other levels on a network of fixed ones": (
+        both(put("tune_noise.network", "ncsn"), put("tune_noise.sampler", {"kind": "heun", **KARRAS})),
+        "tune_noise.sampler is heun, which takes levels of its own, but the network ncsn knows those",
+    ),
     "budgets upside down": (put("tune_sampler.max_nfe", [106, 5]), r"max_nfe: \[106, 5\] .* strictly ascending"),
     "frontier's budgets upside down": (put("frontier.nfe", [35, 5]), r"frontier.nfe: \[35, 5\] .* ascending"),
     "budget of the frontier twice": (put("frontier.nfe", [5, 5, 9]), r"frontier.nfe: \[5, 5, 9\] .* ascending"),

@@ -132,7 +132,9 @@ def _conditional(params: Params) -> Iterator[str]:
         )
     baseline = params.tune_sampler.baseline
     drawn = {f"sampler.{row}": (params.sampler.get(row), network) for row, network in params.rows.items()}
-    for key, (sampler, network) in (drawn | {"tune_sampler.baseline": (baseline.sampler, baseline.network)}).items():
+    drawn["tune_sampler.baseline"] = (baseline.sampler, baseline.network)
+    drawn["tune_noise.sampler"] = (params.tune_noise.sampler, params.tune_noise.network)
+    for key, (sampler, network) in drawn.items():
         if network in fixed and isinstance(sampler, SamplerSettings) and not sampler.on_trained_levels:
             yield (
                 f"{key} is {kind_of(sampler)}, which takes levels of its own, but the network "

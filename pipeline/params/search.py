@@ -68,6 +68,9 @@ class TuneNoise(SearchSection):
     batch_size: Count
     micro_batches: Count
     num_samples: Samples
+    sampler: GivenSampler | None
+    """How a trial's samples are drawn. None: Langevin dynamics with the step of technique 4, of the loss edm by
+    Heun's method, within `max_nfe`."""
     sigma_max_ratio: Bounds
     sigma_min_ratio: Bounds
     num_levels_ratio: Bounds

@@ -19,7 +19,8 @@ from pipeline.metrics.fid import Moments, distance, moments, standard_error
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.kinds import make, plain
 from pipeline.ncsn.networks import make_network
-from pipeline.ncsn.sampler import Sampler
+from pipeline.ncsn.prior import Law
+from pipeline.ncsn.sampler import Sampler, SamplerSettings
 from pipeline.ncsn.samplers.langevin import Langevin
 from pipeline.search import Budget, RungMetrics
 from pipeline.search.log_normal import LogNormal, NoiseRange, parts, read_noise_range
@@ -57,6 +58,8 @@ class NoiseSetup:
     """Network evaluations for each of them."""
     micro_batches: int = 1
     """Fixed parts of a batch, see `train.micro_batches`."""
+    drawn_by: SamplerSettings | None = None
+    """How a trial's samples are drawn; None: see `sampler`."""
     device: str = "cpu"
     given: Mapping[str, float] = field(default_factory=dict)
     """What all noise ranges share: the ladder that is sampled on, where the law of sigma is searched."""
@@ -97,12 +100,15 @@ class NoiseSetup:
         )
 
     def sampler(self, noise_range: NoiseRange) -> Sampler:
-        """Annealed Langevin dynamics on the trial's ladder within the budget, its step by technique 4; where
-        there is no ladder, see `LogNormal.sampler`.
+        """`drawn_by` on the trial's noise range. By default annealed Langevin dynamics on its ladder within the
+        budget, the step by technique 4; where there is no ladder, see `LogNormal.sampler`.
 
         Raises:
-            UserError: the ladder is longer than the budget. It is not cut: it is also what is trained on.
+            UserError: the ladder is longer than the budget of the default. It is not cut: it is also what is
+                trained on.
         """
+        if self.drawn_by:
+            return self.drawn_by.on(parts(noise_range)[0])
         if isinstance(noise_range, LogNormal):
             return noise_range.sampler(self.max_nfe)
         if noise_range.num_levels > self.max_nfe - 1:
@@ -165,6 +171,7 @@ def _samples(network: torch.nn.Module, sampler: Sampler, setup: NoiseSetup) -> t
         indices=range(setup.num_samples),
         shape=setup.images.shape[1:],
         device=setup.device,
+        law=Law.of(setup.images) if sampler.start else None,
     )
     return drawn.denoised, drawn.nfe["denoised"]
 

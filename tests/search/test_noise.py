@@ -9,13 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.generate.draw import draw
 from pipeline.ncsn.errors import UserError
 from pipeline.ncsn.ladder import Ladder
+from pipeline.ncsn.networks import make_network
+from pipeline.ncsn.prior import Law
+from pipeline.ncsn.samplers.dpm_solver import DPMSolver
 from pipeline.reporting.figures.searches import side_by_side
 from pipeline.search import SearchStore, search_here
 from pipeline.search.noise import space, tune
 from pipeline.search.noise_trial import NoiseSetup, trial
 from pipeline.search.records import FINISHED, TrialRecord, png
+from pipeline.training.loop import train
 from tests.search.short import BOUNDS, START, made
 
 
@@ -65,6 +70,25 @@ def test_the_objective_spends_its_budget_and_not_more(setup: NoiseSetup, num_lev
 def test_a_ladder_beyond_the_budget_fails_with_its_reason_before_it_trains(setup: NoiseSetup) -> None:
     with pytest.raises(UserError, match=r"20 levels and denoising exceed tune_noise\.max_nfe \(20\)"):
         next(trial(Ladder(2.0, 0.05, 20).plain(), replace(setup, recipe={})))
+
+
+def test_a_trial_is_sampled_by_the_sampler_that_is_given_from_the_moments_of_its_images(setup: NoiseSetup) -> None:
+    settings = DPMSolver(num_levels=3, rho=7.0, start="data")
+    given = replace(setup, drawn_by=settings, max_nfe=2)
+    assert given.sampler(START) == settings.on(START), "a budget is not asked for"
+    first, last = trial(START.plain(), given)
+    assert (first["nfe"], last["nfe"]) == (3, 3)
+    law = Law.of(setup.images)
+    for event in train(given.task(START), setup.images):
+        state = event.state
+    network = make_network(**state.task.network).eval()
+    state.ema.copy_to(network)
+    drawn = draw(
+        network, settings.on(START), seed=given.budget.seed, indices=range(given.num_samples),
+        shape=setup.images.shape[1:], law=law,
+    )  # fmt: skip
+    np.testing.assert_array_equal(drawn.denoised[: len(last.samples)], last.samples)
+    assert given.identity() != setup.identity(), "another search"
 
 
 def test_more_starting_points_than_trials_are_refused(setup: NoiseSetup) -> None:
