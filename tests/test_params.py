@@ -134,8 +134,8 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "snapshots of a fraction": (put("train.snapshot_every", 0.5), "train.snapshot_every: .* found 0.5"),
     "snapshots below none": (put("train.snapshot_every", -1), "train.snapshot_every: .* found -1"),
     "snapshots beyond the end": (
-        put("train.snapshot_every", 371),
-        r"snapshot_every \(371\) is above the 370 steps of recipes.ncsn: lower it, or set it to 0",
+        put("train.snapshot_every", 601),
+        r"snapshot_every \(601\) is above the 600 steps of recipes.ncsn: lower it, or set it to 0",
     ),
     "choice on one sample": (
         put("generate.selection.num_samples", 1),
@@ -484,7 +484,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     ),
     "fewer trials than ladders to start from": (
         put("tune_noise.num_trials", 1),
-        r"tune_noise: num_trials \(1\) must be at least 2",
+        r"tune_noise: num_trials \(1\) must be at least 3",
     ),
     "KID of one image": (
         put("evaluate.kid_subset_size", 1),
@@ -527,7 +527,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     ),
     "levels above the training's": (
         put("sampler.edm.sigma_max", 80.0),
-        "sampler.edm: the sampler's levels from sigma 80.0 to 0.001 leave the range of the training, 40.0 to 0.001",
+        "sampler.edm: the sampler's levels from sigma 80.0 to 0.02 leave the range of the training, 40.0 to 0.001",
     ),
     "levels upside down": (
         both(put("sampler.edm.sigma_max", 0.01), put("sampler.edm.sigma_min", 0.1)),
@@ -624,7 +624,7 @@ def search_nothing(raw: dict[str, Any]) -> None:
         put("data.num_held_out", None),
         put("evaluate.reference", "held_out"),
         both(put("evaluate.reference", "held_out"), put("data.num_held_out", None)),
-        put("tune_noise.num_trials", 2),
+        put("tune_noise.num_trials", 3),
         search_nothing,
         search_a_law,
         both(search_a_law, put("tune_noise.algorithm", "pbt"), put("tune_noise.max_nfe", 3)),
@@ -654,7 +654,7 @@ def text_with(old: str, new: str) -> str:
 
 @pytest.mark.parametrize("number", ["1e-4", "1E-4", "1.0e-4", "0.0001", ".0001"])
 def test_every_way_to_write_a_number_is_one(number: str, tmp_path: Path) -> None:
-    (tmp_path / "p.yaml").write_text(text_with("lr: 1.0e-3,", f"lr: {number},"))
+    (tmp_path / "p.yaml").write_text(text_with("lr: 8.0e-3,", f"lr: {number},"))
     assert load(tmp_path / "p.yaml").recipes["ncsn"].optimizer.lr == 1e-4
 
 
