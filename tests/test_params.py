@@ -527,7 +527,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     ),
     "levels above the training's": (
         put("sampler.edm.sigma_max", 80.0),
-        "sampler.edm: the sampler's levels from sigma 80.0 to 0.02 leave the range of the training, 40.0 to 0.001",
+        "sampler.edm: the sampler's levels from sigma 80.0 to 0.0014 leave the range of the training, 40.0 to 0.001",
     ),
     "levels upside down": (
         both(put("sampler.edm.sigma_max", 0.01), put("sampler.edm.sigma_min", 0.1)),
