@@ -22,7 +22,7 @@ PAGES = sorted(
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     if path.name not in ("CHANGELOG.md", "table.md")
 )
-GUIDES = [page for page in PAGES if not page.startswith("docs/results/")]
+GUIDES = [page for page in PAGES if not page.startswith(("docs/results/", "docs/performance"))]
 """Pages without history; results have commits and the words of their day."""
 FOLDERS = ("pipeline", "stages", "tests", "docs", "conf", "benchmarks", ".ci")
 PLACE = re.compile("[A-Z]{3,}|[*<>{}]|\\.\\.\\.")
@@ -178,7 +178,7 @@ def _lost_in_block(block: str, sections: set[str]) -> Iterator[str]:
 
 
 def _dotted(name: str, value: object) -> Iterator[str]:
-    if isinstance(value, dict) and name != "tune_sampler.baseline.sampler":
+    if isinstance(value, dict) and name not in ("tune_sampler.baseline.sampler", "tune_noise.sampler"):
         for key, inner in value.items():
             yield from _dotted(f"{name}.{key}", inner)
     else:
