@@ -88,6 +88,7 @@ def test_a_law_that_was_found_is_settled_on_the_range_that_is_given(searches: Pa
     law = params(
         noise={"tuned": SHIPPED["noise"]["ncsnv2"], "edm": {"from": "tune_noise", **LEVELS}},
         tune_noise={"network": "edm", "starts": {}},
+        sampler={"edm": {"kind": "heun", "num_levels": 18, "rho": 7.0}},
     )
     noise, _ = settled(law, searches)
     assert noise["edm"] == {**LEVELS, "p_mean": -1.5, "p_std": 1.1, "from": "tune_noise"}
@@ -97,18 +98,18 @@ def test_every_row_has_a_sampler_on_the_range_of_its_network(searches: Path) -> 
     noise, samplers = settled(params(rows={"ncsn_paper": "ncsn"}), searches)
     made = {row: Sampler.read(one["sampler"]) for row, one in samplers.items()}
     assert {row: one["network"] for row, one in samplers.items()} == SHIPPED["rows"] | {"ncsn_paper": "ncsn"}
-    assert made["ncsn"] == Sampler.langevin(Ladder.read(noise["ncsn"]), step_size=2e-5, steps_per_level=20)
+    assert made["ncsn"] == Sampler.langevin(Ladder.read(noise["ncsn"]), step_size=7.2e-4, steps_per_level=20)
     assert made["ncsn_paper"].options == made["ncsn"].options | {"convention": "paper"}
-    assert made["ncsnv2"] == Sampler.analytic(Ladder.read(noise["ncsnv2"]), 5)
-    assert made["edm"] == Sampler("heun", Ladder(40.0, 0.001, 18, 7.0), {})
+    assert made["ncsnv2"] == Sampler.analytic(Ladder.read(noise["ncsnv2"]), 10)
+    assert made["edm"] == Sampler("dpm_solver", Ladder(1.6, 0.0014, 4, 4.3), {}, "data")
     assert (made["tuned"], made["tuned_fewest"]) == (FOUND, CHEAP)
 
 
 def test_a_row_has_ends_and_a_start_of_its_own(searches: Path) -> None:
-    own = {"kind": "dpm_solver", "num_levels": 6, "rho": 7.0, "sigma_max": 3.0, "sigma_min": 0.02, "start": "data"}
+    own = {"kind": "dpm_solver", "num_levels": 6, "rho": 7.0, "sigma_max": 3.0, "sigma_min": 0.07, "start": "data"}
     _, samplers = settled(params(sampler={"edm": own, "ncsnv2": own}), searches)
     assert samplers["edm"]["sampler"] == own == samplers["ncsnv2"]["sampler"]
-    with pytest.raises(UserError, match=r"^sampler\.ncsnv2: the sampler's levels from sigma 9\.0 to 0\.02 leave"):
+    with pytest.raises(UserError, match=r"^sampler\.ncsnv2: the sampler's levels from sigma 9\.0 to 0\.07 leave"):
         settled(params(sampler={"ncsnv2": {**own, "sigma_max": 9.0}}), searches)
 
 

@@ -149,7 +149,7 @@ def test_the_estimate_is_the_sum_of_what_is_planned(repository: Path) -> None:
     params = load(repository / "params.yaml")
     facts = look(folder(repository / "in", 8, 8), None, None, "cuda")
     per_step = cost.Speed({"ncsn": 1.0, "ncsnv2": 0.0, "tuned": 0.0, "edm": 0.0}, dict.fromkeys(FAST.step, 0.0), 0.0)
-    assert cost.estimate(params, facts, start._ladder(facts), per_step)["train"] == 370 * 128
+    assert cost.estimate(params, facts, start._ladder(facts), per_step)["train"] == 600 * 128
     per_call = cost.Speed(dict.fromkeys(FAST.step, 0.0), {"ncsn": 1.0, "ncsnv2": 0.0, "tuned": 0.0, "edm": 0.0}, 0.0)
     assert cost.estimate(params, facts, start._ladder(facts), per_call)["generate"] == 360 * 201
 

@@ -52,11 +52,11 @@ def test_what_two_rows_differ_in_has_the_same_names(tmp_path: Path, monkeypatch:
     names = ("recipe.optimizer.lr", "recipe.network.width", "noise.sigma_max", "noise.sigma_min", "sampler.kind")
     for stage in ("generate", "evaluate"):
         found = [provenance.sections(stage, row, params) for row in ("edm", "tuned_fewest")]
-        assert [found[0][name] for name in names] == ["0.002", "256", "40.0", "0.001", "kind of edm"]
-        assert [found[1][name] for name in names] == ["0.002", "16", "0.78", "0.001", "kind of tuned_fewest"]
+        assert [found[0][name] for name in names] == ["0.004", "256", "40.0", "0.001", "kind of edm"]
+        assert [found[1][name] for name in names] == ["0.008", "16", "0.78", "0.001", "kind of tuned_fewest"]
         assert not [name for one in found for name in one if "edm" in name.split(".") or "tuned" in name.split(".")]
     trained = provenance.sections("train", "edm", params)
-    assert [trained[name] for name in names[:4]] == ["0.002", "256", "40.0", "0.001"]
+    assert [trained[name] for name in names[:4]] == ["0.004", "256", "40.0", "0.001"]
     assert not [name for name in trained if name.startswith(("sampler.", "recipes."))]
 
 

@@ -181,7 +181,7 @@ def test_sources_that_cannot_be_read_are_told(path: str, place: Place) -> None:
 def test_a_parameter_is_caught_by_name_and_a_comment_is_none(place: Place) -> None:
     replace(Path("params.yaml"), "preset: digits", "# a comment\npreset: digits")
     assert place.verify()[0] == 0
-    replace(Path("params.yaml"), "steps: 6", "steps: 7")
+    replace(Path("params.yaml"), "steps: 6}", "steps: 7}")
     code, told = place.verify("--no-runs")
     assert code == 1 and "params.yaml train.steps: expected 6, found 7" in told
     assert told.count("the table's params_sha256") == 2, "two rows; the floor was not trained"
@@ -262,7 +262,7 @@ def test_a_commit_that_is_not_there_is_caught(place: Place) -> None:
 
 def test_a_commit_with_other_code_or_parameters_is_caught(place: Place) -> None:
     first = call(place.path, "git", "rev-parse", "HEAD")
-    replace(Path("params.yaml"), "steps: 6", "steps: 5")
+    replace(Path("params.yaml"), "steps: 6}", "steps: 5}")
     with Path("pipeline/ncsn/noise.py").open("a") as file:
         file.write("\nOTHER = 1\n")
     call(place.path, *GIT, "commit", "-qam", "other")
